@@ -1,0 +1,131 @@
+//! Ed25519 (RFC 8032), and the X25519 form of its keys.
+
+use core::fmt;
+
+use ed25519_dalek::Signer;
+use zeroize::Zeroizing;
+
+use super::curve::{Point, SecretKey};
+use super::secret::Secret;
+use crate::error::Error;
+
+/// A signing key: a seed of 32 bytes and what follows from it.
+#[derive(Clone)]
+pub(crate) struct SigningKey(ed25519_dalek::SigningKey);
+
+impl SigningKey {
+    pub(crate) fn from_seed(seed: &Secret<32>) -> Self {
+        Self(ed25519_dalek::SigningKey::from_bytes(seed.expose()))
+    }
+
+    pub(crate) fn seed(&self) -> Secret<32> {
+        Secret::new(self.0.to_bytes())
+    }
+
+    pub(crate) fn public_key(&self) -> [u8; 32] {
+        self.0.verifying_key().to_bytes()
+    }
+
+    pub(crate) fn sign(&self, message: &[u8]) -> [u8; 64] {
+        self.0.sign(message).to_bytes()
+    }
+
+    /// The first 32 bytes of SHA-512(seed) (RFC 8032, 5.1.5).
+    pub(crate) fn to_x25519(&self) -> SecretKey {
+        let scalar = Zeroizing::new(self.0.to_scalar_bytes());
+        SecretKey::new(Secret::new(*scalar))
+    }
+}
+
+impl fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SigningKey")
+    }
+}
+
+/// A public key that is what it should be: the canonical encoding of a point of the prime-order subgroup
+/// other than the neutral element.
+#[derive(Clone, Debug)]
+pub(crate) struct VerifyingKey(ed25519_dalek::VerifyingKey);
+
+impl VerifyingKey {
+    /// # Errors
+    /// [`Error::InvalidKey`]: a point with a torsion component would give one identity several encodings.
+    pub(crate) fn decode(bytes: &[u8; 32]) -> Result<Self, Error> {
+        let key = ed25519_dalek::VerifyingKey::from_bytes(bytes).map_err(|_| Error::InvalidKey)?;
+        let point = key.to_edwards();
+        // x = 0 with the sign bit set is not canonical either, but has small order.
+        if is_canonical(bytes) && !point.is_small_order() && point.is_torsion_free() {
+            Ok(Self(key))
+        } else {
+            Err(Error::InvalidKey)
+        }
+    }
+
+    /// Verifies strictly: canonical R and S, R not of small order, the equation without the cofactor.
+    ///
+    /// # Errors
+    /// [`Error::BadSignature`]
+    pub(crate) fn verify(&self, message: &[u8], signature: &[u8; 64]) -> Result<(), Error> {
+        let signature = ed25519_dalek::Signature::from_bytes(signature);
+        self.0.verify_strict(message, &signature).map_err(|_| Error::BadSignature)
+    }
+
+    /// For exchanges with the X25519 form of the key.
+    pub(crate) fn point(&self) -> Point {
+        Point::Curve(self.0.to_edwards())
+    }
+}
+
+/// Whether y < p = 2^255 - 19, the top bit apart.
+fn is_canonical(bytes: &[u8; 32]) -> bool {
+    let [first, middle @ .., last] = bytes;
+    last & 0x7f != 0x7f || middle.iter().any(|byte| *byte != 0xff) || *first < 0xed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{array, bytes, vectors};
+
+    #[test]
+    fn key_pairs_and_their_x25519_form() {
+        for case in vectors("identity.json")["keys"].as_array().unwrap() {
+            let key = SigningKey::from_seed(&Secret::new(array(&case["seed"])));
+            assert_eq!(key.public_key(), array(&case["public"]));
+            assert_eq!(*key.to_x25519().public_key().as_bytes(), array(&case["x25519_public"]));
+            // The vector's secret is clamped, as every use of ours is.
+            let mut scalar: [u8; 32] = key.0.to_scalar_bytes();
+            scalar[0] &= 248;
+            scalar[31] = scalar[31] & 127 | 64;
+            assert_eq!(scalar, array(&case["x25519_secret"]));
+        }
+    }
+
+    #[test]
+    fn encodings_to_take_and_to_refuse() {
+        for case in vectors("identity.json")["decode"].as_array().unwrap() {
+            let decoded = VerifyingKey::decode(&array(&case["encoding"]));
+            match case["result"].as_str().unwrap() {
+                "ok" => {
+                    let Point::Curve(point) = decoded.unwrap().point() else { panic!("on the curve") };
+                    assert_eq!(point.to_montgomery().to_bytes(), array(&case["x25519_public"]));
+                }
+                _ => assert_eq!(decoded.unwrap_err(), Error::InvalidKey, "{}", case["name"]),
+            }
+        }
+    }
+
+    #[test]
+    fn signatures_to_take_and_to_refuse() {
+        for case in vectors("identity.json")["verify"].as_array().unwrap() {
+            // One case has a key that decode refuses: verification alone must refuse it too.
+            let key = ed25519_dalek::VerifyingKey::from_bytes(&array(&case["public"])).unwrap();
+            let verified = VerifyingKey(key).verify(&bytes(&case["message"]), &array(&case["signature"]));
+            match case["result"].as_str().unwrap() {
+                "ok" => assert_eq!(verified, Ok(())),
+                _ => assert_eq!(verified, Err(Error::BadSignature), "{}", case["name"]),
+            }
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! Identity keys: one Ed25519 key pair for each device (protocol.md, 2).
+
+use core::fmt;
+
+use rand_core::CryptoRng;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use zeroize::Zeroizing;
+
+use crate::codec;
+use crate::crypto::curve::SecretKey;
+use crate::crypto::secret::Secret;
+use crate::crypto::signature::{SigningKey, VerifyingKey};
+use crate::error::Error;
+
+/// A device's identity key pair: an Ed25519 seed.
+///
+/// It signs the device's prekeys, and takes part in handshakes in its X25519 form.
+///
+/// ```
+/// use subrosa::{IdentityKeyPair, SystemRng};
+///
+/// let identity = IdentityKeyPair::generate(&mut SystemRng);
+/// let stored = identity.encode();
+/// assert_eq!(IdentityKeyPair::decode(&stored)?.public_key(), identity.public_key());
+/// # Ok::<(), subrosa::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct IdentityKeyPair {
+    signing: SigningKey,
+    public: IdentityKey,
+}
+
+impl IdentityKeyPair {
+    /// Draws 32 bytes, the seed.
+    pub fn generate(rng: &mut impl CryptoRng) -> Self {
+        Self::from_seed(&Secret::random(rng))
+    }
+
+    fn from_seed(seed: &Secret<32>) -> Self {
+        let signing = SigningKey::from_seed(seed);
+        let public = IdentityKey(signing.public_key());
+        Self { signing, public }
+    }
+
+    /// The public half, which names the device.
+    #[must_use]
+    pub const fn public_key(&self) -> IdentityKey {
+        self.public
+    }
+
+    /// For storage: `1 || seed:32`, secret, wiped when dropped.
+    #[must_use]
+    pub fn encode(&self) -> Zeroizing<[u8; 33]> {
+        let mut bytes = [VERSION; 33];
+        bytes[1..].copy_from_slice(self.signing.seed().expose());
+        Zeroizing::new(bytes)
+    }
+
+    /// From what [`IdentityKeyPair::encode`] made.
+    ///
+    /// # Errors
+    /// [`Error::BadState`]
+    pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
+        match bytes.split_first() {
+            Some((&VERSION, seed)) => {
+                let seed = seed.try_into().map_err(|_| Error::BadState)?;
+                Ok(Self::from_seed(&Secret::new(seed)))
+            }
+            _ => Err(Error::BadState),
+        }
+    }
+
+    pub(crate) fn sign(&self, message: &[u8]) -> [u8; 64] {
+        self.signing.sign(message)
+    }
+
+    pub(crate) fn to_x25519(&self) -> SecretKey {
+        self.signing.to_x25519()
+    }
+}
+
+/// The version of the stored form.
+const VERSION: u8 = 1;
+
+/// Shows the public key alone.
+impl fmt::Debug for IdentityKeyPair {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("IdentityKeyPair").field(&self.public).finish()
+    }
+}
+
+impl Serialize for IdentityKeyPair {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        codec::array::serialize(&self.encode(), serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for IdentityKeyPair {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let bytes = Zeroizing::new(codec::array::deserialize::<D, 33>(deserializer)?);
+        Self::decode(&*bytes).map_err(serde::de::Error::custom)
+    }
+}
+
+/// A device's public identity key: 32 bytes that are the canonical encoding of a point of Ed25519's prime-order
+/// subgroup other than the neutral element.
+///
+/// Two people who compare these (`Display` writes them in hexadecimal) know that nobody is in between.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct IdentityKey([u8; 32]);
+
+impl IdentityKey {
+    /// The 32 bytes, as they travel.
+    #[must_use]
+    pub const fn encode(&self) -> [u8; 32] {
+        self.0
+    }
+
+    /// From 32 bytes, which are checked.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] unless they are 32, [`Error::InvalidKey`] unless they are an identity key.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
+        let bytes = bytes.try_into().map_err(|_| Error::Malformed)?;
+        Self::verifying(bytes).map(|(key, _)| key)
+    }
+
+    /// With what verifies its signatures.
+    pub(crate) fn verifying(bytes: &[u8; 32]) -> Result<(Self, VerifyingKey), Error> {
+        Ok((Self(*bytes), VerifyingKey::decode(bytes)?))
+    }
+
+    pub(crate) const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Display for IdentityKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for IdentityKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "IdentityKey({self})")
+    }
+}
+
+impl Serialize for IdentityKey {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        codec::array::serialize(&self.0, serializer)
+    }
+}
+
+/// Checks the key, as [`IdentityKey::decode`] does.
+impl<'de> Deserialize<'de> for IdentityKey {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let bytes = codec::array::deserialize::<D, 32>(deserializer)?;
+        Self::decode(&bytes).map_err(serde::de::Error::custom)
+    }
+}
+
+/// State at rest, for `#[serde(with = "...")]`: a key that was checked before it was stored, in our own state.
+pub(crate) mod checked {
+    use super::{Deserializer, IdentityKey, Serialize, Serializer, codec};
+
+    pub(crate) fn serialize<S: Serializer>(key: &IdentityKey, serializer: S) -> Result<S::Ok, S::Error> {
+        key.serialize(serializer)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<IdentityKey, D::Error> {
+        codec::array::deserialize(deserializer).map(IdentityKey)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{array, bytes, vectors};
+
+    #[test]
+    fn identities_to_take_and_to_refuse() {
+        let file = vectors("identity.json");
+        for case in file["keys"].as_array().unwrap() {
+            let key = IdentityKeyPair::from_seed(&Secret::new(array(&case["seed"])));
+            assert_eq!(key.public_key().encode(), array(&case["public"]));
+        }
+        for case in file["decode"].as_array().unwrap() {
+            let decoded = IdentityKey::decode(&bytes(&case["encoding"]));
+            assert_eq!(decoded.is_ok(), case["result"] == "ok", "{}", case["name"]);
+        }
+    }
+}

@@ -1,0 +1,46 @@
+#![doc = include_str!("../README.md")]
+//!
+//! # Rooms and their documents
+//!
+//! Bottom to top; a room knows only those above it in this table. `docs/protocol.md` has every byte on the wire.
+//!
+//! | room | what | document |
+//! | --- | --- | --- |
+//! | `error` | [`Error`], by [`Remedy`] | protocol.md 9 |
+//! | `codec` | bytes in a fixed order; the stored form | |
+//! | `crypto` | X25519, Ed25519, ML-KEM, ChaCha20-Poly1305, HKDF | RFC 7748, 8032, 8439, 5869; FIPS 203 |
+//! | `random` | [`SystemRng`] | |
+//! | `identity` | [`IdentityKeyPair`], [`IdentityKey`] | protocol.md 2 |
+//! | `prekey` | [`Prekeys`], [`PublishedPrekeys`], [`Bundle`], [`VerifiedBundle`] | PQXDH 3.2; protocol.md 3 |
+//! | `pqxdh` | the handshake | PQXDH; protocol.md 4 |
+//! | `ratchet` | chains, Double Ratchet, ML-KEM Braid, Triple Ratchet | Double Ratchet 2 to 6, ML-KEM Braid; protocol.md 5 to 7, spqr.md |
+//! | `padding` | Padmé | protocol.md 8 |
+//! | `session` | [`Session`], [`Message`] | protocol.md 8, 9 |
+#![no_std]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+#![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "an overflow fails the test"))]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+mod codec;
+mod crypto;
+mod error;
+mod identity;
+mod padding;
+mod pqxdh;
+mod prekey;
+#[cfg(feature = "getrandom")]
+mod random;
+mod ratchet;
+mod session;
+#[cfg(test)]
+mod testing;
+
+pub use error::{Error, Remedy};
+pub use identity::{IdentityKey, IdentityKeyPair};
+pub use prekey::{Bundle, Prekeys, PublishedPrekeys, VerifiedBundle};
+#[cfg(feature = "getrandom")]
+pub use random::SystemRng;
+pub use session::{Kind, Message, Session, SessionId};

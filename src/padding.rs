@@ -1,0 +1,122 @@
+//! Padding: `plaintext || 0x80 || zeros`, up to a Padmé length of at least 32 bytes.
+//!
+//! Padmé (*Reducing Metadata Leakage from Encrypted Files and Communication with PURBs*, Nikitin et al. 2019, 4)
+//! leaves a length only as many significant bits as its exponent has: the padded length tells little of the
+//! plaintext's, and is at most 12 % longer above 32 bytes.
+
+use crate::error::Error;
+
+const MARK: u8 = 0x80;
+
+/// A text of one word and one of five look alike; more would cost more than the header does.
+const LEAST: usize = 32;
+
+/// The length of the padded form of a plaintext of `length` bytes.
+///
+/// With `L = max(length + 1, 32)`, `E = floor(log2 L)` and `S = floor(log2 E) + 1`: L rounded up to a multiple of
+/// `2^(E - S)`.
+pub(crate) const fn padded_length(length: usize) -> usize {
+    let with_mark = length.saturating_add(1);
+    let length = if with_mark < LEAST { LEAST } else { with_mark };
+    let exponent = length.ilog2();
+    let zero_bits = exponent.saturating_sub(exponent.ilog2().saturating_add(1));
+    let mask = 1_usize.wrapping_shl(zero_bits).wrapping_sub(1);
+    length.saturating_add(mask) & !mask
+}
+
+/// Pads in place: `text` holds a plaintext of `length` bytes, the rest is zeros.
+pub(crate) fn pad(text: &mut [u8], length: usize) {
+    if let Some(mark) = text.get_mut(length) {
+        *mark = MARK;
+    }
+}
+
+/// The length of the plaintext in `padded`, whatever its length.
+///
+/// The time depends on the length of `padded` alone where the padding is not longer than [`pad`] makes it.
+///
+/// # Errors
+/// [`Error::Decrypt`] unless it ends in a mark and zeros.
+pub(crate) fn unpad(padded: &[u8]) -> Result<usize, Error> {
+    // Honest padding lies in the last eighth, or in the last 32 bytes.
+    let window = (padded.len() / 8).saturating_add(LEAST);
+    let start = padded.len().saturating_sub(window);
+    let (front, back) = padded.split_at_checked(start).ok_or(Error::Decrypt)?;
+    match last_nonzero(back) {
+        (MARK, at) => Ok(start.saturating_add(at)),
+        (0, _) => match front.iter().rposition(|byte| *byte != 0) {
+            Some(at) if front.get(at) == Some(&MARK) => Ok(at),
+            _ => Err(Error::Decrypt),
+        },
+        _ => Err(Error::Decrypt),
+    }
+}
+
+/// The last byte that is not zero, and where it is; `(0, 0)` if there is none. Looks at every byte alike.
+fn last_nonzero(bytes: &[u8]) -> (u8, usize) {
+    let (mut last, mut place) = (0, 0);
+    for (at, byte) in bytes.iter().enumerate() {
+        // All ones where the byte is not zero.
+        let mask = u64::from(*byte).wrapping_neg() >> 63;
+        let mask = usize::try_from(mask).unwrap_or(0).wrapping_neg();
+        let [low, ..] = mask.to_le_bytes();
+        last = (byte & low) | (last & !low);
+        place = (at & mask) | (place & !mask);
+    }
+    (last, place)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{bytes, number, vectors};
+    use alloc::vec::Vec;
+
+    fn padded(text: &[u8]) -> Vec<u8> {
+        let mut padded = text.to_vec();
+        padded.resize(padded_length(text.len()), 0);
+        pad(&mut padded, text.len());
+        padded
+    }
+
+    #[test]
+    fn known_lengths() {
+        for case in vectors("padding.json")["lengths"].as_array().unwrap() {
+            assert_eq!(padded_length(number(&case[0])), number::<usize>(&case[1]));
+        }
+    }
+
+    #[test]
+    fn known_texts() {
+        let file = vectors("padding.json");
+        for case in file["pad"].as_array().unwrap() {
+            assert_eq!(padded(&bytes(&case["plaintext"])), bytes(&case["padded"]));
+        }
+        for case in file["unpad"].as_array().unwrap() {
+            let padded = bytes(&case["padded"]);
+            let length = unpad(&padded);
+            match case["result"].as_str().unwrap() {
+                "ok" => assert_eq!(&padded[..length.unwrap()], bytes(&case["plaintext"])),
+                _ => assert_eq!(length, Err(Error::Decrypt)),
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_padded_unpads() {
+        for length in 0..3_000 {
+            for fill in [0, 1, MARK, 0xff] {
+                let text = alloc::vec![fill; length];
+                assert_eq!(unpad(&padded(&text)), Ok(length));
+            }
+        }
+    }
+
+    #[test]
+    fn padding_is_at_most_an_eighth() {
+        for length in 31..100_000 {
+            let padded = padded_length(length);
+            assert!(padded > length && (padded - length) * 8 <= length + 8, "{length}");
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! The public halves of a device's prekeys, as a server holds them.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use super::bundle::{Bundle, KemPrekey, OneTimePrekey, SignedPrekey};
+use super::{Keys, Kind, Prekey};
+use crate::codec::{Reader, Writer};
+use crate::crypto::kem::whole::SecretKey as KemSecretKey;
+use crate::error::Error;
+use crate::identity::IdentityKeyPair;
+
+/// What a device uploads, and what a server hands bundles out of.
+///
+/// ```text
+/// version:u8 = 1 || IK:32 ||
+/// present:u8 (0|1) [|| spk_id:u32 || spk_created:u64 || SPK:32 || spk_sig:64] ||
+/// present:u8 (0|1) [|| id:u32 || created:u64 || last-resort PQPK:1568 || sig:64] ||
+/// count:u32 || count * (opk_id:u32 || OPK:32) ||
+/// count:u32 || count * (id:u32 || created:u64 || one-time PQPK:1568 || sig:64)
+/// ```
+///
+/// A server that is written in Rust can use this type as it is; any other needs nothing but the layout, and the one
+/// of [`Bundle`]. It checks nothing, and can forge nothing: initiators verify what it hands them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublishedPrekeys {
+    identity: [u8; 32],
+    signed: Option<SignedPrekey>,
+    last_resort: Option<KemPrekey>,
+    one_time: Vec<OneTimePrekey>,
+    one_time_kem: Vec<KemPrekey>,
+}
+
+impl PublishedPrekeys {
+    const VERSION: u8 = 1;
+
+    /// Of the keys with an id above `since`: all one-time prekeys, the newest of the others.
+    pub(super) fn new(keys: &Keys, since: u32, identity: &IdentityKeyPair) -> Self {
+        fn newer<S>(keys: &BTreeMap<u32, S>, since: u32) -> impl DoubleEndedIterator<Item = (u32, &S)> {
+            keys.iter().filter(move |(id, _)| **id > since).map(|(id, prekey)| (*id, prekey))
+        }
+        let signed = newer(&keys.signed, since).next_back().map(|(id, prekey)| {
+            let key = prekey.secret.public_key();
+            let message = Kind::Signed.signed_bytes(id, prekey.created_at, key.as_bytes());
+            SignedPrekey { id, created_at: prekey.created_at, key, signature: identity.sign(&message) }
+        });
+        let kem = |kind: Kind, id: u32, prekey: &Prekey<KemSecretKey>| {
+            let key = prekey.secret.public_key();
+            let message = kind.signed_bytes(id, prekey.created_at, &*key);
+            KemPrekey { id, created_at: prekey.created_at, key, signature: identity.sign(&message) }
+        };
+        let last_resort = newer(&keys.last_resort, since).next_back();
+        let one_time_kem = newer(&keys.one_time_kem, since);
+        Self {
+            identity: identity.public_key().encode(),
+            signed,
+            last_resort: last_resort.map(|(id, prekey)| kem(Kind::LastResort, id, prekey)),
+            one_time: newer(&keys.one_time, since)
+                .map(|(id, prekey)| OneTimePrekey { id, key: prekey.secret.public_key() })
+                .collect(),
+            one_time_kem: one_time_kem.map(|(id, prekey)| kem(Kind::OneTimeKem, id, prekey)).collect(),
+        }
+    }
+
+    /// Adds what a device uploaded later: its signed prekey and last-resort key replace those before.
+    ///
+    /// A set of another identity replaces all: the device began anew.
+    pub fn merge(&mut self, newer: Self) {
+        if newer.identity != self.identity {
+            *self = newer;
+            return;
+        }
+        self.signed = newer.signed.or(self.signed.take());
+        self.last_resort = newer.last_resort.or(self.last_resort.take());
+        let known = |id: u32, last: Option<u32>| last.is_some_and(|last| id <= last);
+        let last = self.one_time.last().map(|prekey| prekey.id);
+        self.one_time.extend(newer.one_time.into_iter().filter(|prekey| !known(prekey.id, last)));
+        let last = self.one_time_kem.last().map(|prekey| prekey.id);
+        self.one_time_kem.extend(newer.one_time_kem.into_iter().filter(|prekey| !known(prekey.id, last)));
+    }
+
+    /// Takes a bundle for one initiator: one-time prekeys go with it while there are any, the oldest first; then the
+    /// last-resort key.
+    ///
+    /// None where the signed prekey or every KEM prekey is missing: the device has not uploaded all it should.
+    pub fn take_bundle(&mut self) -> Option<Bundle> {
+        let signed = self.signed.clone()?;
+        let (kem_kind, kem) = if self.one_time_kem.is_empty() {
+            (Kind::LastResort, self.last_resort.clone()?)
+        } else {
+            (Kind::OneTimeKem, self.one_time_kem.remove(0))
+        };
+        let one_time = if self.one_time.is_empty() { None } else { Some(self.one_time.remove(0)) };
+        Some(Bundle { identity: self.identity, signed, kem_kind, kem, one_time })
+    }
+
+    /// How many whole one-time sets there are: what the device needs to know to
+    /// [`refill`](super::Prekeys::refill) them.
+    #[must_use]
+    pub fn one_time_count(&self) -> usize {
+        self.one_time.len().min(self.one_time_kem.len())
+    }
+
+    /// The bytes to upload.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let kem = self.one_time_kem.len().saturating_add(1).saturating_mul(1644);
+        let capacity = self.one_time.len().saturating_mul(36).saturating_add(kem).saturating_add(160);
+        let out = Writer::with_capacity(capacity).u8(Self::VERSION).bytes(&self.identity);
+        let out = match &self.signed {
+            Some(prekey) => prekey.write(out.u8(1)),
+            None => out.u8(0),
+        };
+        let out = match &self.last_resort {
+            Some(prekey) => prekey.write(out.u8(1)),
+            None => out.u8(0),
+        };
+        let out = self.one_time.iter().fold(out.u32(count(&self.one_time)), |out, prekey| prekey.write(out));
+        let kem = &self.one_time_kem;
+        kem.iter().fold(out.u32(count(kem)), |out, prekey| prekey.write(out)).done()
+    }
+
+    /// From bytes, of which the layout is checked.
+    ///
+    /// # Errors
+    /// [`Error::UnsupportedVersion`], [`Error::Malformed`]
+    pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
+        let mut reader = Reader::new(bytes);
+        if reader.u8()? != Self::VERSION {
+            return Err(Error::UnsupportedVersion);
+        }
+        let identity = *reader.array()?;
+        let signed = optional(&mut reader, SignedPrekey::read)?;
+        let last_resort = optional(&mut reader, KemPrekey::read)?;
+        let one_time = several(&mut reader, OneTimePrekey::read)?;
+        let one_time_kem = several(&mut reader, KemPrekey::read)?;
+        reader.end()?;
+        Ok(Self { identity, signed, last_resort, one_time, one_time_kem })
+    }
+}
+
+fn count<T>(prekeys: &[T]) -> u32 {
+    u32::try_from(prekeys.len()).expect("ids are u32 and unique")
+}
+
+fn optional<T>(
+    reader: &mut Reader<'_>,
+    read: impl Fn(&mut Reader<'_>) -> Result<T, Error>,
+) -> Result<Option<T>, Error> {
+    match reader.u8()? {
+        0 => Ok(None),
+        1 => read(reader).map(Some),
+        _ => Err(Error::Malformed),
+    }
+}
+
+/// Grows as bytes are found, not as a count promises.
+fn several<T>(
+    reader: &mut Reader<'_>,
+    read: impl Fn(&mut Reader<'_>) -> Result<T, Error>,
+) -> Result<Vec<T>, Error> {
+    let count = reader.u32()?;
+    (0..count).map(|_| read(reader)).collect()
+}

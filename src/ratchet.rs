@@ -1,0 +1,22 @@
+//! The ratchets.
+//!
+//! ```text
+//!                              triple: K, N, HN of each message
+//!                              /                              \
+//!       double: DH ratchet, encrypted headers       sparse: one chain for each epoch
+//!                 |          \                       /            |
+//!                 |           chain: message keys, skipped keys   |
+//!            crypto/curve                                    braid: ML-KEM in small pieces
+//!                                                                 |
+//!                                                            erasure: any N chunks will do
+//! ```
+//!
+//! Sending moves a ratchet on. Receiving is pure: `receive(&self, ..)` gives the key of a message and a `Step`, which
+//! `commit` takes once the message has opened.
+
+mod braid;
+mod chain;
+mod double;
+mod erasure;
+mod sparse;
+pub(crate) mod triple;

@@ -1,0 +1,476 @@
+//! The Double Ratchet with header encryption (Double Ratchet, sections 3 and 4), its new ratchet keys deferred to
+//! the next message sent (section 8.5).
+//!
+//! A header says which ratchet key a message was sent under and its number; it is encrypted under the header key of
+//! its chain, so that the wire shows neither. The header also carries some bytes that mean nothing here.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use rand_core::CryptoRng;
+use serde::{Deserialize, Serialize};
+
+use super::chain::{self, KeptKeys, Link, MAX_SKIP};
+use crate::codec;
+use crate::crypto::aead::{self, NONCE_LENGTH, TAG_LENGTH};
+use crate::crypto::curve::{Point, PublicKey, SecretKey};
+use crate::crypto::kdf::{self, HmacKey};
+use crate::crypto::secret::Secret;
+use crate::error::Error;
+
+/// `ratchet key:32 || PN:u32 || N:u32 || length:u8 || carried || zeros`
+pub(crate) const HEADER_LENGTH: usize = 88;
+
+/// With its tag.
+pub(crate) const SEALED_HEADER_LENGTH: usize = HEADER_LENGTH + TAG_LENGTH;
+
+/// The most bytes that a header carries.
+pub(crate) const MAX_CARRIED: usize = HEADER_LENGTH - 41;
+
+/// The most receiving chains whose skipped keys are kept. Each is one more header key to try on a message that no
+/// newer one opens; a message that late has been overtaken by 16 turns of the conversation.
+const MAX_CHAINS: usize = 16;
+
+/// One side of the ratchet. In brackets the names of section 4.3.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct DoubleRatchet {
+    /// \[RK\]
+    root_key: Secret<32>,
+    /// \[DHr\] None before the responder's first message.
+    remote: Option<RemoteKey>,
+    sending: Sending,
+    /// \[PN\] How many messages the previous sending chain had.
+    previous: u32,
+    /// None before the first message.
+    receiving: Option<Receiving>,
+    /// \[NHKr\]
+    next_header_key: Secret<32>,
+    /// \[MKSKIPPED\] The chains before the receiving one, of which keys are kept, the oldest first.
+    #[expect(clippy::vec_box, reason = "moving the keys would leave copies of them behind")]
+    older: Vec<Box<OlderChain>>,
+}
+
+/// The peer's ratchet key, and in memory its form for exchanges.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct RemoteKey {
+    key: PublicKey,
+    #[serde(skip)]
+    point: Option<Point>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+enum Sending {
+    /// The responder before its first message: \[DHs\] is its signed prekey.
+    Awaiting { secret: SecretKey, next_header_key: Secret<32> },
+    /// The next message sent begins a chain, under this header key \[HKs\] and a new ratchet key.
+    Due { header_key: Secret<32> },
+    /// \[DHs, CKs, HKs, NHKs, Ns\]
+    Chain {
+        secret: SecretKey,
+        public: PublicKey,
+        chain_key: Secret<32>,
+        header_key: Secret<32>,
+        next_header_key: Secret<32>,
+        number: u32,
+    },
+}
+
+/// The receiving chain.
+#[derive(Debug, Serialize, Deserialize)]
+struct Receiving {
+    /// \[CKr\]
+    chain_key: Secret<32>,
+    /// \[HKr\]
+    header_key: Secret<32>,
+    /// \[Nr\]
+    number: u32,
+    kept: KeptKeys,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct OlderChain {
+    header_key: Secret<32>,
+    /// Never empty.
+    kept: KeptKeys,
+}
+
+/// What a header says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Header {
+    ratchet_key: PublicKey,
+    previous: u32,
+    number: u32,
+    carried: Carried,
+}
+
+/// The bytes of a header that the ratchet only carries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Carried {
+    bytes: [u8; MAX_CARRIED],
+    length: u8,
+}
+
+/// What encrypts one message, and its header before that.
+pub(crate) struct Sent {
+    pub(crate) message_key: Secret<32>,
+    header: Header,
+}
+
+/// Which header key opened a header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OpenedBy {
+    /// HKr
+    Current,
+    /// NHKr: the message begins a new receiving chain.
+    Next,
+    /// That of an older chain.
+    Older(usize),
+}
+
+/// What receiving changes. Nothing does before [`DoubleRatchet::commit`].
+pub(crate) enum Step {
+    /// A kept key of the receiving chain is used.
+    Take { number: u32 },
+    /// A kept key of an older chain is used.
+    TakeOlder { chain: usize, number: u32 },
+    /// The receiving chain moves on.
+    Advance { chain_key: Secret<32>, number: u32, skipped: KeptKeys },
+    /// A new receiving chain begins.
+    Ratchet(Box<Ratchet>),
+}
+
+/// A new receiving chain, and the end of the one before it.
+pub(crate) struct Ratchet {
+    skipped_before: KeptKeys,
+    remote: RemoteKey,
+    root_key: Secret<32>,
+    receiving: Receiving,
+    next_header_key: Secret<32>,
+}
+
+impl DoubleRatchet {
+    /// The initiator: knows the responder's first ratchet key, the signed prekey.
+    pub(crate) fn initiator(
+        root_key: Secret<32>,
+        header_key: Secret<32>,
+        next_header_key: Secret<32>,
+        signed_prekey: PublicKey,
+        point: Point,
+    ) -> Self {
+        let remote = Some(RemoteKey { key: signed_prekey, point: Some(point) });
+        Self::new(root_key, remote, Sending::Due { header_key }, next_header_key)
+    }
+
+    /// The responder: its signed prekey is its first ratchet key.
+    pub(crate) fn responder(
+        root_key: Secret<32>,
+        remote_header_key: Secret<32>,
+        next_header_key: Secret<32>,
+        signed_prekey: SecretKey,
+    ) -> Self {
+        let sending = Sending::Awaiting { secret: signed_prekey, next_header_key };
+        Self::new(root_key, None, sending, remote_header_key)
+    }
+
+    fn new(
+        root_key: Secret<32>,
+        remote: Option<RemoteKey>,
+        sending: Sending,
+        next_header_key: Secret<32>,
+    ) -> Self {
+        let older = Vec::new();
+        Self { root_key, remote, sending, previous: 0, receiving: None, next_header_key, older }
+    }
+
+    /// Whether what was stored is something that this type made.
+    pub(crate) fn is_sound(&self) -> bool {
+        let current = self.receiving.as_ref().map_or(0, |receiving| usize::from(!receiving.kept.is_empty()));
+        let older = self.older.iter().all(|chain| !chain.kept.is_empty() && chain.kept.is_sound(u32::MAX));
+        let receiving = self.receiving.as_ref().is_none_or(|chain| chain.kept.is_sound(chain.number));
+        let sending = self.remote.is_some() || matches!(self.sending, Sending::Awaiting { .. });
+        older
+            && receiving
+            && sending
+            && self.older.len().saturating_add(current) <= MAX_CHAINS
+            && self.kept() <= chain::MAX_KEPT
+    }
+
+    /// An upper bound of the stored form, in bytes: ten keys with their lengths and some numbers, 40 for each older
+    /// chain and what is kept.
+    pub(crate) fn most_bytes(&self) -> usize {
+        let chains = self.older.len().saturating_add(1).saturating_mul(50);
+        self.kept().saturating_mul(KeptKeys::RECORD_LENGTH).saturating_add(chains).saturating_add(400)
+    }
+
+    /// Whether another message can be sent.
+    ///
+    /// # Errors
+    /// [`Error::Exhausted`] at the end of a chain of 2^32 - 1 messages.
+    pub(crate) const fn can_send(&self) -> Result<(), Error> {
+        match &self.sending {
+            Sending::Chain { number: u32::MAX, .. } => Err(Error::Exhausted),
+            Sending::Awaiting { .. } => Err(Error::BadState),
+            _ => Ok(()),
+        }
+    }
+
+    /// Begins a sending chain where one is due. Draws 32 bytes, the ratchet key, if so.
+    ///
+    /// # Errors
+    /// As [`DoubleRatchet::can_send`], before anything is drawn. [`Error::BadState`]: the peer's ratchet key is not
+    /// one that receiving lets in.
+    pub(crate) fn prepare_to_send(&mut self, rng: &mut impl CryptoRng) -> Result<(), Error> {
+        self.can_send()?;
+        let Sending::Due { header_key } = &self.sending else { return Ok(()) };
+        let remote = self.remote.as_mut().ok_or(Error::BadState)?;
+        let secret = SecretKey::generate(rng);
+        let point = remote.point.get_or_insert_with(|| remote.key.point());
+        let shared = secret.diffie_hellman(point).map_err(|_| Error::BadState)?;
+        let [root_key, chain_key, next_header_key] = root_step(&self.root_key, &shared);
+        let (public, header_key) = (secret.public_key(), header_key.clone());
+        self.root_key = root_key;
+        self.sending = Sending::Chain { secret, public, chain_key, header_key, next_header_key, number: 0 };
+        Ok(())
+    }
+
+    /// The key of the next message of the chain that [`DoubleRatchet::prepare_to_send`] saw to.
+    pub(crate) fn send(&mut self, carried: &[u8]) -> Result<Sent, Error> {
+        let carried = Carried::new(carried).ok_or(Error::Exhausted)?;
+        let Sending::Chain { public, chain_key, number, .. } = &mut self.sending else {
+            return Err(Error::BadState);
+        };
+        let header = Header { ratchet_key: *public, previous: self.previous, number: *number, carried };
+        let link = step(chain_key);
+        *number = number.checked_add(1).ok_or(Error::Exhausted)?;
+        *chain_key = link.next;
+        Ok(Sent { message_key: link.message_key, header })
+    }
+
+    /// Encrypts the header of a message just sent, under \[HKs\].
+    pub(crate) fn seal_header(
+        &self,
+        sent: &Sent,
+        nonce: &[u8; NONCE_LENGTH],
+        associated_data: &[u8],
+    ) -> Result<[u8; SEALED_HEADER_LENGTH], Error> {
+        let Sending::Chain { header_key, .. } = &self.sending else { return Err(Error::BadState) };
+        let mut sealed = [0; SEALED_HEADER_LENGTH];
+        sealed[..HEADER_LENGTH].copy_from_slice(&sent.header.encode());
+        aead::seal(header_key, nonce, &mut sealed, associated_data);
+        Ok(sealed)
+    }
+
+    /// Tries the header keys: that of the receiving chain, the next one, those of older chains, the newest first.
+    ///
+    /// # Errors
+    /// [`Error::UnknownHeader`] where none opens it: at most 18 trials of 104 bytes. [`Error::Malformed`] where what
+    /// was opened is not a header.
+    pub(crate) fn open_header(
+        &self,
+        nonce: &[u8; NONCE_LENGTH],
+        sealed: &[u8; SEALED_HEADER_LENGTH],
+        associated_data: &[u8],
+    ) -> Result<(OpenedBy, Header), Error> {
+        let current = self.receiving.iter().map(|chain| (OpenedBy::Current, &chain.header_key));
+        let next = (OpenedBy::Next, &self.next_header_key);
+        let older = self.older.iter().enumerate().rev();
+        let older = older.map(|(at, chain)| (OpenedBy::Older(at), &chain.header_key));
+        let mut header = [0; HEADER_LENGTH];
+        for (opened_by, key) in current.chain([next]).chain(older) {
+            if aead::open(key, nonce, sealed, associated_data, &mut header).is_ok() {
+                return Ok((opened_by, Header::decode(&header)?));
+            }
+        }
+        Err(Error::UnknownHeader)
+    }
+
+    /// The key of a received message, and what receiving it changes.
+    ///
+    /// # Errors
+    /// [`Error::TooFarAhead`], [`Error::TooOld`], [`Error::Duplicate`]: its number. [`Error::InvalidKey`]: its
+    /// ratchet key. [`Error::Decrypt`]: a ratchet step that answers no key of ours.
+    pub(crate) fn receive(&self, opened_by: OpenedBy, header: &Header) -> Result<(Secret<32>, Step), Error> {
+        let number = header.number;
+        match opened_by {
+            OpenedBy::Older(chain) => {
+                let kept = &self.older.get(chain).ok_or(Error::UnknownHeader)?.kept;
+                Ok((kept.get(number)?, Step::TakeOlder { chain, number }))
+            }
+            OpenedBy::Next => self.receive_ratchet(header),
+            OpenedBy::Current => {
+                let receiving = self.receiving.as_ref().ok_or(Error::UnknownHeader)?;
+                let Some(skipped) = number.checked_sub(receiving.number) else {
+                    return Ok((receiving.kept.get(number)?, Step::Take { number }));
+                };
+                within_limit(skipped, 0)?;
+                let after = number.checked_add(1).ok_or(Error::Decrypt)?;
+                let (link, skipped) = advance(&receiving.chain_key, receiving.number, number);
+                let step = Step::Advance { chain_key: link.next, number: after, skipped };
+                Ok((link.message_key, step))
+            }
+        }
+    }
+
+    /// The receiving half of DHRatchetHE.
+    fn receive_ratchet(&self, header: &Header) -> Result<(Secret<32>, Step), Error> {
+        let secret = match &self.sending {
+            Sending::Awaiting { secret, .. } | Sending::Chain { secret, .. } => secret,
+            Sending::Due { .. } => return Err(Error::Decrypt),
+        };
+        let before = self.receiving.as_ref();
+        let skipped_before = before.map_or(0, |chain| header.previous.saturating_sub(chain.number));
+        within_limit(skipped_before, header.number)?;
+        let after = header.number.checked_add(1).ok_or(Error::Decrypt)?;
+
+        let point = header.ratchet_key.point();
+        let shared = secret.diffie_hellman(&point)?;
+        let [root_key, chain_key, next_header_key] = root_step(&self.root_key, &shared);
+        let (link, kept) = advance(&chain_key, 0, header.number);
+        let skipped_before = before.map_or_else(KeptKeys::default, |chain| {
+            chain::walk(&chain.chain_key, chain.number, header.previous, |key, _| step(key)).skipped
+        });
+        let header_key = self.next_header_key.clone();
+        let ratchet = Ratchet {
+            skipped_before,
+            remote: RemoteKey { key: header.ratchet_key, point: Some(point) },
+            root_key,
+            receiving: Receiving { chain_key: link.next, header_key, number: after, kept },
+            next_header_key,
+        };
+        Ok((link.message_key, Step::Ratchet(Box::new(ratchet))))
+    }
+
+    pub(crate) fn commit(&mut self, step: Step) {
+        match (step, &mut self.receiving) {
+            (Step::Take { number }, Some(receiving)) => {
+                receiving.kept.remove(number);
+                receiving.forget_if_empty();
+            }
+            (Step::TakeOlder { chain, number }, _) => {
+                if let Some(older) = self.older.get_mut(chain) {
+                    older.kept.remove(number);
+                    if older.kept.is_empty() {
+                        self.older.remove(chain);
+                    }
+                }
+            }
+            (Step::Advance { chain_key, number, skipped }, Some(receiving)) => {
+                receiving.chain_key = chain_key;
+                receiving.number = number;
+                if !skipped.is_empty() {
+                    receiving.kept.append(skipped);
+                    self.keep_to_limits();
+                }
+            }
+            (Step::Ratchet(ratchet), _) => self.commit_ratchet(*ratchet),
+            _ => {}
+        }
+    }
+
+    fn commit_ratchet(&mut self, ratchet: Ratchet) {
+        if let Some(mut before) = self.receiving.replace(ratchet.receiving) {
+            before.kept.append(ratchet.skipped_before);
+            if !before.kept.is_empty() {
+                let Receiving { header_key, kept, .. } = before;
+                self.older.push(Box::new(OlderChain { header_key, kept }));
+            }
+        }
+        self.root_key = ratchet.root_key;
+        self.remote = Some(ratchet.remote);
+        self.next_header_key = ratchet.next_header_key;
+        let (next_header_key, number) = match &self.sending {
+            Sending::Awaiting { next_header_key, .. } => (next_header_key, 0),
+            Sending::Chain { next_header_key, number, .. } => (next_header_key, *number),
+            Sending::Due { header_key } => (header_key, self.previous),
+        };
+        self.previous = number;
+        self.sending = Sending::Due { header_key: next_header_key.clone() };
+        self.keep_to_limits();
+    }
+
+    fn keep_to_limits(&mut self) {
+        let kept = self.kept();
+        if kept > chain::MAX_KEPT {
+            let current = self.receiving.iter_mut().map(|chain| &mut chain.kept);
+            chain::keep_newest(self.older.iter_mut().map(|chain| &mut chain.kept).chain(current), kept);
+            self.older.retain(|chain| !chain.kept.is_empty());
+        }
+        let current = self.receiving.as_ref().map_or(0, |chain| usize::from(!chain.kept.is_empty()));
+        let most = MAX_CHAINS.saturating_sub(current);
+        self.older.drain(..self.older.len().saturating_sub(most)).for_each(drop);
+    }
+
+    fn kept(&self) -> usize {
+        let older: usize = self.older.iter().map(|chain| chain.kept.len()).sum();
+        older.saturating_add(self.receiving.as_ref().map_or(0, |chain| chain.kept.len()))
+    }
+}
+
+impl Receiving {
+    /// A chain without a skipped key is not kept, nor what was dropped from it.
+    fn forget_if_empty(&mut self) {
+        if self.kept.is_empty() {
+            self.kept = KeptKeys::default();
+        }
+    }
+}
+
+impl Header {
+    pub(crate) fn carried(&self) -> &[u8] {
+        self.carried.bytes.get(..self.carried.length.into()).unwrap_or_default()
+    }
+
+    fn encode(&self) -> [u8; HEADER_LENGTH] {
+        let mut bytes = [0; HEADER_LENGTH];
+        bytes[..32].copy_from_slice(self.ratchet_key.as_bytes());
+        bytes[32..36].copy_from_slice(&self.previous.to_be_bytes());
+        bytes[36..40].copy_from_slice(&self.number.to_be_bytes());
+        bytes[40] = self.carried.length;
+        bytes[41..].copy_from_slice(&self.carried.bytes);
+        bytes
+    }
+
+    fn decode(bytes: &[u8; HEADER_LENGTH]) -> Result<Self, Error> {
+        let mut reader = codec::Reader::new(bytes);
+        let ratchet_key = PublicKey::new(*reader.array()?);
+        let previous = reader.u32()?;
+        let number = reader.u32()?;
+        let length = reader.u8()?;
+        let bytes = *reader.array::<MAX_CARRIED>()?;
+        let filler = bytes.get(length.into()..).ok_or(Error::Malformed)?;
+        if filler.iter().any(|byte| *byte != 0) {
+            return Err(Error::Malformed);
+        }
+        Ok(Self { ratchet_key, previous, number, carried: Carried { bytes, length } })
+    }
+}
+
+impl Carried {
+    fn new(carried: &[u8]) -> Option<Self> {
+        let mut bytes = [0; MAX_CARRIED];
+        bytes.get_mut(..carried.len())?.copy_from_slice(carried);
+        Some(Self { bytes, length: u8::try_from(carried.len()).ok()? })
+    }
+}
+
+fn within_limit(before: u32, after: u32) -> Result<(), Error> {
+    let skipped = before.checked_add(after).ok_or(Error::TooFarAhead)?;
+    if skipped > MAX_SKIP { Err(Error::TooFarAhead) } else { Ok(()) }
+}
+
+/// Walks a chain up to message `number` and takes its key.
+fn advance(chain_key: &Secret<32>, from: u32, number: u32) -> (Link, KeptKeys) {
+    let walk = chain::walk(chain_key, from, number, |key, _| step(key));
+    (step(&walk.end), walk.skipped)
+}
+
+/// `HMAC(CK, 1)` and `HMAC(CK, 2)`: KDF_CK.
+fn step(chain_key: &Secret<32>) -> Link {
+    let key = HmacKey::new(chain_key);
+    Link { message_key: key.mac(&[&[1]]), next: key.mac(&[&[2]]) }
+}
+
+/// `HKDF(RK, dh, "Subrosa v1 root", 96) = RK || CK || NHK`: KDF_RK_HE.
+fn root_step(root_key: &Secret<32>, shared: &Secret<32>) -> [Secret<32>; 3] {
+    kdf::hkdf(&HmacKey::new(root_key), &[shared.expose()], &[b"Subrosa v1 root"])
+}
