@@ -406,3 +406,179 @@ impl<'de> Deserialize<'de> for Prekeys {
         Self::decode(bytes.as_flattened()).map_err(serde::de::Error::custom)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::IdentityKey;
+    use crate::testing::{Replay, array, bytes, hex, number, vectors};
+    use serde_json::Value;
+
+    const NOW: u64 = 1_800_000_000;
+
+    fn stranger() -> IdentityKey {
+        IdentityKeyPair::generate(&mut Replay::stream("stranger", 0)).public_key()
+    }
+
+    fn pair() -> (IdentityKeyPair, Prekeys) {
+        let mut rng = Replay::stream("prekeys", 0);
+        (IdentityKeyPair::generate(&mut rng), Prekeys::generate(2, NOW, &mut rng).unwrap())
+    }
+
+    #[test]
+    fn known_prekeys_and_what_is_signed_of_them() {
+        let file = vectors("prekeys.json");
+        let identity = IdentityKeyPair::generate(&mut Replay::new([bytes(&file["identity_seed"])]));
+        assert_eq!(hex(&identity.public_key().encode()), file["identity"]);
+        let mut prekeys = Prekeys::new();
+        for case in file["prekeys"].as_array().unwrap() {
+            let created = if case["created"].is_null() { 0 } else { number(&case["created"]) };
+            let rng = &mut Replay::new([bytes(&case["secret"])]);
+            let (kind, id, public) = match number::<u8>(&case["kind"]) {
+                0 => {
+                    let id = prekeys.add_one_time(created, rng).unwrap();
+                    assert_eq!(
+                        prekeys.keys.one_time[&id].secret.public_key().as_bytes(),
+                        &array(&case["public"])
+                    );
+                    assert_eq!(id, number::<u32>(&case["id"]));
+                    continue;
+                }
+                1 => {
+                    let id = prekeys.add_signed(created, rng).unwrap();
+                    (Kind::Signed, id, prekeys.keys.signed[&id].secret.public_key().as_bytes().to_vec())
+                }
+                2 => {
+                    let id = prekeys.add_one_time_kem(created, rng).unwrap();
+                    (Kind::OneTimeKem, id, prekeys.keys.one_time_kem[&id].secret.public_key().to_vec())
+                }
+                _ => {
+                    let id = prekeys.add_last_resort(created, rng).unwrap();
+                    (Kind::LastResort, id, prekeys.keys.last_resort[&id].secret.public_key().to_vec())
+                }
+            };
+            assert_eq!(id, number::<u32>(&case["id"]));
+            assert_eq!(hex(&public), case["public"]);
+            let signed = kind.signed_bytes(id, created, &public);
+            assert_eq!(hex(&signed), case["signed"]);
+            assert_eq!(hex(&identity.sign(&signed)), case["signature"]);
+        }
+        bundles(&file, &identity, &prekeys);
+    }
+
+    /// The bundles, put together from the prekeys they name.
+    fn bundles(file: &Value, identity: &IdentityKeyPair, prekeys: &Prekeys) {
+        let id = |name: &Value| {
+            let named = file["prekeys"].as_array().unwrap().iter().find(|case| case["name"] == *name);
+            named.map(|case| number::<u32>(&case["id"]))
+        };
+        for case in file["bundles"].as_array().unwrap() {
+            let (signed, kem, one_time) = (id(&case["spk"]), id(&case["kem"]), id(&case["opk"]));
+            let only = |wanted: Option<u32>| {
+                let mut keys: Keys = postcard::from_bytes(&prekeys.encode()[1..]).unwrap();
+                keys.signed.retain(|id, _| Some(*id) == signed);
+                keys.one_time.retain(|id, _| Some(*id) == one_time);
+                keys.one_time_kem.retain(|id, _| Some(*id) == wanted);
+                keys.last_resort.retain(|id, _| Some(*id) == wanted);
+                keys
+            };
+            let bundle = PublishedPrekeys::new(&only(kem), 0, identity).take_bundle().unwrap();
+            assert_eq!(bundle.encode(), bytes(&case["encoding"]));
+            assert_eq!(bundle.encode().len(), number::<usize>(&case["length"]));
+            assert_eq!(Bundle::decode(&bundle.encode()).as_ref(), Ok(&bundle));
+            let own = stranger();
+            assert_eq!(bundle.verify(&own, number(&file["now"])).unwrap().identity(), identity.public_key());
+        }
+    }
+
+    #[test]
+    fn rotation_keeps_the_previous_keys_for_their_grace_period() {
+        let (_, mut prekeys) = pair();
+        let rng = &mut Replay::stream("rotation", 0);
+        assert_eq!(prekeys.rotate_if_due(NOW + Prekeys::ROTATION - 1, rng), Ok(false));
+        assert_eq!(prekeys.rotate_if_due(NOW + Prekeys::ROTATION, rng), Ok(true));
+        assert_eq!((prekeys.keys.signed.len(), prekeys.keys.last_resort.len()), (2, 2));
+        prekeys.keys.expire(NOW + Prekeys::GRACE);
+        assert_eq!((prekeys.keys.signed.len(), prekeys.keys.last_resort.len()), (2, 2));
+        prekeys.keys.expire(NOW + Prekeys::GRACE + 1);
+        assert_eq!((prekeys.keys.signed.len(), prekeys.keys.last_resort.len()), (1, 1));
+        // The current ones are kept whatever their age.
+        prekeys.keys.expire(u64::MAX);
+        assert_eq!((prekeys.keys.signed.len(), prekeys.keys.last_resort.len()), (1, 1));
+    }
+
+    #[test]
+    fn refilling_counts_what_the_server_holds() {
+        let (identity, mut prekeys) = pair();
+        let mut server = prekeys.publish(&identity);
+        assert!(server.take_bundle().is_some());
+        let (known, rng) = (prekeys.last_id(), &mut Replay::stream("refill", 0));
+        assert_eq!(prekeys.refill(server.one_time_count(), 4, NOW, rng), Ok(3));
+        server.merge(prekeys.publish_since(known, &identity));
+        assert_eq!((server.one_time_count(), prekeys.one_time_count()), (4, 5));
+        assert_eq!(PublishedPrekeys::decode(&server.encode()), Ok(server.clone()));
+        // Uploading the same again, or all of it, adds nothing twice.
+        server.merge(prekeys.publish(&identity));
+        assert_eq!(server.one_time_count(), 4);
+        assert_eq!(prekeys.refill(4, 4, NOW, rng), Ok(0));
+    }
+
+    #[test]
+    fn without_one_time_prekeys_the_last_resort_key_serves() {
+        let (identity, prekeys) = pair();
+        let mut server = prekeys.publish(&identity);
+        let bundles: Vec<Bundle> = core::iter::from_fn(|| server.take_bundle()).take(4).collect();
+        let verified = bundles.into_iter().map(|bundle| bundle.verify(&stranger(), NOW));
+        let one_time: Vec<bool> = verified.map(|bundle| bundle.unwrap().is_one_time()).collect();
+        assert_eq!(one_time, [true, true, false, false]);
+    }
+
+    #[test]
+    fn ids_end() {
+        let (_, mut prekeys) = pair();
+        prekeys.keys.last_id = u32::MAX - 3;
+        let before = prekeys.encode();
+        let rng = &mut Replay::counting();
+        assert_eq!(prekeys.refill(0, 2, NOW, rng), Err(Error::Exhausted));
+        assert_eq!(prekeys.encode(), before);
+        assert_eq!(prekeys.refill(0, 1, NOW, rng), Ok(1));
+        assert!(prekeys.add_signed(NOW, rng).is_ok());
+        assert_eq!(prekeys.add_signed(NOW, rng), Err(Error::Exhausted));
+        assert_eq!(prekeys.rotate_if_due(u64::MAX, rng), Err(Error::Exhausted));
+    }
+
+    #[test]
+    fn remembered_handshakes_make_a_rotation_due_and_go_with_the_key() {
+        let (_, mut prekeys) = pair();
+        let ids = PrekeyIds { signed: 1, one_time: None, kem: 2 };
+        assert!(!prekeys.rotation_due(NOW));
+        for number in 0..4_096_u16 {
+            let mut key = [0; 32];
+            key[..2].copy_from_slice(&number.to_be_bytes());
+            prekeys.consume(&ids, &PublicKey::new(key));
+            assert_eq!(prekeys.secrets(&ids, &PublicKey::new(key)).map(drop), Err(Error::Replay));
+        }
+        assert!(prekeys.rotation_due(NOW));
+        let rng = &mut Replay::stream("rotation", 0);
+        assert_eq!(prekeys.rotate_if_due(NOW, rng), Ok(true));
+        assert!(!prekeys.rotation_due(NOW));
+        assert_eq!(prekeys.keys.accepted.len(), 4_096);
+        prekeys.keys.expire(NOW + Prekeys::GRACE + 1);
+        assert_eq!(prekeys.keys.accepted.len(), 0);
+    }
+
+    #[test]
+    fn the_stored_form_is_read_back_and_nothing_else_is() {
+        let (identity, mut prekeys) = pair();
+        prekeys.consume(&PrekeyIds { signed: 1, one_time: None, kem: 2 }, &PublicKey::new([1; 32]));
+        let stored = prekeys.encode();
+        let again = Prekeys::decode(&stored).unwrap();
+        assert_eq!(again.encode(), stored);
+        assert_eq!(again.publish(&identity), prekeys.publish(&identity));
+        for length in 0..stored.len() {
+            assert_eq!(Prekeys::decode(&stored[..length]).map(drop), Err(Error::BadState));
+        }
+        let json = serde_json::to_vec(&prekeys).unwrap();
+        assert_eq!(serde_json::from_slice::<Prekeys>(&json).unwrap().encode(), stored);
+    }
+}

@@ -9,7 +9,6 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::codec;
-use crate::crypto::aead::TAG_LENGTH;
 use crate::crypto::curve::PublicKey;
 use crate::error::Error;
 use crate::identity::{self, IdentityKey, IdentityKeyPair};
@@ -19,6 +18,8 @@ use crate::prekey::{Prekeys, VerifiedBundle};
 use crate::ratchet::triple::{SealedHeader, TripleRatchet};
 
 mod message;
+#[cfg(test)]
+mod tests;
 
 pub use message::{Kind, Message};
 
@@ -355,5 +356,3 @@ mod boxed_handshake {
         codec::array::deserialize(deserializer).map(Box::new)
     }
 }
-
-const _: () = assert!(TAG_LENGTH == 16);

@@ -1,5 +1,6 @@
 //! What unit tests share: the vectors, and a generator that replays draws.
 
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::convert::Infallible;
 use std::collections::VecDeque;
@@ -9,6 +10,7 @@ use rand_core::{TryCryptoRng, TryRng};
 use serde_json::Value;
 
 use crate::crypto::kdf;
+use crate::crypto::secret::Secret;
 
 /// A file of tests/vectors.
 pub(crate) fn vectors(name: &str) -> Value {
@@ -22,6 +24,11 @@ pub(crate) fn bytes(value: &Value) -> Vec<u8> {
     (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
 }
 
+/// The hexadecimal form.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| std::format!("{byte:02x}")).collect()
+}
+
 /// As [`bytes`], `N` of them.
 pub(crate) fn array<const N: usize>(value: &Value) -> [u8; N] {
     bytes(value).try_into().unwrap()
@@ -33,15 +40,23 @@ pub(crate) fn number<T: TryFrom<u64>>(value: &Value) -> T {
     T::try_from(number).ok().unwrap()
 }
 
-/// Gives the draws of a vector, each of exactly the length that is asked for; without draws, others of its own.
+/// `HKDF(0, name || number:u64, "subrosa-kat", length)`, up to 8,000 bytes.
+pub(crate) fn stream(name: &str, number: u64, length: usize) -> Vec<u8> {
+    let ikm: [&[u8]; 2] = [name.as_bytes(), &number.to_be_bytes()];
+    let blocks: [Secret<32>; 250] = kdf::hkdf(&kdf::NO_SALT, &ikm, &[b"subrosa-kat"]);
+    blocks.iter().flat_map(|block| *block.expose()).take(length).collect()
+}
+
+/// Gives the draws of a vector, each of exactly the length that is asked for, or those of a stream.
+#[derive(Clone)]
 pub(crate) struct Replay {
     draws: VecDeque<Vec<u8>>,
-    counter: Option<u64>,
+    stream: Option<(String, u64)>,
 }
 
 impl Replay {
     pub(crate) fn new(draws: impl IntoIterator<Item = Vec<u8>>) -> Self {
-        Self { draws: draws.into_iter().collect(), counter: None }
+        Self { draws: draws.into_iter().collect(), stream: None }
     }
 
     /// From a list of hexadecimal strings.
@@ -51,7 +66,13 @@ impl Replay {
 
     /// A generator without end, for tests that ask for no particular bytes.
     pub(crate) fn counting() -> Self {
-        Self { draws: VecDeque::new(), counter: Some(0) }
+        Self::stream("counting", 0)
+    }
+
+    /// The draws of a stream of the vectors, from number `from` on:
+    /// the n-th of a length is `HKDF(0, name || n:u64, "subrosa-kat", length)`.
+    pub(crate) fn stream(name: &str, from: u64) -> Self {
+        Self { draws: VecDeque::new(), stream: Some((name.into(), from)) }
     }
 
     /// All draws were taken.
@@ -72,13 +93,11 @@ impl TryRng for Replay {
     }
 
     fn try_fill_bytes(&mut self, out: &mut [u8]) -> Result<(), Infallible> {
-        match &mut self.counter {
+        match &mut self.stream {
             None => out.copy_from_slice(&self.draws.pop_front().expect("a draw is left")),
-            Some(counter) => {
-                for block in out.chunks_mut(32) {
-                    *counter += 1;
-                    block.copy_from_slice(&kdf::hash(&[&counter.to_be_bytes()])[..block.len()]);
-                }
+            Some((name, number)) => {
+                out.copy_from_slice(&stream(name, *number, out.len()));
+                *number += 1;
             }
         }
         Ok(())

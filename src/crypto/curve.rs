@@ -58,6 +58,11 @@ impl SecretKey {
         Self(Secret::random(rng))
     }
 
+    #[cfg(test)]
+    pub(crate) const fn secret(&self) -> &Secret<32> {
+        &self.0
+    }
+
     pub(crate) fn public_key(&self) -> PublicKey {
         PublicKey(EdwardsPoint::mul_base_clamped(*self.0.expose()).to_montgomery().to_bytes())
     }

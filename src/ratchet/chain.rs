@@ -95,7 +95,7 @@ impl KeptKeys {
 
     /// Adds keys of higher numbers.
     pub(crate) fn append(&mut self, mut newer: Self) {
-        self.dropped = newer.dropped.or(self.dropped);
+        self.dropped = self.dropped.max(newer.dropped);
         if self.is_empty() {
             core::mem::swap(&mut self.records, &mut newer.records);
         } else {
@@ -105,7 +105,8 @@ impl KeptKeys {
 
     fn drop_oldest(&mut self, count: usize) {
         if let Some(last) = count.checked_sub(1).and_then(|at| self.records.held().get(at)) {
-            self.dropped = Some(number_of(last));
+            // What was appended may have dropped higher numbers already.
+            self.dropped = self.dropped.max(Some(number_of(last)));
             self.records.cut(count);
         }
     }

@@ -474,3 +474,53 @@ fn step(chain_key: &Secret<32>) -> Link {
 fn root_step(root_key: &Secret<32>, shared: &Secret<32>) -> [Secret<32>; 3] {
     kdf::hkdf(&HmacKey::new(root_key), &[shared.expose()], &[b"Subrosa v1 root"])
 }
+
+#[cfg(test)]
+impl Sent {
+    pub(crate) fn header_bytes(&self) -> [u8; HEADER_LENGTH] {
+        self.header.encode()
+    }
+}
+
+#[cfg(test)]
+impl DoubleRatchet {
+    /// The state in the form of the vectors.
+    pub(crate) fn vector_state(&self) -> serde_json::Value {
+        use crate::testing::hex;
+        use serde_json::{Value, json};
+        let hex = |secret: &Secret<32>| json!(hex(secret.expose()));
+        let mut state = json!({
+            "DHs": null, "CKs": null, "HKs": null, "NHKs": null, "Ns": 0, "CKr": null, "HKr": null, "Nr": 0,
+            "DHr": self.remote.as_ref().map(|remote| crate::testing::hex(remote.key.as_bytes())),
+            "RK": hex(&self.root_key), "NHKr": hex(&self.next_header_key), "PN": self.previous,
+        });
+        match &self.sending {
+            Sending::Awaiting { .. } => {}
+            Sending::Due { header_key } => state["HKs"] = hex(header_key),
+            Sending::Chain { secret, chain_key, header_key, next_header_key, number, public } => {
+                assert_eq!(secret.public_key(), *public);
+                state["DHs"] = hex(secret.secret());
+                state["CKs"] = hex(chain_key);
+                state["HKs"] = hex(header_key);
+                state["NHKs"] = hex(next_header_key);
+                state["Ns"] = json!(number);
+            }
+        }
+        let skipped = |header_key: &Secret<32>, kept: &KeptKeys| {
+            let (numbers, dropped) = kept.numbers();
+            json!({ "hk": hex(header_key), "n": numbers, "dropped": dropped })
+        };
+        let mut chains: Vec<Value> =
+            self.older.iter().map(|chain| skipped(&chain.header_key, &chain.kept)).collect();
+        if let Some(receiving) = &self.receiving {
+            state["CKr"] = hex(&receiving.chain_key);
+            state["HKr"] = hex(&receiving.header_key);
+            state["Nr"] = json!(receiving.number);
+            if !receiving.kept.is_empty() {
+                chains.push(skipped(&receiving.header_key, &receiving.kept));
+            }
+        }
+        state["skipped"] = Value::Array(chains);
+        state
+    }
+}

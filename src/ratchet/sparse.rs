@@ -388,17 +388,31 @@ impl Bytes {
 
 #[cfg(test)]
 impl SparseRatchet {
-    /// The braid, the next root, the current and the sending epoch.
-    pub(crate) const fn inside(&self) -> (&Braid, &Secret<32>, u64, u64) {
-        (&self.braid, &self.next_root, self.current_epoch, self.send_epoch)
-    }
-
-    /// Of each epoch: sent, sending, received, receiving, kept.
-    pub(crate) fn links(&self) -> Vec<(u32, Option<&Secret<32>>, u32, &Secret<32>, &KeptKeys)> {
-        self.epochs
-            .iter()
-            .map(|link| (link.sent, link.sending.as_ref(), link.received, &link.receiving, &link.kept))
-            .collect()
+    /// The state in the form of the vectors.
+    pub(crate) fn vector_state(&self) -> serde_json::Value {
+        use crate::testing::hex;
+        use serde_json::{Value, json};
+        let [auth_root, mac_key] = self.braid.authenticator().map(|secret| hex(secret.expose()));
+        let newest = self.current_epoch;
+        let links = self.epochs.iter().rev().zip(0..).map(|(link, back)| {
+            let (kept, dropped) = link.kept.numbers();
+            json!({
+                "epoch": newest - back,
+                "send_ctr": link.sent,
+                "send_next": link.sending.as_ref().map(|chain| hex(chain.expose())),
+                "recv_ctr": link.received,
+                "recv_next": hex(link.receiving.expose()),
+                "recv_kept": kept,
+                "recv_dropped": dropped,
+            })
+        });
+        let mut links: Vec<Value> = links.collect();
+        links.reverse();
+        json!({
+            "state": self.braid.state_name(), "epoch": self.braid.epoch(),
+            "auth_root": auth_root, "mac_key": mac_key, "next_root": hex(self.next_root.expose()),
+            "current_epoch": newest, "send_epoch": self.send_epoch, "links": links,
+        })
     }
 }
 

@@ -124,3 +124,49 @@ fn mix(message_key: &Secret<32>, pq_message_key: &Secret<32>) -> (MessageKey, [u
     header_nonce.copy_from_slice(&nonces.expose()[12..24]);
     (MessageKey { key, nonce }, header_nonce)
 }
+
+#[cfg(test)]
+impl TripleRatchet {
+    /// The state in the form of the vectors.
+    pub(crate) fn vector_state(&self) -> serde_json::Value {
+        serde_json::json!({ "dr": self.double.vector_state(), "pq": self.sparse.vector_state() })
+    }
+
+    /// Sends as [`TripleRatchet::send`] does, and compares every value on the way with those of a vector.
+    pub(crate) fn check_send(&mut self, event: &serde_json::Value, rng: &mut impl CryptoRng) {
+        use crate::testing::{array, hex};
+        self.double.prepare_to_send(rng).unwrap();
+        let sparse = self.sparse.send(rng).unwrap();
+        assert_eq!(hex(sparse.message.as_slice()), event["pq_msg"]);
+        assert_eq!(sparse.message_key, Secret::new(array(&event["pq_mk"])));
+        let sent = self.double.send(sparse.message.as_slice()).unwrap();
+        assert_eq!(sent.message_key, Secret::new(array(&event["mk"])));
+        assert_eq!(self.double.vector_state()["HKs"], event["HKs"]);
+        assert_eq!(hex(&sent.header_bytes()), event["header"]);
+        let (key, header_nonce) = mix(&sent.message_key, &sparse.message_key);
+        assert_eq!(key.key, Secret::new(array(&event["K"])));
+        assert_eq!(key.nonce, array(&event["N"]));
+        assert_eq!(header_nonce, array(&event["HN"]));
+    }
+
+    /// As [`TripleRatchet::receive`], with the values on the way.
+    pub(crate) fn check_receive(&self, event: &serde_json::Value, header: &SealedHeader, header_data: &[u8]) {
+        use super::double::OpenedBy;
+        use crate::testing::array;
+        let (opened_by, opened) = self.double.open_header(&header.nonce, &header.bytes, header_data).unwrap();
+        let name = match opened_by {
+            OpenedBy::Current => "HKr",
+            OpenedBy::Next => "NHKr",
+            OpenedBy::Older(_) => "skipped",
+        };
+        assert_eq!(event["header_key"], name);
+        let (message_key, _) = self.double.receive(opened_by, &opened).unwrap();
+        assert_eq!(message_key, Secret::new(array(&event["mk"])));
+        let message = sparse::Message::decode(opened.carried()).unwrap();
+        let (pq_message_key, _) = self.sparse.receive(&message).unwrap();
+        assert_eq!(pq_message_key, Secret::new(array(&event["pq_mk"])));
+        let (key, _) = mix(&message_key, &pq_message_key);
+        assert_eq!(key.key, Secret::new(array(&event["K"])));
+        assert_eq!(key.nonce, array(&event["N"]));
+    }
+}
