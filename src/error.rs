@@ -22,7 +22,7 @@ pub enum Error {
     StaleBundle,
     /// A signed key of the bundle was made more than a day after `now`.
     FutureBundle,
-    /// The bundle or initial message is from the caller's own identity.
+    /// The bundle is of the caller's own identity.
     OwnIdentity,
     /// An initial message names a prekey whose secret is not here: used already, or rotated away.
     UnknownPrekey,
@@ -101,7 +101,7 @@ impl fmt::Display for Error {
             Self::BadSignature => "a signature in the bundle does not hold",
             Self::StaleBundle => "the bundle is too old",
             Self::FutureBundle => "the bundle is from the future: check the clocks",
-            Self::OwnIdentity => "this is the caller's own identity",
+            Self::OwnIdentity => "the bundle is of the caller's own identity",
             Self::UnknownPrekey => "the prekey is not here: used already, or rotated away",
             Self::Replay => "the handshake was accepted before",
             Self::UnknownHeader => "the message belongs to no chain of this session",

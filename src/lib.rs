@@ -36,6 +36,7 @@ mod random;
 mod ratchet;
 mod session;
 #[cfg(test)]
+#[path = "../tests/support/replay.rs"]
 mod testing;
 
 pub use error::{Error, Remedy};

@@ -97,16 +97,13 @@ pub(crate) fn initiate(
 /// The responder's part. It deletes nothing: [`Prekeys::consume`] does, once the message has opened.
 ///
 /// # Errors
-/// [`Error::InvalidKey`], [`Error::OwnIdentity`], [`Error::UnknownPrekey`], [`Error::Replay`]
+/// [`Error::InvalidKey`], [`Error::UnknownPrekey`], [`Error::Replay`]
 pub(crate) fn respond(
     identity: &IdentityKeyPair,
     prekeys: &Prekeys,
     handshake: &Handshake<'_>,
 ) -> Result<Responded, Error> {
     let (initiator, initiator_key) = IdentityKey::verifying(handshake.identity)?;
-    if initiator == identity.public_key() {
-        return Err(Error::OwnIdentity);
-    }
     let PrekeySecrets { signed, one_time, kem, kem_kind } =
         prekeys.secrets(&handshake.ids, &handshake.ephemeral_key)?;
     let ephemeral = handshake.ephemeral_key.point();

@@ -1,16 +1,18 @@
-//! What unit tests share: the vectors, and a generator that replays draws.
+//! Reading the vectors, and a generator that replays their draws. Unit tests use it too.
+#![allow(dead_code, reason = "each test crate uses a part of it")]
 
-use alloc::string::String;
-use alloc::vec::Vec;
-use core::convert::Infallible;
 use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::format;
 use std::path::Path;
+use std::string::String;
+use std::vec;
+use std::vec::Vec;
 
+use hkdf::Hkdf;
 use rand_core::{TryCryptoRng, TryRng};
 use serde_json::Value;
-
-use crate::crypto::kdf;
-use crate::crypto::secret::Secret;
+use sha2::{Digest, Sha256};
 
 /// A file of tests/vectors.
 pub(crate) fn vectors(name: &str) -> Value {
@@ -24,14 +26,14 @@ pub(crate) fn bytes(value: &Value) -> Vec<u8> {
     (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
 }
 
-/// The hexadecimal form.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| std::format!("{byte:02x}")).collect()
-}
-
 /// As [`bytes`], `N` of them.
 pub(crate) fn array<const N: usize>(value: &Value) -> [u8; N] {
     bytes(value).try_into().unwrap()
+}
+
+/// The hexadecimal form.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A number, or the decimal text of one.
@@ -40,11 +42,17 @@ pub(crate) fn number<T: TryFrom<u64>>(value: &Value) -> T {
     T::try_from(number).ok().unwrap()
 }
 
-/// `HKDF(0, name || number:u64, "subrosa-kat", length)`, up to 8,000 bytes.
+/// `SHA-256(bytes)`
+pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {
+    Sha256::digest(bytes).into()
+}
+
+/// `HKDF(0, name || number:u64, "subrosa-kat", length)`
 pub(crate) fn stream(name: &str, number: u64, length: usize) -> Vec<u8> {
-    let ikm: [&[u8]; 2] = [name.as_bytes(), &number.to_be_bytes()];
-    let blocks: [Secret<32>; 250] = kdf::hkdf(&kdf::NO_SALT, &ikm, &[b"subrosa-kat"]);
-    blocks.iter().flat_map(|block| *block.expose()).take(length).collect()
+    let ikm = [name.as_bytes(), &number.to_be_bytes()].concat();
+    let mut out = vec![0; length];
+    Hkdf::<Sha256>::new(Some(&[0; 32]), &ikm).expand(b"subrosa-kat", &mut out).unwrap();
+    out
 }
 
 /// Gives the draws of a vector, each of exactly the length that is asked for, or those of a stream.
@@ -69,8 +77,7 @@ impl Replay {
         Self::stream("counting", 0)
     }
 
-    /// The draws of a stream of the vectors, from number `from` on:
-    /// the n-th of a length is `HKDF(0, name || n:u64, "subrosa-kat", length)`.
+    /// The draws of a stream, from number `from` on.
     pub(crate) fn stream(name: &str, from: u64) -> Self {
         Self { draws: VecDeque::new(), stream: Some((name.into(), from)) }
     }
