@@ -202,7 +202,7 @@ pub(crate) mod records {
 /// State at rest: a version byte, then the type itself in postcard's form.
 pub(crate) mod state {
     use alloc::vec::Vec;
-    use serde::{Deserialize, Serialize};
+    use serde::{Deserialize, Deserializer, Serialize};
     use zeroize::Zeroizing;
 
     use crate::error::Error;
@@ -226,6 +226,15 @@ pub(crate) mod state {
             },
             _ => Err(Error::BadState),
         }
+    }
+
+    /// Reads a run of bytes and gives it to the `decode` of a public type.
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>, T>(
+        deserializer: D,
+        decode: impl FnOnce(&[u8]) -> Result<T, Error>,
+    ) -> Result<T, D::Error> {
+        let bytes = Zeroizing::new(super::records::deserialize::<D, 1>(deserializer)?);
+        decode(bytes.as_flattened()).map_err(serde::de::Error::custom)
     }
 
     struct Appending<'a>(&'a mut Vec<u8>);

@@ -1,5 +1,6 @@
 //! Identity keys: one Ed25519 key pair for each device (protocol.md, 2).
 
+use alloc::vec::Vec;
 use core::fmt;
 
 use rand_core::CryptoRng;
@@ -48,12 +49,10 @@ impl IdentityKeyPair {
         self.public
     }
 
-    /// For storage: `1 || seed:32`, secret, wiped when dropped.
+    /// The state at rest: `1 || 32 || seed:32`. Secret; wiped when dropped.
     #[must_use]
-    pub fn encode(&self) -> Zeroizing<[u8; 33]> {
-        let mut bytes = [VERSION; 33];
-        bytes[1..].copy_from_slice(self.signing.seed().expose());
-        Zeroizing::new(bytes)
+    pub fn encode(&self) -> Zeroizing<Vec<u8>> {
+        codec::state::encode(VERSION, &self.signing.seed(), 34)
     }
 
     /// From what [`IdentityKeyPair::encode`] made.
@@ -61,13 +60,7 @@ impl IdentityKeyPair {
     /// # Errors
     /// [`Error::BadState`]
     pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
-        match bytes.split_first() {
-            Some((&VERSION, seed)) => {
-                let seed = seed.try_into().map_err(|_| Error::BadState)?;
-                Ok(Self::from_seed(&Secret::new(seed)))
-            }
-            _ => Err(Error::BadState),
-        }
+        codec::state::decode(VERSION, bytes).map(|seed| Self::from_seed(&seed))
     }
 
     pub(crate) fn sign(&self, message: &[u8]) -> [u8; 64] {
@@ -89,16 +82,17 @@ impl fmt::Debug for IdentityKeyPair {
     }
 }
 
+/// As [`IdentityKeyPair::encode`], version byte included.
 impl Serialize for IdentityKeyPair {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        codec::array::serialize(&self.encode(), serializer)
+        serializer.serialize_bytes(&self.encode())
     }
 }
 
+/// As [`IdentityKeyPair::decode`].
 impl<'de> Deserialize<'de> for IdentityKeyPair {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let bytes = Zeroizing::new(codec::array::deserialize::<D, 33>(deserializer)?);
-        Self::decode(&*bytes).map_err(serde::de::Error::custom)
+        codec::state::deserialize(deserializer, Self::decode)
     }
 }
 

@@ -402,8 +402,7 @@ impl Serialize for Prekeys {
 /// As [`Prekeys::decode`].
 impl<'de> Deserialize<'de> for Prekeys {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let bytes = Zeroizing::new(codec::records::deserialize::<D, 1>(deserializer)?);
-        Self::decode(bytes.as_flattened()).map_err(serde::de::Error::custom)
+        codec::state::deserialize(deserializer, Self::decode)
     }
 }
 

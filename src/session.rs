@@ -297,8 +297,7 @@ impl Serialize for Session {
 /// As [`Session::decode`].
 impl<'de> Deserialize<'de> for Session {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let bytes = Zeroizing::new(codec::records::deserialize::<D, 1>(deserializer)?);
-        Self::decode(bytes.as_flattened()).map_err(serde::de::Error::custom)
+        codec::state::deserialize(deserializer, Self::decode)
     }
 }
 
