@@ -38,7 +38,8 @@ impl<const N: usize> Secret<N> {
 
 impl<const N: usize> Drop for Secret<N> {
     fn drop(&mut self) {
-        self.0.zeroize();
+        // As a slice: arrays are wiped byte by byte.
+        self.0.as_mut_slice().zeroize();
     }
 }
 

@@ -208,7 +208,7 @@ impl Records {
             // Room for the same again, so that keys which come one by one are not moved each time.
             let mut all = Vec::with_capacity(needed.saturating_mul(2).min(MAX_KEPT.max(needed)));
             all.extend_from_slice(held);
-            self.all.zeroize();
+            self.all.as_flattened_mut().zeroize();
             *self = Self { all, gone: 0 };
         }
         self.all.extend_from_slice(newer);
@@ -217,7 +217,7 @@ impl Records {
 
 impl Drop for Records {
     fn drop(&mut self) {
-        self.all.zeroize();
+        self.all.as_flattened_mut().zeroize();
     }
 }
 
