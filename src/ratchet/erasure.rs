@@ -34,7 +34,7 @@ impl Chunk {
             Some(data) => *data,
             None => {
                 let nodes = core::array::from_fn::<u16, N, _>(position);
-                let lanes = core::array::from_fn::<Lanes, N, _>(|at| message.get(at).map_or([0; 16], lanes));
+                let lanes = message.each_ref().map(lanes);
                 bytes(&combine(&lagrange(&nodes, &const { weights_of_positions::<N>() }, index), &lanes))
             }
         };
@@ -219,18 +219,21 @@ fn position(at: usize) -> u16 {
     u16::try_from(at).unwrap_or(u16::MAX)
 }
 
-/// The 16 words of a chunk.
-type Lanes = [u16; 16];
+/// The 16 words of a chunk, four to a register.
+type Lanes = [u64; 4];
+
+/// A bit of each of the four words.
+const LOW_BITS: u64 = 0x0001_0001_0001_0001;
 
 fn lanes(data: &Data) -> Lanes {
     let (words, _) = data.as_chunks();
-    core::array::from_fn(|lane| words.get(lane).copied().map_or(0, u16::from_be_bytes))
+    core::array::from_fn(|at| words.get(at).copied().map_or(0, u64::from_be_bytes))
 }
 
 fn bytes(lanes: &Lanes) -> Data {
     let mut data = [0; 32];
-    for (bytes, word) in data.as_chunks_mut().0.iter_mut().zip(lanes) {
-        *bytes = word.to_be_bytes();
+    for (bytes, words) in data.as_chunks_mut().0.iter_mut().zip(lanes) {
+        *bytes = words.to_be_bytes();
     }
     data
 }
@@ -238,49 +241,76 @@ fn bytes(lanes: &Lanes) -> Data {
 /// The sum of `coefficient * lanes`, in all lanes at once: Horner's rule over the bits of the coefficients, so that
 /// the doublings are shared and what is left is exclusive-or.
 fn combine<const N: usize>(coefficients: &[u16; N], lanes: &[Lanes; N]) -> Lanes {
-    let mut sum = [0_u16; 16];
+    let mut sum = [0; 4];
     for bit in (0..16).rev() {
-        for word in &mut sum {
-            *word = double(*word);
-        }
-        for (coefficient, lanes) in coefficients.iter().zip(lanes) {
-            if coefficient >> bit & 1 == 1 {
-                for (word, lane) in sum.iter_mut().zip(lanes) {
-                    *word ^= lane;
-                }
-            }
+        sum = sum.map(|words| {
+            let overflow = (words >> 15) & LOW_BITS;
+            ((words & !(LOW_BITS << 15)) << 1) ^ overflow.wrapping_mul(MODULUS.into())
+        });
+        for (coefficient, [a, b, c, d]) in coefficients.iter().zip(lanes) {
+            // A mask: the bits are as good as random, and a branch on one would be guessed wrong.
+            let mask = 0_u64.wrapping_sub(u64::from(coefficient.wrapping_shr(bit) & 1));
+            let [e, f, g, h] = sum;
+            sum = [e ^ (a & mask), f ^ (b & mask), g ^ (c & mask), h ^ (d & mask)];
         }
     }
     sum
 }
 
-/// The values at `x`, which is no node, of the polynomials that are 1 at one node and 0 at the others:
-/// `L_i(x) = w_i * product of (x - x_j) / (x - x_i)`. One inversion serves all.
+/// The values at `x` of the polynomials that are 1 at one node and 0 at the others:
+/// `L_i(x) = w_i * product of (x - x_j) over j != i`.
+///
+/// The products of all but one factor come by doubling around the ring: those of the next 1, 2, 4, .. factors after
+/// each place, put together to those of the next `N - 1`.
 fn lagrange<const N: usize>(nodes: &[u16; N], weights: &[u16; N], x: u16) -> [u16; N] {
-    let mut before = [0; N];
-    let mut product = 1;
-    for (before, node) in before.iter_mut().zip(nodes) {
-        *before = product;
-        product = multiply(product, x ^ node);
-    }
-    // From the last node to the first: `inverse` is 1 / product of (x - x_j) over j <= i.
-    let mut inverse = invert(product);
-    let mut coefficients = [0; N];
-    for (((coefficient, before), node), weight) in
-        coefficients.iter_mut().zip(before).zip(nodes).zip(weights).rev()
-    {
-        *coefficient = multiply(multiply(*weight, product), multiply(inverse, before));
-        inverse = multiply(inverse, x ^ node);
+    let others = N.saturating_sub(1);
+    let mut coefficients = *weights;
+    let mut covered = 0;
+    let mut span = nodes.map(|node| x ^ node);
+    span = rotate(&span, 1);
+    let mut length = 1;
+    while length <= others {
+        if others & length != 0 {
+            coefficients = multiply_all(&coefficients, &rotate(&span, covered));
+            covered |= length;
+        }
+        span = multiply_all(&span, &rotate(&span, length));
+        length = length.saturating_mul(2);
     }
     coefficients
 }
 
+fn rotate<const N: usize>(places: &[u16; N], by: usize) -> [u16; N] {
+    let mut rotated = *places;
+    if by < N {
+        rotated.rotate_left(by);
+    }
+    rotated
+}
+
 /// `w_i = 1 / product of (x_i - x_j) over j != i`
 fn weights<const N: usize>(nodes: &[u16; N]) -> [u16; N] {
-    nodes.map(|node| {
-        let others = nodes.iter().filter(|other| **other != node);
-        invert(others.fold(1, |product, other| multiply(product, node ^ other)))
+    let product = nodes.iter().fold([1; N], |product, other| {
+        let differences = nodes.map(|node| if node == *other { 1 } else { node ^ other });
+        multiply_all(&product, &differences)
+    });
+    // a^(2^16 - 2)
+    let mut square = product;
+    (1..16).fold([1; N], |inverse, _| {
+        square = multiply_all(&square, &square);
+        multiply_all(&inverse, &square)
     })
+}
+
+/// [`multiply`], place by place: the compiler does 8 or 16 of them at once.
+fn multiply_all<const N: usize>(a: &[u16; N], b: &[u16; N]) -> [u16; N] {
+    let mut product = [0; N];
+    for bit in (0..16).rev() {
+        for ((product, a), b) in product.iter_mut().zip(a).zip(b) {
+            *product = double(*product) ^ (a & all_ones_if_odd(b.wrapping_shr(bit)));
+        }
+    }
+    product
 }
 
 /// [`weights`] of the nodes `0..N`, for the compiler.
@@ -312,7 +342,12 @@ const MODULUS: u16 = 0x100b;
 
 /// `x * a`
 const fn double(a: u16) -> u16 {
-    (a << 1) ^ (MODULUS & 0_u16.wrapping_sub(a >> 15))
+    (a << 1) ^ (MODULUS & all_ones_if_odd(a >> 15))
+}
+
+/// All ones where the lowest bit of `bits` is.
+const fn all_ones_if_odd(bits: u16) -> u16 {
+    0_u16.wrapping_sub(bits & 1)
 }
 
 const fn multiply(a: u16, b: u16) -> u16 {
@@ -320,7 +355,7 @@ const fn multiply(a: u16, b: u16) -> u16 {
     let mut bit = 16_u32;
     while let Some(next) = bit.checked_sub(1) {
         bit = next;
-        product = double(product) ^ (a & 0_u16.wrapping_sub(b.wrapping_shr(bit) & 1));
+        product = double(product) ^ (a & all_ones_if_odd(b.wrapping_shr(bit)));
     }
     product
 }
@@ -333,13 +368,9 @@ const fn invert(a: u16) -> u16 {
     while bit < 16 {
         square = multiply(square, square);
         inverse = multiply(inverse, square);
-        bit = bit_after(bit);
+        bit = u32::wrapping_add(bit, 1);
     }
     inverse
-}
-
-const fn bit_after(bit: u32) -> u32 {
-    bit.wrapping_add(1)
 }
 
 #[cfg(test)]
@@ -354,6 +385,7 @@ mod tests {
             let [a, b, product] = [0, 1, 2].map(|at| number(&case[at]));
             assert_eq!(multiply(a, b), product);
             assert_eq!(multiply(b, a), product);
+            assert_eq!(multiply_all(&[a, b, 1], &[b, a, a]), [product, product, a]);
         }
         for case in file["gf_inverse"].as_array().unwrap() {
             assert_eq!(invert(number(&case[0])), number::<u16>(&case[1]));
