@@ -28,7 +28,8 @@ pub enum Error {
     UnknownPrekey,
     /// An initial message repeats a handshake that was accepted before.
     Replay,
-    /// No header key opens the message: it is for another session, or older than what is kept.
+    /// No header key opens the message: it is for another session, repeated or late from a chain that is no longer
+    /// kept, or forged.
     UnknownHeader,
     /// More than 25,000 messages lie between this one and the last one received.
     TooFarAhead,
@@ -52,6 +53,9 @@ pub enum Error {
 pub enum Remedy {
     /// Drop these bytes; nothing was lost and nothing needs to be done.
     Drop,
+    /// Give the message to another session with its sender; where none opens it, drop it. It is no sign that this
+    /// session is broken: whoever can send bytes can make such a message.
+    OtherSession,
     /// Fetch a fresh bundle from the server and try with that.
     FetchBundle,
     /// Establish a new session and have the sender repeat what this message said.
@@ -81,11 +85,8 @@ impl Error {
             Self::InvalidKey | Self::BadSignature | Self::StaleBundle | Self::FutureBundle => {
                 Remedy::FetchBundle
             }
-            Self::UnknownPrekey
-            | Self::UnknownHeader
-            | Self::TooFarAhead
-            | Self::TooOld
-            | Self::Exhausted => Remedy::NewSession,
+            Self::UnknownHeader => Remedy::OtherSession,
+            Self::UnknownPrekey | Self::TooFarAhead | Self::TooOld | Self::Exhausted => Remedy::NewSession,
             Self::OwnIdentity | Self::TooLong => Remedy::FixCall,
             Self::BadState => Remedy::RestoreState,
         }

@@ -45,3 +45,5 @@ pub use prekey::{Bundle, Prekeys, PublishedPrekeys, VerifiedBundle};
 #[cfg(feature = "getrandom")]
 pub use random::SystemRng;
 pub use session::{Kind, Message, Session, SessionId};
+/// What stored secrets come in: bytes that are wiped when dropped.
+pub use zeroize::Zeroizing;
