@@ -107,23 +107,23 @@ pub(crate) fn respond(
     let PrekeySecrets { signed, one_time, kem, kem_kind } =
         prekeys.secrets(&handshake.ids, &handshake.ephemeral_key)?;
     let ephemeral = handshake.ephemeral_key.point();
-    let dh1 = signed.diffie_hellman(&initiator_key.point())?;
+    let dh1 = signed.secret.diffie_hellman(&initiator_key.point())?;
     let dh2 = identity.to_x25519().diffie_hellman(&ephemeral)?;
-    let dh3 = signed.diffie_hellman(&ephemeral)?;
-    let dh4 = one_time.map(|one_time| one_time.diffie_hellman(&ephemeral)).transpose()?;
+    let dh3 = signed.secret.diffie_hellman(&ephemeral)?;
+    let dh4 = one_time.map(|one_time| one_time.secret.diffie_hellman(&ephemeral)).transpose()?;
     let (kem_public, shared) = kem.decapsulate(handshake.ciphertext);
 
     let transcript = Transcript {
         initiator,
         responder: identity.public_key(),
         ephemeral_key: handshake.ephemeral_key,
-        signed: (handshake.ids.signed, signed.public_key()),
-        one_time: handshake.ids.one_time.zip(one_time.map(SecretKey::public_key)),
+        signed: (handshake.ids.signed, signed.public),
+        one_time: handshake.ids.one_time.zip(one_time.map(|one_time| one_time.public)),
         kem: (kem_kind, handshake.ids.kem, &kem_public),
         ciphertext: handshake.ciphertext,
     };
     let session_secret = transcript.derive([&dh1, &dh2, &dh3], dh4.as_ref(), &shared);
-    Ok(Responded { session_secret, initiator, signed_prekey: signed.clone() })
+    Ok(Responded { session_secret, initiator, signed_prekey: signed.secret.clone() })
 }
 
 /// All that takes part in a handshake, in the order in which it is hashed.

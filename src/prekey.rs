@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zeroize::Zeroizing;
 
 use crate::codec::{self, Writer};
-use crate::crypto::curve::{PublicKey, SecretKey};
+use crate::crypto::curve::{KeyPair, PublicKey};
 use crate::crypto::kdf;
 use crate::crypto::kem::whole as kem;
 use crate::error::Error;
@@ -59,8 +59,8 @@ pub struct Prekeys {
 struct Keys {
     /// The highest id given out; ids are unique over all kinds.
     last_id: u32,
-    signed: Shelf<SecretKey>,
-    one_time: Shelf<SecretKey>,
+    signed: Shelf<KeyPair>,
+    one_time: Shelf<KeyPair>,
     one_time_kem: Shelf<kem::SecretKey>,
     last_resort: Shelf<kem::SecretKey>,
     /// `H(EK_A)` of each handshake accepted on a last-resort key alone, with the two prekeys it used.
@@ -94,8 +94,8 @@ pub(crate) struct PrekeyIds {
 
 /// The secrets that answer a handshake.
 pub(crate) struct PrekeySecrets<'a> {
-    pub(crate) signed: &'a SecretKey,
-    pub(crate) one_time: Option<&'a SecretKey>,
+    pub(crate) signed: &'a KeyPair,
+    pub(crate) one_time: Option<&'a KeyPair>,
     pub(crate) kem: &'a kem::SecretKey,
     pub(crate) kem_kind: Kind,
 }
@@ -188,7 +188,7 @@ impl Prekeys {
     /// [`Error::Exhausted`]: as [`Prekeys::refill`].
     pub fn add_signed(&mut self, now: u64, rng: &mut impl CryptoRng) -> Result<u32, Error> {
         let id = self.keys.next_id()?;
-        Ok(put(&mut self.keys.signed, id, now, SecretKey::generate(rng)))
+        Ok(put(&mut self.keys.signed, id, now, KeyPair::generate(rng)))
     }
 
     /// Makes a last-resort KEM prekey and returns its id. Draws 64 bytes.
@@ -206,7 +206,7 @@ impl Prekeys {
     /// [`Error::Exhausted`]: as [`Prekeys::refill`].
     pub fn add_one_time(&mut self, now: u64, rng: &mut impl CryptoRng) -> Result<u32, Error> {
         let id = self.keys.next_id()?;
-        Ok(put(&mut self.keys.one_time, id, now, SecretKey::generate(rng)))
+        Ok(put(&mut self.keys.one_time, id, now, KeyPair::generate(rng)))
     }
 
     /// Makes a one-time KEM prekey and returns its id. Draws 64 bytes.
@@ -251,7 +251,7 @@ impl Prekeys {
         let [signed, one_time] = [&self.keys.signed, &self.keys.one_time].map(BTreeMap::len);
         let [kem, last_resort] = [&self.keys.one_time_kem, &self.keys.last_resort].map(BTreeMap::len);
         let keys = signed.saturating_add(one_time).saturating_add(kem).saturating_add(last_resort);
-        let capacity = keys.saturating_add(self.keys.accepted.len()).saturating_mul(82).saturating_add(64);
+        let capacity = keys.saturating_add(self.keys.accepted.len()).saturating_mul(90).saturating_add(64);
         codec::state::encode(VERSION, &self.keys, capacity)
     }
 
@@ -436,16 +436,13 @@ mod tests {
             let (kind, id, public) = match number::<u8>(&case["kind"]) {
                 0 => {
                     let id = prekeys.add_one_time(created, rng).unwrap();
-                    assert_eq!(
-                        prekeys.keys.one_time[&id].secret.public_key().as_bytes(),
-                        &array(&case["public"])
-                    );
+                    assert_eq!(prekeys.keys.one_time[&id].secret.public.as_bytes(), &array(&case["public"]));
                     assert_eq!(id, number::<u32>(&case["id"]));
                     continue;
                 }
                 1 => {
                     let id = prekeys.add_signed(created, rng).unwrap();
-                    (Kind::Signed, id, prekeys.keys.signed[&id].secret.public_key().as_bytes().to_vec())
+                    (Kind::Signed, id, prekeys.keys.signed[&id].secret.public.as_bytes().to_vec())
                 }
                 2 => {
                     let id = prekeys.add_one_time_kem(created, rng).unwrap();

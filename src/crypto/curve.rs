@@ -87,6 +87,21 @@ impl SecretKey {
     }
 }
 
+/// A secret key with its public key, where both are needed again and again.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct KeyPair {
+    pub(crate) secret: SecretKey,
+    pub(crate) public: PublicKey,
+}
+
+impl KeyPair {
+    /// Draws 32 bytes.
+    pub(crate) fn generate(rng: &mut impl CryptoRng) -> Self {
+        let secret = SecretKey::generate(rng);
+        Self { public: secret.public_key(), secret }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -40,7 +40,7 @@ impl PublishedPrekeys {
             keys.iter().filter(move |(id, _)| **id > since).map(|(id, prekey)| (*id, prekey))
         }
         let signed = newer(&keys.signed, since).next_back().map(|(id, prekey)| {
-            let key = prekey.secret.public_key();
+            let key = prekey.secret.public;
             let message = Kind::Signed.signed_bytes(id, prekey.created_at, key.as_bytes());
             SignedPrekey { id, created_at: prekey.created_at, key, signature: identity.sign(&message) }
         });
@@ -56,7 +56,7 @@ impl PublishedPrekeys {
             signed,
             last_resort: last_resort.map(|(id, prekey)| kem(Kind::LastResort, id, prekey)),
             one_time: newer(&keys.one_time, since)
-                .map(|(id, prekey)| OneTimePrekey { id, key: prekey.secret.public_key() })
+                .map(|(id, prekey)| OneTimePrekey { id, key: prekey.secret.public })
                 .collect(),
             one_time_kem: one_time_kem.map(|(id, prekey)| kem(Kind::OneTimeKem, id, prekey)).collect(),
         }
