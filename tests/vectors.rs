@@ -14,10 +14,11 @@
 mod replay;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use replay::{Replay, array, bytes, hex, number, sha256, stream, vectors};
 use serde_json::{Value, json};
-use subrosa::{Bundle, Error, IdentityKey, IdentityKeyPair, Message, Prekeys, Session};
+use subrosa::{Bundle, Error, IdentityKey, IdentityKeyPair, Message, Prekeys, PublishedPrekeys, Session};
 
 fn identity(seed: &Value) -> IdentityKeyPair {
     IdentityKeyPair::generate(&mut Replay::new([bytes(seed)]))
@@ -342,6 +343,31 @@ fn sizes() {
             assert!(result.is_err() || result == Ok(vec![b'a'; length]));
         }
     }
+}
+
+/// One file for each fault in what is stored or handed out, found by walking the folder. Those of messages between two
+/// sessions are in reject.json, where each comes with the conversation before it.
+#[test]
+fn every_fault_in_the_folder_is_refused() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/reject");
+    let mut count = 0;
+    for file in std::fs::read_dir(folder).unwrap() {
+        let file = file.unwrap().file_name();
+        let case = vectors(&format!("reject/{}", file.to_str().unwrap()));
+        let bytes = bytes(&case["bytes"]);
+        let result = match case["what"].as_str().unwrap() {
+            "identity key pair" => IdentityKeyPair::decode(&bytes).map(drop),
+            "prekeys" => Prekeys::decode(&bytes).map(drop),
+            "published prekeys" => PublishedPrekeys::decode(&bytes).map(drop),
+            "bundle" => Bundle::decode(&bytes).map(drop),
+            "message" => Message::decode(&bytes).map(drop),
+            "session" => Session::decode(&bytes).map(drop),
+            what => panic!("{what}"),
+        };
+        assert_eq!(name(&result), case["error"], "{file:?}");
+        count += 1;
+    }
+    assert!(count >= 34, "{count} files");
 }
 
 #[test]
