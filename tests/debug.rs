@@ -1,0 +1,164 @@
+//! `Debug` shows no secret, of whatever holds one.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "a panic is how a test fails"
+)]
+
+use std::collections::HashSet;
+use std::fmt::Debug;
+
+use subrosa::{Bundle, IdentityKeyPair, Message, Prekeys, Session};
+
+#[path = "support/network.rs"]
+mod network;
+
+use network::{ASSOCIATED_DATA, NOW, Pair, Party, Side};
+
+/// So many bytes of a secret in a row are a leak. Fewer would be found by chance.
+const WINDOW: usize = 8;
+
+/// Stored state, in which some runs of bytes are public.
+struct Secrets {
+    windows: HashSet<[u8; WINDOW]>,
+}
+
+impl Secrets {
+    fn new(stored: &[&[u8]], public: &[&[u8]]) -> Self {
+        let mut windows: HashSet<_> = stored.iter().flat_map(|bytes| windows_of(bytes)).collect();
+        for window in public.iter().flat_map(|bytes| windows_of(bytes)) {
+            windows.remove(&window);
+        }
+        // Lengths and small numbers repeat; keys do not.
+        windows.retain(|window| window.iter().collect::<HashSet<_>>().len() > WINDOW / 2);
+        assert!(windows.len() >= 24, "a key at least is in there");
+        Self { windows }
+    }
+
+    /// The first window that the text shows, in hexadecimal or as a list of numbers.
+    fn shown_in(&self, text: &str) -> Option<&[u8; WINDOW]> {
+        let text: String = text.chars().filter(|c| !c.is_whitespace()).collect::<String>().to_lowercase();
+        self.windows.iter().find(|window| {
+            let joined = |separator: &str, write: fn(&u8) -> String| {
+                window.iter().map(write).collect::<Vec<_>>().join(separator)
+            };
+            text.contains(&joined("", |byte| format!("{byte:02x}")))
+                || text.contains(&joined(",", |byte| format!("{byte}")))
+                || text.contains(&joined(",", |byte| format!("{byte:x}")))
+        })
+    }
+
+    fn are_not_in(&self, value: &impl Debug) {
+        for text in [format!("{value:?}"), format!("{value:#?}"), format!("{value:x?}")] {
+            assert_eq!(self.shown_in(&text), None, "{text}");
+        }
+    }
+}
+
+fn windows_of(bytes: &[u8]) -> impl Iterator<Item = [u8; WINDOW]> + '_ {
+    bytes.windows(WINDOW).map(|window| window.try_into().unwrap())
+}
+
+#[test]
+fn a_leak_would_be_noticed() {
+    let key: Vec<u8> = (100..132).collect();
+    let secrets = Secrets::new(&[&key], &[]);
+    let hex: String = key[20..].iter().map(|byte| format!("{byte:02X}")).collect();
+    for text in [format!("{key:?}"), format!("{key:#?}"), format!("{:x?}", &key[5..20]), hex] {
+        assert!(secrets.shown_in(&text).is_some(), "{text}");
+    }
+    assert_eq!(secrets.shown_in(&format!("{:?}", &key[..7])), None);
+}
+
+#[test]
+fn an_identity_shows_its_public_half() {
+    let identity = Party::new(1, "a party").identity;
+    let public = identity.public_key();
+    assert_eq!(format!("{identity:?}"), format!("IdentityKeyPair(IdentityKey({public}))"));
+    assert_eq!(public.to_string().len(), 64);
+    Secrets::new(&[&*identity.encode()], &[&public.encode()]).are_not_in(&identity);
+}
+
+#[test]
+fn prekeys_show_how_many_they_are() {
+    let Party { prekeys, .. } = Party::new(2, "a party");
+    let shown = "Prekeys { signed: 1, one_time: 2, one_time_kem: 2, last_resort: 1, .. }";
+    assert_eq!(format!("{prekeys:?}"), shown);
+    assert_eq!(
+        format!("{:?}", Prekeys::new()),
+        "Prekeys { signed: 0, one_time: 0, one_time_kem: 0, last_resort: 0, .. }"
+    );
+    Secrets::new(&[&prekeys.encode()], &[]).are_not_in(&prekeys);
+}
+
+#[test]
+fn what_is_published_shows_nothing_that_is_not() {
+    let Party { identity, prekeys, mut rng } = Party::new(3, "a party");
+    let mut published = prekeys.publish(&identity);
+    let bytes = published.encode();
+    let secrets = Secrets::new(&[&*identity.encode(), &prekeys.encode()], &[&bytes]);
+    secrets.are_not_in(&published);
+    let bundle = published.take_bundle().unwrap();
+    secrets.are_not_in(&bundle);
+    let own = IdentityKeyPair::generate(&mut rng).public_key();
+    secrets.are_not_in(&Bundle::decode(&bundle.encode()).unwrap().verify(&own, NOW).unwrap());
+}
+
+#[test]
+fn a_session_shows_its_id_and_its_peer() {
+    let mut pair = Pair::new(4);
+    let identities = Side::BOTH.map(|side| pair.end(side).party.identity.public_key());
+    // The handshake, with the ephemeral key; the id.
+    let first = pair.turn(Side::Initiator);
+    let id = *pair.initiator.session().id().as_bytes();
+    let public = [&first.bytes, &id[..], &identities[0].encode(), &identities[1].encode()];
+    let mut shown = Vec::new();
+    // Through every phase of the post-quantum ratchet, with a skipped message now and then.
+    for n in 0..200 {
+        for side in Side::BOTH {
+            if n % 20 == 5 {
+                drop(pair.send(side));
+            }
+            pair.turn(side);
+            let session = pair.end(side).session();
+            Secrets::new(&[&session.encode()], &public).are_not_in(session);
+            shown.push(format!("{session:?}"));
+        }
+    }
+    let id = pair.initiator.session().id();
+    assert_eq!(format!("{id:?}"), format!("SessionId({id})"));
+    for (at, shown) in shown.iter().enumerate() {
+        let peer = identities[1 - at % 2];
+        assert_eq!(*shown, format!("Session {{ id: SessionId({id}), peer: IdentityKey({peer}), .. }}"));
+    }
+}
+
+#[test]
+fn a_message_shows_what_is_on_the_wire() {
+    let mut pair = Pair::settled(5);
+    for kind in ["Regular", "Initial"] {
+        if kind == "Initial" {
+            pair = Pair::new(5);
+        }
+        let session = pair.initiator.session().encode();
+        let plaintext = b"nobody else needs to know that";
+        let letter = pair.send_text(Side::Initiator, plaintext.to_vec());
+        let after = pair.initiator.session().encode();
+        let message = Message::decode(&letter.bytes).unwrap();
+        let secrets = Secrets::new(&[&session, &after, plaintext, ASSOCIATED_DATA], &[&letter.bytes]);
+        secrets.are_not_in(&message);
+        assert_eq!(format!("{message:?}"), format!("Message {{ bytes: {:?}, kind: {kind} }}", letter.bytes));
+    }
+}
+
+#[test]
+fn a_failure_shows_the_error_alone() {
+    let mut pair = Pair::settled(6);
+    let mut letter = pair.send(Side::Initiator);
+    *letter.bytes.last_mut().unwrap() ^= 1;
+    let message = Message::decode(&letter.bytes).unwrap();
+    let opened = pair.responder.session_mut().decrypt(&message, ASSOCIATED_DATA);
+    assert_eq!(format!("{opened:?}"), "Err(Decrypt)");
+    assert_eq!(format!("{:?}", Session::decode(b"").map(drop)), "Err(BadState)");
+}
