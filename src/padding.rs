@@ -18,10 +18,14 @@ const LEAST: usize = 32;
 pub(crate) const fn padded_length(length: usize) -> usize {
     let with_mark = length.saturating_add(1);
     let length = if with_mark < LEAST { LEAST } else { with_mark };
+    let below = unit(length).wrapping_sub(1);
+    length.saturating_add(below) & !below
+}
+
+/// `2^(E - S)`: what a length of that size is a multiple of.
+const fn unit(length: usize) -> usize {
     let exponent = length.ilog2();
-    let zero_bits = exponent.saturating_sub(exponent.ilog2().saturating_add(1));
-    let mask = 1_usize.wrapping_shl(zero_bits).wrapping_sub(1);
-    length.saturating_add(mask) & !mask
+    1_usize.wrapping_shl(exponent.saturating_sub(exponent.ilog2().saturating_add(1)))
 }
 
 /// Pads in place: `text` holds a plaintext of `length` bytes, the rest is zeros.
@@ -38,32 +42,35 @@ pub(crate) fn pad(text: &mut [u8], length: usize) {
 /// # Errors
 /// [`Error::Decrypt`] unless it ends in a mark and zeros.
 pub(crate) fn unpad(padded: &[u8]) -> Result<usize, Error> {
-    // Honest padding lies in the last eighth, or in the last 32 bytes.
-    let window = (padded.len() / 8).saturating_add(LEAST);
-    let start = padded.len().saturating_sub(window);
-    let (front, back) = padded.split_at_checked(start).ok_or(Error::Decrypt)?;
-    match last_nonzero(back) {
-        (MARK, at) => Ok(start.saturating_add(at)),
-        (0, _) => match front.iter().rposition(|byte| *byte != 0) {
-            Some(at) if front.get(at) == Some(&MARK) => Ok(at),
+    // Honest padding is below the unit of the length, or in the last 32 bytes. It is looked for in words of eight.
+    let most = unit(padded.len().max(LEAST)).max(LEAST).div_ceil(8);
+    let (_, words) = padded.as_rchunks();
+    let (_, window) = words.split_at(words.len().saturating_sub(most));
+    let (last, words_after) = last_nonzero(window);
+    if last == 0 {
+        return match padded.iter().rposition(|byte| *byte != 0) {
+            Some(at) if padded.get(at) == Some(&MARK) => Ok(at),
             _ => Err(Error::Decrypt),
-        },
-        _ => Err(Error::Decrypt),
+        };
     }
+    let zeros_after = usize::try_from(last.trailing_zeros() / 8).unwrap_or(0);
+    let [.., low] = last.wrapping_shr(last.trailing_zeros() & !7).to_be_bytes();
+    let padding = words_after.saturating_mul(8).saturating_add(zeros_after).saturating_add(1);
+    if low == MARK { padded.len().checked_sub(padding).ok_or(Error::Decrypt) } else { Err(Error::Decrypt) }
 }
 
-/// The last byte that is not zero, and where it is; `(0, 0)` if there is none. Looks at every byte alike.
-fn last_nonzero(bytes: &[u8]) -> (u8, usize) {
-    let (mut last, mut place) = (0, 0);
-    for (at, byte) in bytes.iter().enumerate() {
-        // All ones where the byte is not zero.
-        let mask = u64::from(*byte).wrapping_neg() >> 63;
-        let mask = usize::try_from(mask).unwrap_or(0).wrapping_neg();
-        let [low, ..] = mask.to_le_bytes();
-        last = (byte & low) | (last & !low);
-        place = (at & mask) | (place & !mask);
+/// The last word that is not zero, and how many come after it; 0 if there is none. Looks at every word alike.
+fn last_nonzero(words: &[[u8; 8]]) -> (u64, usize) {
+    let (mut last, mut after) = (0, 0_usize);
+    for word in words {
+        let word = u64::from_be_bytes(*word);
+        // All ones where the word is not zero.
+        let mask = ((word | word.wrapping_neg()) >> 63).wrapping_neg();
+        let keep = usize::from(mask == 0).wrapping_neg();
+        last = (word & mask) | (last & !mask);
+        after = after.wrapping_add(1) & keep;
     }
-    (last, place)
+    (last, after)
 }
 
 #[cfg(test)]

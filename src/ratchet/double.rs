@@ -466,8 +466,8 @@ fn advance(chain_key: &Secret<32>, from: u32, number: u32) -> (Link, KeptKeys) {
 
 /// `HMAC(CK, 1)` and `HMAC(CK, 2)`: KDF_CK.
 fn step(chain_key: &Secret<32>) -> Link {
-    let key = HmacKey::new(chain_key);
-    Link { message_key: key.mac(&[&[1]]), next: key.mac(&[&[2]]) }
+    let [message_key, next] = HmacKey::new(chain_key).mac_both(&[1], &[2]);
+    Link { message_key, next }
 }
 
 /// `HKDF(RK, dh, "Subrosa v1 root", 96) = RK || CK || NHK`: KDF_RK_HE.
