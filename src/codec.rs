@@ -1,6 +1,7 @@
 //! Bytes in a fixed order: what is read must be there, whole, with nothing after it.
 
 use alloc::vec::Vec;
+use core::fmt;
 
 use crate::error::Error;
 
@@ -107,11 +108,18 @@ pub(crate) fn varint(mut value: u64) -> ([u8; 10], usize) {
     (bytes, length)
 }
 
+/// Bytes as people compare them: in hexadecimal.
+pub(crate) fn hex(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
+    bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+}
+
 /// State at rest, for `#[serde(with = "...")]`: `[u8; N]` as one run of bytes.
 pub(crate) mod array {
+    use alloc::vec::Vec;
     use core::fmt;
     use serde::de::{Deserializer, Error, SeqAccess, Visitor};
     use serde::ser::Serializer;
+    use zeroize::Zeroizing;
 
     pub(crate) fn serialize<S: Serializer, const N: usize>(
         bytes: &[u8; N],
@@ -134,6 +142,11 @@ pub(crate) mod array {
 
             fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<[u8; N], E> {
                 bytes.try_into().map_err(|_| E::invalid_length(bytes.len(), &self))
+            }
+
+            // Given away by the format: ours to wipe.
+            fn visit_byte_buf<E: Error>(self, bytes: Vec<u8>) -> Result<[u8; N], E> {
+                self.visit_bytes(&Zeroizing::new(bytes))
             }
 
             // Formats without a type for bytes (JSON) give them one by one.
@@ -159,6 +172,7 @@ pub(crate) mod records {
     use core::fmt;
     use serde::de::{Deserializer, Error, SeqAccess, Visitor};
     use serde::ser::Serializer;
+    use zeroize::Zeroizing;
 
     pub(crate) fn serialize<S: Serializer, const N: usize>(
         records: &[[u8; N]],
@@ -186,9 +200,20 @@ pub(crate) mod records {
                 }
             }
 
+            // Given away by the format: ours to wipe.
+            fn visit_byte_buf<E: Error>(self, bytes: Vec<u8>) -> Result<Vec<[u8; N]>, E> {
+                self.visit_bytes(&Zeroizing::new(bytes))
+            }
+
             fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<[u8; N]>, A::Error> {
-                let mut bytes = zeroize::Zeroizing::new(Vec::new());
+                let mut bytes = Zeroizing::new(Vec::with_capacity(4096));
                 while let Some(byte) = seq.next_element()? {
+                    // By hand, since a vector that grows leaves a copy behind.
+                    if bytes.len() == bytes.capacity() {
+                        let mut larger = Zeroizing::new(Vec::with_capacity(bytes.len().saturating_mul(2)));
+                        larger.extend_from_slice(&bytes);
+                        bytes = larger;
+                    }
                     bytes.push(byte);
                 }
                 self.visit_bytes(&bytes)

@@ -213,7 +213,8 @@ impl Braid {
     pub(crate) fn commit(&mut self, step: Step) {
         match step {
             Step::Nothing => {}
-            Step::Become(braid) => *self = *braid,
+            // A swap: what is moved out of a box stays behind in it, and the box wipes what it holds.
+            Step::Become(mut braid) => core::mem::swap(self, &mut braid),
             Step::Add(chunk) => match &mut self.state {
                 State::HeaderSent { ct1, .. } => ct1.add(&chunk),
                 State::EkSentCt1Received { ct2, .. } => ct2.add(&chunk),

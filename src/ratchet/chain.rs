@@ -79,10 +79,10 @@ impl KeptKeys {
     /// # Errors
     /// [`Error::Duplicate`] where it was used; [`Error::TooOld`] where the limit may have dropped it unread.
     pub(crate) fn get(&self, number: u32) -> Result<Secret<32>, Error> {
-        match self.find(number) {
-            Ok(at) => Ok(self.records.held().get(at).map_or(Secret::new([0; 32]), key_of)),
-            Err(_) if self.dropped.is_some_and(|dropped| number <= dropped) => Err(Error::TooOld),
-            Err(_) => Err(Error::Duplicate),
+        match self.find(number).ok().and_then(|at| self.records.held().get(at)) {
+            Some(record) => Ok(key_of(record)),
+            None if self.dropped.is_some_and(|dropped| number <= dropped) => Err(Error::TooOld),
+            None => Err(Error::Duplicate),
         }
     }
 
@@ -154,12 +154,14 @@ fn record(number: u32, key: &Secret<32>) -> Record {
     record
 }
 
-fn number_of(record: &Record) -> u32 {
-    record.first_chunk().copied().map_or(0, u32::from_be_bytes)
+const fn number_of(record: &Record) -> u32 {
+    let [a, b, c, d, ..] = *record;
+    u32::from_be_bytes([a, b, c, d])
 }
 
-fn key_of(record: &Record) -> Secret<32> {
-    Secret::new(record.last_chunk().copied().unwrap_or([0; 32]))
+const fn key_of(record: &Record) -> Secret<32> {
+    let [_, _, _, _, key @ ..] = *record;
+    Secret::new(key)
 }
 
 /// Records by number. Taking one moves the shorter side, so that taking them in either order is quick, and leaves no
@@ -189,6 +191,10 @@ impl Records {
             }
             self.all.pop();
         }
+        // A place made for a burst is given back when little of it is left.
+        if self.all.capacity() > 64 && self.held().len() < self.all.capacity() / 4 {
+            self.resize(self.all.capacity() / 2);
+        }
     }
 
     /// Wipes `count` records in front.
@@ -203,15 +209,18 @@ impl Records {
 
     fn extend(&mut self, newer: &[Record]) {
         if self.all.capacity().saturating_sub(self.all.len()) < newer.len() {
-            let held = self.held();
-            let needed = held.len().saturating_add(newer.len());
+            let needed = self.held().len().saturating_add(newer.len());
             // Room for the same again, so that keys which come one by one are not moved each time.
-            let mut all = Vec::with_capacity(needed.saturating_mul(2).min(MAX_KEPT.max(needed)));
-            all.extend_from_slice(held);
-            self.all.as_flattened_mut().zeroize();
-            *self = Self { all, gone: 0 };
+            self.resize(needed.saturating_mul(2).min(MAX_KEPT.max(needed)));
         }
         self.all.extend_from_slice(newer);
+    }
+
+    /// Moves what is held to a place of another size, and wipes the one it was in.
+    fn resize(&mut self, capacity: usize) {
+        let mut all = Vec::with_capacity(capacity);
+        all.extend_from_slice(self.held());
+        *self = Self { all, gone: 0 };
     }
 }
 

@@ -6,6 +6,7 @@
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+use core::mem;
 
 use rand_core::CryptoRng;
 use serde::{Deserialize, Serialize};
@@ -144,7 +145,8 @@ pub(crate) struct Ratchet {
     skipped_before: KeptKeys,
     remote: RemoteKey,
     root_key: Secret<32>,
-    receiving: Receiving,
+    /// Never None.
+    receiving: Option<Receiving>,
     next_header_key: Secret<32>,
 }
 
@@ -235,6 +237,7 @@ impl DoubleRatchet {
 
     /// The key of the next message of the chain that [`DoubleRatchet::prepare_to_send`] saw to.
     pub(crate) fn send(&mut self, carried: &[u8]) -> Result<Sent, Error> {
+        // An epoch whose number takes more room than a header has is never reached.
         let carried = Carried::new(carried).ok_or(Error::Exhausted)?;
         let Sending::Chain { public, chain_key, number, .. } = &mut self.sending else {
             return Err(Error::BadState);
@@ -334,7 +337,7 @@ impl DoubleRatchet {
             skipped_before,
             remote: RemoteKey { key: header.ratchet_key, point: Some(point) },
             root_key,
-            receiving: Receiving { chain_key: link.next, header_key, number: after, kept },
+            receiving: Some(Receiving { chain_key: link.next, header_key, number: after, kept }),
             next_header_key,
         };
         Ok((link.message_key, Step::Ratchet(Box::new(ratchet))))
@@ -362,22 +365,25 @@ impl DoubleRatchet {
                     self.keep_to_limits();
                 }
             }
-            (Step::Ratchet(ratchet), _) => self.commit_ratchet(*ratchet),
+            (Step::Ratchet(mut ratchet), _) => self.commit_ratchet(&mut ratchet),
             _ => {}
         }
     }
 
-    fn commit_ratchet(&mut self, ratchet: Ratchet) {
-        if let Some(mut before) = self.receiving.replace(ratchet.receiving) {
-            before.kept.append(ratchet.skipped_before);
+    /// Exchanges what is new for what was: what is moved out of a box stays behind in it, and the box wipes what it
+    /// holds.
+    fn commit_ratchet(&mut self, ratchet: &mut Ratchet) {
+        mem::swap(&mut self.receiving, &mut ratchet.receiving);
+        mem::swap(&mut self.root_key, &mut ratchet.root_key);
+        mem::swap(&mut self.next_header_key, &mut ratchet.next_header_key);
+        self.remote = Some(ratchet.remote.clone());
+        if let Some(before) = &mut ratchet.receiving {
+            before.kept.append(mem::take(&mut ratchet.skipped_before));
             if !before.kept.is_empty() {
-                let Receiving { header_key, kept, .. } = before;
+                let (header_key, kept) = (before.header_key.clone(), mem::take(&mut before.kept));
                 self.older.push(Box::new(OlderChain { header_key, kept }));
             }
         }
-        self.root_key = ratchet.root_key;
-        self.remote = Some(ratchet.remote);
-        self.next_header_key = ratchet.next_header_key;
         let (next_header_key, number) = match &self.sending {
             Sending::Awaiting { next_header_key, .. } => (next_header_key, 0),
             Sending::Chain { next_header_key, number, .. } => (next_header_key, *number),
