@@ -128,11 +128,14 @@ impl Prekeys {
         Ok(prekeys)
     }
 
-    /// Makes a new signed prekey and a new last-resort key if they are due, deletes those that are past their grace
-    /// period, and says whether there is something new to publish.
+    /// Makes a new signed prekey and a new last-resort key if they are due, deletes replaced ones that are past their
+    /// grace period, and says whether there is something new to publish.
     ///
-    /// They are due at the age of [`Prekeys::ROTATION`], or when [`Prekeys::MOST_ACCEPTED`] handshakes used the
-    /// last-resort key alone.
+    /// They are due at the age of [`Prekeys::ROTATION`], when [`Prekeys::MOST_ACCEPTED`] handshakes used the last-resort
+    /// key alone, or when the clock was wrong: they were made more than a day after `now`, so that nobody takes them.
+    ///
+    /// Those that are replaced are deleted by a later call at the earliest; a device that comes back after months still
+    /// answers what was written to it meanwhile, if it reads that before it calls this a second time.
     ///
     /// # Errors
     /// [`Error::Exhausted`]: as [`Prekeys::refill`].
@@ -140,10 +143,13 @@ impl Prekeys {
         let due = self.rotation_due(now);
         if due {
             self.has_ids(2)?;
+        }
+        // Before the new keys: those they replace outlast this call, for the messages that already wait.
+        self.keys.expire(now);
+        if due {
             self.add_signed(now, rng)?;
             self.add_last_resort(now, rng)?;
         }
-        self.keys.expire(now);
         Ok(due)
     }
 
@@ -157,8 +163,9 @@ impl Prekeys {
             return true;
         };
         let age = now.saturating_sub(one.created_at.min(two.created_at));
+        let ahead = one.created_at.max(two.created_at).saturating_sub(now);
         let used = keys.accepted.values().filter(|ids| ids.0 == *signed || ids.1 == *last_resort);
-        age >= Self::ROTATION || used.count() >= Self::MOST_ACCEPTED
+        age >= Self::ROTATION || ahead > Bundle::MAX_AHEAD || used.count() >= Self::MOST_ACCEPTED
     }
 
     /// Makes one-time sets (a one-time prekey and a one-time KEM prekey each) so that the server, which still holds
@@ -231,14 +238,15 @@ impl Prekeys {
         self.keys.one_time.len().min(self.keys.one_time_kem.len())
     }
 
-    /// The public halves of all current prekeys, signed, for a server to hold.
+    /// The public halves of all current prekeys, signed, for a server to hold: once, at the start. Later uploads are
+    /// those of [`Prekeys::publish_since`].
     #[must_use]
     pub fn publish(&self, identity: &IdentityKeyPair) -> PublishedPrekeys {
         self.publish_since(0, identity)
     }
 
-    /// As [`Prekeys::publish`], of the prekeys with an id above `id` alone: what is new since
-    /// [`Prekeys::last_id`] was that.
+    /// As [`Prekeys::publish`], of the prekeys with an id above `id` alone: what is new since [`Prekeys::last_id`] was
+    /// that. Remember the new [`Prekeys::last_id`] when the upload has succeeded, not before.
     #[must_use]
     pub fn publish_since(&self, id: u32, identity: &IdentityKeyPair) -> PublishedPrekeys {
         PublishedPrekeys::new(&self.keys, id, identity)
@@ -498,9 +506,22 @@ mod tests {
         assert_eq!((prekeys.keys.signed.len(), prekeys.keys.last_resort.len()), (2, 2));
         prekeys.keys.expire(NOW + Prekeys::GRACE + 1);
         assert_eq!((prekeys.keys.signed.len(), prekeys.keys.last_resort.len()), (1, 1));
-        // The current ones are kept whatever their age.
+        // The current ones are kept whatever their age, and through the rotation that replaces them.
         prekeys.keys.expire(u64::MAX);
         assert_eq!((prekeys.keys.signed.len(), prekeys.keys.last_resort.len()), (1, 1));
+        assert_eq!(prekeys.rotate_if_due(NOW + 3 * Prekeys::GRACE, rng), Ok(true));
+        assert_eq!((prekeys.keys.signed.len(), prekeys.keys.last_resort.len()), (2, 2));
+        assert_eq!(prekeys.rotate_if_due(NOW + 3 * Prekeys::GRACE, rng), Ok(false));
+        assert_eq!((prekeys.keys.signed.len(), prekeys.keys.last_resort.len()), (1, 1));
+    }
+
+    #[test]
+    fn a_clock_that_was_ahead_is_mended_by_a_rotation() {
+        let (_, mut prekeys) = pair();
+        let rng = &mut Replay::stream("rotation", 0);
+        assert!(!prekeys.rotation_due(NOW - DAY));
+        assert_eq!(prekeys.rotate_if_due(NOW - DAY - 1, rng), Ok(true));
+        assert!(!prekeys.rotation_due(NOW - DAY - 1));
     }
 
     #[test]
@@ -513,9 +534,12 @@ mod tests {
         server.merge(prekeys.publish_since(known, &identity));
         assert_eq!((server.one_time_count(), prekeys.one_time_count()), (4, 5));
         assert_eq!(PublishedPrekeys::decode(&server.encode()), Ok(server.clone()));
-        // Uploading the same again, or all of it, adds nothing twice.
+        // Uploading the same again, or all of it, adds nothing twice, not even when all was given away.
+        while server.one_time_count() > 0 {
+            server.take_bundle();
+        }
         server.merge(prekeys.publish(&identity));
-        assert_eq!(server.one_time_count(), 4);
+        assert_eq!(server.one_time_count(), 0);
         assert_eq!(prekeys.refill(4, 4, NOW, rng), Ok(0));
     }
 

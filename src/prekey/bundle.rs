@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use super::{DAY, Kind};
 use crate::codec::{Reader, Writer};
 use crate::crypto::curve::{Point, PublicKey};
-use crate::crypto::kem::whole as kem;
+use crate::crypto::kem::whole::{PublicKey as KemPublicKey, check as check_kem};
 use crate::crypto::signature::VerifyingKey;
 use crate::error::Error;
 use crate::identity::IdentityKey;
@@ -42,7 +42,7 @@ pub(crate) struct SignedPrekey {
 pub(crate) struct KemPrekey {
     pub(crate) id: u32,
     pub(crate) created_at: u64,
-    pub(crate) key: kem::PublicKey,
+    pub(crate) key: KemPublicKey,
     pub(crate) signature: [u8; 64],
 }
 
@@ -122,7 +122,7 @@ impl Bundle {
         key.verify(&message, &kem.signature)?;
         let ages = [(Kind::Signed, signed.created_at), (kem_kind, kem.created_at)];
         ages.into_iter().try_for_each(|(kind, created_at)| check_age(kind, created_at, now))?;
-        crate::crypto::kem::whole::check(&kem.key)?;
+        check_kem(&kem.key)?;
         let signed_point = signed.key.point();
         Ok(VerifiedBundle { identity, key, signed, signed_point, kem_kind, kem, one_time })
     }
@@ -140,6 +140,8 @@ fn check_age(kind: Kind, created_at: u64, now: u64) -> Result<(), Error> {
 }
 
 /// A bundle that [`Bundle::verify`] checked. Nothing else makes one, and [`Session::initiate`] takes nothing else.
+///
+/// It is good for one session, soon: the device answers a one-time prekey once, and its signed prekey for a limited time.
 ///
 /// [`Session::initiate`]: crate::Session::initiate
 #[derive(Clone, Debug)]
@@ -160,8 +162,9 @@ impl VerifiedBundle {
         self.identity
     }
 
-    /// Whether the server still had one-time prekeys of both kinds. A handshake without any is safe, but its first
-    /// message can be opened by who steals the device's prekeys before their rotation.
+    /// Whether the server still had one-time prekeys of both kinds. A session without any is begun just as safely, but
+    /// who steals the device's identity and prekeys while it keeps them (67 days or more) opens what was sent before the
+    /// first answer.
     #[must_use]
     pub fn is_one_time(&self) -> bool {
         self.one_time.is_some() && self.kem_kind == Kind::OneTimeKem

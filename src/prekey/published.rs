@@ -1,6 +1,6 @@
 //! The public halves of a device's prekeys, as a server holds them.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 
 use super::bundle::{Bundle, KemPrekey, OneTimePrekey, SignedPrekey};
@@ -13,7 +13,7 @@ use crate::identity::IdentityKeyPair;
 /// What a device uploads, and what a server hands bundles out of.
 ///
 /// ```text
-/// version:u8 = 1 || IK:32 ||
+/// version:u8 = 1 || IK:32 || last_id:u32 (the highest id that the device had given out) ||
 /// present:u8 (0|1) [|| spk_id:u32 || spk_created:u64 || SPK:32 || spk_sig:64] ||
 /// present:u8 (0|1) [|| id:u32 || created:u64 || last-resort PQPK:1568 || sig:64] ||
 /// count:u32 || count * (opk_id:u32 || OPK:32) ||
@@ -25,10 +25,11 @@ use crate::identity::IdentityKeyPair;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PublishedPrekeys {
     identity: [u8; 32],
+    last_id: u32,
     signed: Option<SignedPrekey>,
     last_resort: Option<KemPrekey>,
-    one_time: Vec<OneTimePrekey>,
-    one_time_kem: Vec<KemPrekey>,
+    one_time: VecDeque<OneTimePrekey>,
+    one_time_kem: VecDeque<KemPrekey>,
 }
 
 impl PublishedPrekeys {
@@ -53,6 +54,7 @@ impl PublishedPrekeys {
         let one_time_kem = newer(&keys.one_time_kem, since);
         Self {
             identity: identity.public_key().encode(),
+            last_id: keys.last_id,
             signed,
             last_resort: last_resort.map(|(id, prekey)| kem(Kind::LastResort, id, prekey)),
             one_time: newer(&keys.one_time, since)
@@ -64,33 +66,33 @@ impl PublishedPrekeys {
 
     /// Adds what a device uploaded later: its signed prekey and last-resort key replace those before.
     ///
-    /// A set of another identity replaces all: the device began anew.
+    /// What was there before, or comes late, adds nothing: ids only go up. A set of another identity replaces all, since
+    /// the device began anew; who may upload for a device is for the server to know.
     pub fn merge(&mut self, newer: Self) {
         if newer.identity != self.identity {
             *self = newer;
             return;
         }
-        self.signed = newer.signed.or(self.signed.take());
-        self.last_resort = newer.last_resort.or(self.last_resort.take());
-        let known = |id: u32, last: Option<u32>| last.is_some_and(|last| id <= last);
-        let last = self.one_time.last().map(|prekey| prekey.id);
-        self.one_time.extend(newer.one_time.into_iter().filter(|prekey| !known(prekey.id, last)));
-        let last = self.one_time_kem.last().map(|prekey| prekey.id);
-        self.one_time_kem.extend(newer.one_time_kem.into_iter().filter(|prekey| !known(prekey.id, last)));
+        let known = self.last_id;
+        self.last_id = known.max(newer.last_id);
+        let is_new = |id: u32| id > known;
+        self.signed = newer.signed.filter(|prekey| is_new(prekey.id)).or(self.signed.take());
+        self.last_resort = newer.last_resort.filter(|prekey| is_new(prekey.id)).or(self.last_resort.take());
+        self.one_time.extend(newer.one_time.into_iter().filter(|prekey| is_new(prekey.id)));
+        self.one_time_kem.extend(newer.one_time_kem.into_iter().filter(|prekey| is_new(prekey.id)));
     }
 
     /// Takes a bundle for one initiator: one-time prekeys go with it while there are any, the oldest first; then the
-    /// last-resort key.
+    /// last-resort key, again and again. A server limits how many it hands to whom.
     ///
     /// None where the signed prekey or every KEM prekey is missing: the device has not uploaded all it should.
     pub fn take_bundle(&mut self) -> Option<Bundle> {
         let signed = self.signed.clone()?;
-        let (kem_kind, kem) = if self.one_time_kem.is_empty() {
-            (Kind::LastResort, self.last_resort.clone()?)
-        } else {
-            (Kind::OneTimeKem, self.one_time_kem.remove(0))
+        let (kem_kind, kem) = match self.one_time_kem.pop_front() {
+            Some(kem) => (Kind::OneTimeKem, kem),
+            None => (Kind::LastResort, self.last_resort.clone()?),
         };
-        let one_time = if self.one_time.is_empty() { None } else { Some(self.one_time.remove(0)) };
+        let one_time = self.one_time.pop_front();
         Some(Bundle { identity: self.identity, signed, kem_kind, kem, one_time })
     }
 
@@ -106,7 +108,7 @@ impl PublishedPrekeys {
     pub fn encode(&self) -> Vec<u8> {
         let kem = self.one_time_kem.len().saturating_add(1).saturating_mul(1644);
         let capacity = self.one_time.len().saturating_mul(36).saturating_add(kem).saturating_add(160);
-        let out = Writer::with_capacity(capacity).u8(Self::VERSION).bytes(&self.identity);
+        let out = Writer::with_capacity(capacity).u8(Self::VERSION).bytes(&self.identity).u32(self.last_id);
         let out = match &self.signed {
             Some(prekey) => prekey.write(out.u8(1)),
             None => out.u8(0),
@@ -129,17 +131,17 @@ impl PublishedPrekeys {
         if reader.u8()? != Self::VERSION {
             return Err(Error::UnsupportedVersion);
         }
-        let identity = *reader.array()?;
+        let (identity, last_id) = (*reader.array()?, reader.u32()?);
         let signed = optional(&mut reader, SignedPrekey::read)?;
         let last_resort = optional(&mut reader, KemPrekey::read)?;
         let one_time = several(&mut reader, OneTimePrekey::read)?;
         let one_time_kem = several(&mut reader, KemPrekey::read)?;
         reader.end()?;
-        Ok(Self { identity, signed, last_resort, one_time, one_time_kem })
+        Ok(Self { identity, last_id, signed, last_resort, one_time, one_time_kem })
     }
 }
 
-fn count<T>(prekeys: &[T]) -> u32 {
+fn count<T>(prekeys: &VecDeque<T>) -> u32 {
     u32::try_from(prekeys.len()).expect("ids are u32 and unique")
 }
 
@@ -158,7 +160,7 @@ fn optional<T>(
 fn several<T>(
     reader: &mut Reader<'_>,
     read: impl Fn(&mut Reader<'_>) -> Result<T, Error>,
-) -> Result<Vec<T>, Error> {
+) -> Result<VecDeque<T>, Error> {
     let count = reader.u32()?;
     (0..count).map(|_| read(reader)).collect()
 }
