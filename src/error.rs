@@ -41,7 +41,7 @@ pub enum Error {
     Decrypt,
     /// A plaintext is longer than 2^20 bytes, or associated data longer than 2^16.
     TooLong,
-    /// A counter came to its end: a chain's messages or a device's prekey ids.
+    /// A counter came to its end: a chain's messages, or a device's prekey ids, which takes a new identity.
     Exhausted,
     /// Stored bytes are not what `encode` made, or are of a version that this crate does not read.
     BadState,
@@ -56,8 +56,11 @@ pub enum Remedy {
     /// Give the message to another session with its sender; where none opens it, drop it. It is no sign that this
     /// session is broken: whoever can send bytes can make such a message.
     OtherSession,
-    /// Fetch a fresh bundle from the server and try with that.
+    /// Drop it. If it was a bundle, fetch a fresh one from the server.
     FetchBundle,
+    /// Have the sender encrypt it again, in a session from a fresh bundle. Nothing is authenticated yet, so anyone can
+    /// bring this about: limit how often, and let it change nothing else.
+    AskAgain,
     /// Establish a new session and have the sender repeat what this message said.
     NewSession,
     /// Correct the call, or what is given to it.
@@ -86,7 +89,8 @@ impl Error {
                 Remedy::FetchBundle
             }
             Self::UnknownHeader => Remedy::OtherSession,
-            Self::UnknownPrekey | Self::TooFarAhead | Self::TooOld | Self::Exhausted => Remedy::NewSession,
+            Self::UnknownPrekey => Remedy::AskAgain,
+            Self::TooFarAhead | Self::TooOld | Self::Exhausted => Remedy::NewSession,
             Self::OwnIdentity | Self::TooLong => Remedy::FixCall,
             Self::BadState => Remedy::RestoreState,
         }

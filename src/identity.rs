@@ -131,7 +131,7 @@ impl IdentityKey {
 
 impl fmt::Display for IdentityKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        codec::hex(f, &self.0)
     }
 }
 

@@ -44,6 +44,6 @@ pub use identity::{IdentityKey, IdentityKeyPair};
 pub use prekey::{Bundle, Prekeys, PublishedPrekeys, VerifiedBundle};
 #[cfg(feature = "getrandom")]
 pub use random::SystemRng;
-pub use session::{Kind, Message, Session, SessionId};
+pub use session::{Message, MessageKind, Session, SessionId};
 /// What stored secrets come in: bytes that are wiped when dropped.
 pub use zeroize::Zeroizing;

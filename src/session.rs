@@ -21,7 +21,7 @@ mod message;
 #[cfg(test)]
 mod tests;
 
-pub use message::{Kind, Message};
+pub use message::{Message, MessageKind};
 
 /// One conversation with one device of somebody.
 ///
@@ -111,9 +111,10 @@ impl Session {
     /// prekeys and the plaintext together.
     ///
     /// # Errors
-    /// Nothing changed. [`Error::UnknownPrekey`]: the sender needs a fresh bundle. [`Error::Replay`]: the handshake
-    /// was accepted before. [`Error::InvalidKey`], [`Error::UnknownHeader`], [`Error::Decrypt`], ..: a forgery, or
-    /// meant for someone else. [`Error::Malformed`]: it is not an initial message.
+    /// Nothing changed. [`Error::UnknownPrekey`], [`Error::Replay`]: the prekey was used, so ask [`Session::answers`]
+    /// first; if there is no such session, the sender needs a fresh bundle. [`Error::InvalidKey`],
+    /// [`Error::UnknownHeader`], [`Error::Decrypt`], ..: a forgery, or meant for someone else. [`Error::Malformed`]: it
+    /// is not an initial message.
     pub fn respond(
         identity: &IdentityKeyPair,
         prekeys: &mut Prekeys,
@@ -168,7 +169,8 @@ impl Session {
     /// Decrypts a message, initial or regular, in whatever order messages come.
     ///
     /// # Errors
-    /// Nothing changed. By [`Error::remedy`]: [`Error::Duplicate`], [`Error::Decrypt`], [`Error::Malformed`]: drop it.
+    /// Nothing changed. By [`Error::remedy`]: [`Error::Duplicate`], [`Error::Decrypt`], [`Error::Malformed`],
+    /// [`Error::InvalidKey`]: drop it.
     /// [`Error::UnknownHeader`]: try another session with the sender, then drop it. [`Error::TooOld`], [`Error::TooFarAhead`]: the message is lost,
     /// a new session goes on. [`Error::TooLong`]: `associated_data`.
     pub fn decrypt(&mut self, message: &Message<'_>, associated_data: &[u8]) -> Result<Vec<u8>, Error> {
@@ -271,7 +273,7 @@ impl SessionId {
 
 impl fmt::Display for SessionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        codec::hex(f, &self.0)
     }
 }
 

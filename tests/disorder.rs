@@ -9,7 +9,7 @@
 
 use std::ops::Range;
 
-use subrosa::{Error, Kind, Message, Session};
+use subrosa::{Error, Message, MessageKind, Session};
 
 #[path = "support/network.rs"]
 mod network;
@@ -383,7 +383,7 @@ fn two_who_initiate_at_once_hold_both_sessions() {
     // The messages cross: each belongs to no session that its receiver has.
     for (session, message) in [(&one_to_two, &from_two), (&two_to_one, &from_one)] {
         assert!(!session.answers(message));
-        assert_eq!(message.kind(), Kind::Initial);
+        assert_eq!(message.kind(), MessageKind::Initial);
     }
     let (responded, plaintext) = Session::respond(&one.identity, &mut one.prekeys, &from_two, b"").unwrap();
     assert_eq!(plaintext, b"two");
@@ -405,7 +405,7 @@ fn two_who_initiate_at_once_hold_both_sessions() {
         let plaintext = n.to_be_bytes();
         let session = if rng.chance(500) { &mut from.initiated } else { &mut from.responded };
         let message = session.encrypt(&plaintext, b"", &mut from.party.rng).unwrap();
-        if message.kind() == Kind::Initial {
+        if message.kind() == MessageKind::Initial {
             let answering: Vec<bool> = to.both().map(|session| session.answers(&message)).into();
             assert_eq!(answering, [false, true], "it belongs to the session that responded");
         } else {
@@ -423,7 +423,7 @@ fn a_session_is_answered_by_the_first_message_back() {
     let mut pair = Pair::new(41);
     for n in 0..3 {
         let letter = pair.send(Side::Initiator);
-        assert_eq!(Message::decode(&letter.bytes).unwrap().kind(), Kind::Initial);
+        assert_eq!(Message::decode(&letter.bytes).unwrap().kind(), MessageKind::Initial);
         assert_eq!(letter.bytes.len(), 1_810);
         if n > 0 {
             assert_eq!(pair.deliver(&letter), Ok(()));
@@ -433,7 +433,10 @@ fn a_session_is_answered_by_the_first_message_back() {
     pair.turn(Side::Responder);
     assert!(pair.initiator.session().is_answered());
     let letter = pair.turn(Side::Initiator);
-    assert_eq!((Message::decode(&letter.bytes).unwrap().kind(), letter.bytes.len()), (Kind::Regular, 166));
+    assert_eq!(
+        (Message::decode(&letter.bytes).unwrap().kind(), letter.bytes.len()),
+        (MessageKind::Regular, 166)
+    );
 }
 
 /// The most that a state without skipped messages takes.

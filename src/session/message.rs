@@ -30,12 +30,13 @@ use crate::ratchet::triple::{SEALED_HEADER_LENGTH, SealedHeader};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message<'a> {
     bytes: Cow<'a, [u8]>,
-    kind: Kind,
+    kind: MessageKind,
 }
 
 /// The kinds of message.
+#[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Kind {
+pub enum MessageKind {
     /// For a session that both sides have.
     Regular,
     /// Carries the handshake, for a peer that may not have the session yet.
@@ -75,8 +76,8 @@ impl<'a> Message<'a> {
             return Err(Error::UnsupportedVersion);
         }
         let kind = match reader.u8()? {
-            REGULAR => Kind::Regular,
-            INITIAL => Kind::Initial,
+            REGULAR => MessageKind::Regular,
+            INITIAL => MessageKind::Initial,
             _ => return Err(Error::Malformed),
         };
         let message = Self { bytes: Cow::Borrowed(bytes), kind };
@@ -98,7 +99,7 @@ impl<'a> Message<'a> {
 
     /// Of which kind it is. An initial message may begin a session; both kinds go on with one.
     #[must_use]
-    pub const fn kind(&self) -> Kind {
+    pub const fn kind(&self) -> MessageKind {
         self.kind
     }
 
@@ -115,17 +116,24 @@ impl<'a> Message<'a> {
         self.handshake()?.get(32..)?.first_chunk()
     }
 
+    /// Who an initial message says it is from, encoded as an identity key is. Anyone can say so: it is verified only
+    /// when [`Session::respond`](super::Session::respond) or [`Session::decrypt`](super::Session::decrypt) succeeds.
+    #[must_use]
+    pub fn claimed_identity(&self) -> Option<&[u8; 32]> {
+        self.handshake()?.first_chunk()
+    }
+
     pub(super) fn handshake(&self) -> Option<&[u8; HANDSHAKE_LENGTH]> {
         match self.kind {
-            Kind::Regular => None,
-            Kind::Initial => self.bytes.get(PREFIX_LENGTH..)?.first_chunk(),
+            MessageKind::Regular => None,
+            MessageKind::Initial => self.bytes.get(PREFIX_LENGTH..)?.first_chunk(),
         }
     }
 
     pub(super) fn parts(&self) -> Result<Parts<'_>, Error> {
         let header_length = match self.kind {
-            Kind::Regular => PREFIX_LENGTH,
-            Kind::Initial => PREFIX_LENGTH + HANDSHAKE_LENGTH,
+            MessageKind::Regular => PREFIX_LENGTH,
+            MessageKind::Initial => PREFIX_LENGTH + HANDSHAKE_LENGTH,
         };
         let (header_data, sealed) = self.bytes.split_at_checked(header_length).ok_or(Error::Malformed)?;
         let mut reader = Reader::new(sealed);
@@ -140,7 +148,7 @@ impl<'a> Message<'a> {
 /// A message that is being written, in one buffer of the right length.
 pub(super) struct Draft {
     bytes: Vec<u8>,
-    kind: Kind,
+    kind: MessageKind,
     length: usize,
 }
 
@@ -148,8 +156,8 @@ impl Draft {
     /// Begins with the prefix and the handshake, if there is one to repeat.
     pub(super) fn new(handshake: Option<&[u8; HANDSHAKE_LENGTH]>, padded_length: usize) -> Self {
         let (kind, byte) = match handshake {
-            Some(_) => (Kind::Initial, INITIAL),
-            None => (Kind::Regular, REGULAR),
+            Some(_) => (MessageKind::Initial, INITIAL),
+            None => (MessageKind::Regular, REGULAR),
         };
         let handshake = handshake.map_or(&[][..], <[u8; HANDSHAKE_LENGTH]>::as_slice);
         let head = HEAD_LENGTH.saturating_add(handshake.len());
