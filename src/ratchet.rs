@@ -18,5 +18,6 @@ mod braid;
 mod chain;
 mod double;
 mod erasure;
+mod header;
 mod sparse;
 pub(crate) mod triple;

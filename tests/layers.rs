@@ -28,7 +28,7 @@ const ONLY: [(&str, &[&str]); 4] = [
 ];
 
 /// Within a room: what each file knows of the files beside it.
-const INSIDE: [(&str, &str, &[&str]); 15] = [
+const INSIDE: [(&str, &str, &[&str]); 16] = [
     ("crypto", "secret", &[]),
     ("crypto", "kdf", &["secret"]),
     ("crypto", "curve", &["secret", "kdf"]),
@@ -39,10 +39,11 @@ const INSIDE: [(&str, &str, &[&str]); 15] = [
     ("prekey", "published", &["bundle"]),
     ("ratchet", "chain", &[]),
     ("ratchet", "erasure", &[]),
+    ("ratchet", "header", &[]),
     ("ratchet", "braid", &["erasure"]),
-    ("ratchet", "double", &["chain"]),
+    ("ratchet", "double", &["chain", "header"]),
     ("ratchet", "sparse", &["braid", "chain", "erasure"]),
-    ("ratchet", "triple", &["double", "sparse"]),
+    ("ratchet", "triple", &["double", "header", "sparse"]),
     ("session", "message", &[]),
 ];
 

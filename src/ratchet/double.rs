@@ -12,21 +12,12 @@ use rand_core::CryptoRng;
 use serde::{Deserialize, Serialize};
 
 use super::chain::{self, KeptKeys, Link, MAX_SKIP};
-use crate::codec;
-use crate::crypto::aead::{self, NONCE_LENGTH, TAG_LENGTH};
+use super::header::{HEADER_LENGTH, Header, SEALED_HEADER_LENGTH};
+use crate::crypto::aead::{self, NONCE_LENGTH};
 use crate::crypto::curve::{Point, PublicKey, SecretKey};
 use crate::crypto::kdf::{self, HmacKey};
 use crate::crypto::secret::Secret;
 use crate::error::Error;
-
-/// `ratchet key:32 || PN:u32 || N:u32 || length:u8 || carried || zeros`
-pub(crate) const HEADER_LENGTH: usize = 88;
-
-/// With its tag.
-pub(crate) const SEALED_HEADER_LENGTH: usize = HEADER_LENGTH + TAG_LENGTH;
-
-/// The most bytes that a header carries.
-pub(crate) const MAX_CARRIED: usize = HEADER_LENGTH - 41;
 
 /// The most receiving chains whose skipped keys are kept. Each is one more header key to try on a message that no
 /// newer one opens; a message that late has been overtaken by 16 turns of the conversation.
@@ -93,22 +84,6 @@ struct OlderChain {
     header_key: Secret<32>,
     /// Never empty.
     kept: KeptKeys,
-}
-
-/// What a header says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Header {
-    ratchet_key: PublicKey,
-    previous: u32,
-    number: u32,
-    carried: Carried,
-}
-
-/// The bytes of a header that the ratchet only carries.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Carried {
-    bytes: [u8; MAX_CARRIED],
-    length: u8,
 }
 
 /// What encrypts one message, and its header before that.
@@ -237,12 +212,11 @@ impl DoubleRatchet {
 
     /// The key of the next message of the chain that [`DoubleRatchet::prepare_to_send`] saw to.
     pub(crate) fn send(&mut self, carried: &[u8]) -> Result<Sent, Error> {
-        // An epoch whose number takes more room than a header has is never reached.
-        let carried = Carried::new(carried).ok_or(Error::Exhausted)?;
         let Sending::Chain { public, chain_key, number, .. } = &mut self.sending else {
             return Err(Error::BadState);
         };
-        let header = Header { ratchet_key: *public, previous: self.previous, number: *number, carried };
+        // An epoch whose number takes more room than a header has is never reached.
+        let header = Header::new(*public, self.previous, *number, carried).ok_or(Error::Exhausted)?;
         let link = step(chain_key);
         *number = number.checked_add(1).ok_or(Error::Exhausted)?;
         *chain_key = link.next;
@@ -418,44 +392,6 @@ impl Receiving {
         if self.kept.is_empty() {
             self.kept = KeptKeys::default();
         }
-    }
-}
-
-impl Header {
-    pub(crate) fn carried(&self) -> &[u8] {
-        self.carried.bytes.get(..self.carried.length.into()).unwrap_or_default()
-    }
-
-    fn encode(&self) -> [u8; HEADER_LENGTH] {
-        let mut bytes = [0; HEADER_LENGTH];
-        bytes[..32].copy_from_slice(self.ratchet_key.as_bytes());
-        bytes[32..36].copy_from_slice(&self.previous.to_be_bytes());
-        bytes[36..40].copy_from_slice(&self.number.to_be_bytes());
-        bytes[40] = self.carried.length;
-        bytes[41..].copy_from_slice(&self.carried.bytes);
-        bytes
-    }
-
-    fn decode(bytes: &[u8; HEADER_LENGTH]) -> Result<Self, Error> {
-        let mut reader = codec::Reader::new(bytes);
-        let ratchet_key = PublicKey::new(*reader.array()?);
-        let previous = reader.u32()?;
-        let number = reader.u32()?;
-        let length = reader.u8()?;
-        let bytes = *reader.array::<MAX_CARRIED>()?;
-        let filler = bytes.get(length.into()..).ok_or(Error::Malformed)?;
-        if filler.iter().any(|byte| *byte != 0) {
-            return Err(Error::Malformed);
-        }
-        Ok(Self { ratchet_key, previous, number, carried: Carried { bytes, length } })
-    }
-}
-
-impl Carried {
-    fn new(carried: &[u8]) -> Option<Self> {
-        let mut bytes = [0; MAX_CARRIED];
-        bytes.get_mut(..carried.len())?.copy_from_slice(carried);
-        Some(Self { bytes, length: u8::try_from(carried.len()).ok()? })
     }
 }
 

@@ -4,8 +4,9 @@
 use rand_core::CryptoRng;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use super::double::SEALED_HEADER_LENGTH;
-use super::double::{self, DoubleRatchet, MAX_CARRIED};
+use super::double::{self, DoubleRatchet};
+use super::header::MAX_CARRIED;
+pub(crate) use super::header::SEALED_HEADER_LENGTH;
 use super::sparse::{self, MAX_MESSAGE, SparseRatchet};
 use crate::crypto::aead::{MessageKey, NONCE_LENGTH};
 use crate::crypto::curve::{Point, PublicKey, SecretKey};
