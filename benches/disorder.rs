@@ -35,7 +35,7 @@ mod timing;
 
 use floor::{Chains, REGULAR};
 use parties::{Pair, copy, decrypt, encrypt};
-use timing::{Group, Row, steps};
+use timing::{Group, Row, column, steps};
 
 pub(crate) const ROWS: [Row; 7] = [
     ("reverse-1000", reverse),
@@ -63,7 +63,7 @@ fn reverse(group: &mut Group<'_>) {
     let mut pair = Pair::midway();
     let stored = pair.responder.encode();
     let messages = pair.send(1_000, &PLAINTEXT);
-    group.bench_function("ours", |bencher| {
+    column(group, "ours", |bencher| {
         let receive = |session: &mut Session| {
             for message in messages.iter().rev() {
                 black_box(decrypt(session, message));
@@ -71,7 +71,7 @@ fn reverse(group: &mut Group<'_>) {
         };
         bencher.iter_batched_ref(|| Session::decode(&stored).unwrap(), receive, BatchSize::PerIteration);
     });
-    group.bench_function("floor", reverse_floor);
+    column(group, "floor", reverse_floor);
 }
 
 /// 999 steps of both chains, 15 compressions each, and their keys written down. Then 1,000 messages: 10 compressions,
@@ -115,11 +115,11 @@ fn jump(group: &mut Group<'_>, skipped: usize) {
     if skipped > KEPT {
         group.sample_size(20);
     }
-    group.bench_function("ours", |bencher| {
+    column(group, "ours", |bencher| {
         let receive = |session: &mut Session| decrypt(session, black_box(&message));
         bencher.iter_batched_ref(|| Session::decode(&stored).unwrap(), receive, BatchSize::PerIteration);
     });
-    group.bench_function("floor", |bencher| jump_floor(bencher, skipped));
+    column(group, "floor", |bencher| jump_floor(bencher, skipped));
 }
 
 /// So many steps of both chains, 15 compressions each, the newest 2,000 keys of either written down; and the message.
@@ -141,7 +141,7 @@ const STEPS: u64 = 16;
 
 fn holding(group: &mut Group<'_>) {
     let mut pair = Pair::midway();
-    let messages = pair.send(2 * KEPT + 20, &PLAINTEXT);
+    let messages = pair.send(KEPT + 20, &PLAINTEXT);
     let (skipped, rest) = messages.split_at(KEPT);
     // Both stand at the same place of the same chain.
     let mut without = copy(&pair.responder);
@@ -153,11 +153,11 @@ fn holding(group: &mut Group<'_>) {
     for (name, session) in [("ours", &with), ("without", &without)] {
         let stored = session.encode();
         let setup = || Session::decode(&stored).unwrap();
-        group.bench_function(name, |bencher| {
+        column(group, name, |bencher| {
             steps(bencher, STEPS, setup, |session, at| decrypt(session, black_box(&rest[at + 1])));
         });
     }
-    group.bench_function("floor", holding_floor);
+    column(group, "floor", holding_floor);
 }
 
 /// The keys of a message, 25 compressions; its header under the first key tried, its payload; one allocation.
@@ -183,7 +183,7 @@ fn with_old_chains() -> Session {
 
 fn reject(group: &mut Group<'_>, sessions: &mut [Session], trials: usize) {
     let message = parties::forged();
-    group.bench_function("ours", |bencher| {
+    column(group, "ours", |bencher| {
         bencher.iter(|| {
             let message = Message::decode(black_box(&message)).unwrap();
             for session in sessions.iter_mut() {
@@ -191,12 +191,13 @@ fn reject(group: &mut Group<'_>, sessions: &mut [Session], trials: usize) {
             }
         });
     });
-    group.bench_function("floor", |bencher| reject_floor(bencher, &message, trials));
+    column(group, "floor", |bencher| reject_floor(bencher, &message, trials));
 }
 
-/// A header of 104 bytes refused by so many keys: for each session that of its receiving chain, the next one, and
-/// those of the older chains.
+/// A header of 104 bytes refused by so many keys, each with one block of ChaCha20 and 128 bytes of Poly1305: for each
+/// session the key of its receiving chain, the next one, and those of the older chains.
 fn reject_floor(bencher: &mut Bencher<'_, WallTime>, message: &[u8], trials: usize) {
+    // The last is tried as one that fits is.
     let keys = vec![&floor::OTHER_HEADER_KEY; trials];
     bencher.iter(|| assert_eq!(floor::open_header(black_box(&keys), black_box(message), REGULAR), None));
 }

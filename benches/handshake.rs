@@ -35,7 +35,7 @@ mod timing;
 use criterion::measurement::WallTime;
 use floor::Chains;
 use parties::{Device, NOW, initiate};
-use timing::{Group, Row};
+use timing::{Group, Row, column};
 
 pub(crate) const ROWS: [Row; 3] =
     [("prekeys-100", prekeys), ("handshake-initiator", initiator), ("handshake-responder", responder)];
@@ -50,7 +50,7 @@ const SIGNED_KEM: usize = 17 + 1 + 4 + 8 + 1 + 1568;
 
 fn prekeys(group: &mut Group<'_>) {
     let identity = IdentityKeyPair::generate(&mut SystemRng);
-    group.bench_function("ours", |bencher| {
+    column(group, "ours", |bencher| {
         let make = |()| {
             let mut prekeys = Prekeys::new();
             prekeys.refill(0, 100, NOW, &mut SystemRng).unwrap();
@@ -59,7 +59,7 @@ fn prekeys(group: &mut Group<'_>) {
         };
         bencher.iter_batched(|| (), make, BatchSize::PerIteration);
     });
-    group.bench_function("floor", prekeys_floor);
+    column(group, "floor", prekeys_floor);
 }
 
 /// 100 times: an X25519 and an ML-KEM-1024 key generated from fresh randomness, a signature of 1,599 bytes.
@@ -83,7 +83,7 @@ fn prekeys_floor(bencher: &mut Bencher<'_, WallTime>) {
 fn initiator(group: &mut Group<'_>) {
     let identity = IdentityKeyPair::generate(&mut SystemRng);
     let bundle = Device::new().bundle();
-    group.bench_function("ours", |bencher| {
+    column(group, "ours", |bencher| {
         let make = |()| {
             let mut session = initiate(&identity, black_box(&bundle));
             let message = parties::encrypt(&mut session, &[7; 64]);
@@ -91,7 +91,7 @@ fn initiator(group: &mut Group<'_>) {
         };
         bencher.iter_batched(|| (), make, BatchSize::SmallInput);
     });
-    group.bench_function("floor", initiator_floor);
+    column(group, "floor", initiator_floor);
 }
 
 /// Bundle: an identity decoded, two signatures verified (of 63 and 1,599 bytes), an ML-KEM-1024 key checked.
@@ -134,7 +134,7 @@ fn responder(group: &mut Group<'_>) {
     let device = Device::new();
     let stored = device.prekeys.encode();
     let message = parties::encrypt(&mut initiate(&identity, &device.bundle()), &[7; 64]);
-    group.bench_function("ours", |bencher| {
+    column(group, "ours", |bencher| {
         let answer = |mut prekeys| {
             let message = Message::decode(black_box(&message)).unwrap();
             let answered = Session::respond(&device.identity, &mut prekeys, &message, b"").unwrap();
@@ -142,7 +142,7 @@ fn responder(group: &mut Group<'_>) {
         };
         bencher.iter_batched(|| Prekeys::decode(&stored).unwrap(), answer, BatchSize::SmallInput);
     });
-    group.bench_function("floor", responder_floor);
+    column(group, "floor", responder_floor);
 }
 
 /// Handshake: an identity decoded, one X25519 key converted, four exchanges; an ML-KEM-1024 key expanded from its seed

@@ -36,7 +36,7 @@ mod timing;
 
 use floor::{Chains, REGULAR, Words};
 use parties::Pair;
-use timing::{Group, Row, steps};
+use timing::{Group, Row, column, steps};
 
 pub(crate) const ROWS: [Row; 7] = [
     ("encrypt-64", |group| encrypt(group, 64)),
@@ -65,10 +65,10 @@ fn encrypt(group: &mut Group<'_>, length: usize) {
         parties::encrypt(&mut session, b"");
         session
     };
-    group.bench_function("ours", |bencher| {
+    column(group, "ours", |bencher| {
         steps(bencher, STEPS, setup, |session, _| parties::encrypt(session, black_box(&plaintext)));
     });
-    group.bench_function("floor", |bencher| encrypt_floor(bencher, &plaintext));
+    column(group, "floor", |bencher| encrypt_floor(bencher, &plaintext));
 }
 
 /// The keys of a message, 25 compressions; a header of 88 bytes sealed over 2 bytes of associated data, and the padded
@@ -83,10 +83,10 @@ fn decrypt(group: &mut Group<'_>, length: usize) {
     let stored = pair.responder.encode();
     let messages = pair.send(usize::try_from(STEPS).unwrap(), &vec![7; length]);
     let setup = || Session::decode(&stored).unwrap();
-    group.bench_function("ours", |bencher| {
+    column(group, "ours", |bencher| {
         steps(bencher, STEPS, setup, |session, at| parties::decrypt(session, black_box(&messages[at])));
     });
-    group.bench_function("floor", |bencher| decrypt_floor(bencher, length));
+    column(group, "floor", |bencher| decrypt_floor(bencher, length));
 }
 
 /// As [`encrypt_floor`], opened instead of sealed; the header opens under the first key tried.
@@ -105,7 +105,7 @@ pub(crate) const ROUND_TRIPS: usize = 87;
 fn ping_pong(group: &mut Group<'_>) {
     let mut pair = Pair::answered();
     group.sample_size(30);
-    group.bench_function("ours", |bencher| {
+    column(group, "ours", |bencher| {
         bencher.iter(|| {
             for _ in 0..ROUND_TRIPS {
                 pair.ask();
@@ -113,7 +113,7 @@ fn ping_pong(group: &mut Group<'_>) {
             }
         });
     });
-    group.bench_function("floor", ping_pong_floor);
+    column(group, "floor", ping_pong_floor);
 }
 
 /// For each of 174 messages. Sending: an X25519 key generated, one exchange; a root step, 12 compressions; the message,

@@ -21,7 +21,7 @@ mod parties;
 mod timing;
 
 use parties::{Pair, decrypt};
-use timing::{Group, Row};
+use timing::{Group, Row, column};
 
 pub(crate) const ROWS: [Row; 2] = [
     ("store-fresh", |group| store(group, &Pair::answered().initiator)),
@@ -33,7 +33,7 @@ fn main() {
 }
 
 fn store(group: &mut Group<'_>, session: &Session) {
-    group.bench_function("ours", |bencher| {
+    column(group, "ours", |bencher| {
         let turn = |()| {
             let bytes = black_box(session).encode();
             let session = Session::decode(&bytes).unwrap();

@@ -6,8 +6,9 @@
 //!   and one conversion for each key generated.
 //! - **Ed25519** through ed25519-dalek. Decoding an identity includes the check for torsion.
 //! - **ML-KEM** through libcrux-ml-kem.
-//! - **ChaCha20-Poly1305** through libcrux-chacha20poly1305 up to 768 bytes of text, through chacha20poly1305 above,
-//!   over texts and associated data of the lengths that the protocol has.
+//! - **ChaCha20-Poly1305** over texts and associated data of the lengths that the protocol has: up to 2,304 bytes of
+//!   both through chacha20 and libcrux-poly1305, which takes them in one slice, above through chacha20poly1305. A header
+//!   that is refused takes the first block of the key stream alone.
 //! - **SHA-256** as compressions, with the dependencies that HMAC and HKDF have: a block is made from the result that
 //!   it hashes, so a chain of compressions is as sequential as the real one, and two independent ones may overlap.
 //!   What is left out is all else: labels, counters, padding, wiping. The pads of a key are hashed once.
@@ -32,6 +33,8 @@
 //! | M1, MAC of 105 bytes | | | 2 | 3 | 5 |
 //! | M2, MAC of 1,131 bytes | | | 2 | 19 | 21 |
 
+use chacha20::ChaCha20;
+use chacha20::cipher::{KeyIvInit, StreamCipher};
 use chacha20poly1305::{AeadInOut, ChaCha20Poly1305, KeyInit};
 use curve25519_dalek::edwards::EdwardsPoint;
 use curve25519_dalek::montgomery::MontgomeryPoint;
@@ -220,8 +223,8 @@ pub(crate) fn words(bytes: &[u8; 32]) -> Words {
     words
 }
 
-/// Up to this many bytes of text libcrux-chacha20poly1305 is the faster one.
-const SHORT: usize = 768;
+/// Up to this many bytes that go into Poly1305, that of libcrux is the faster one.
+const SHORT: usize = 2_304;
 const TAG: usize = 16;
 const NONCE: usize = 12;
 const HEADER: usize = 88;
@@ -261,34 +264,39 @@ pub(crate) fn seal_message(chains: &mut Chains, head: &[u8], ratchet_key: &[u8; 
 
     let mut header = [0; HEADER];
     header[..32].copy_from_slice(ratchet_key);
-    let mut sealed = [0; HEADER + TAG];
-    seal_short(&HEADER_KEY, &keys.header_nonce, &header, head, &mut sealed);
-    message.extend_from_slice(&sealed);
+    let tag = seal_short(&HEADER_KEY, &keys.header_nonce, &mut header, head);
+    message.extend_from_slice(&header);
+    message.extend_from_slice(&tag);
 
     let before = message.len();
-    if length <= SHORT {
-        let mut plain = [0; SHORT];
-        plain[..text.len()].copy_from_slice(text);
-        message.resize(before + length + TAG, 0);
-        seal_short(&keys.key, &keys.nonce, &plain[..length], associated_data, &mut message[before..]);
+    message.extend_from_slice(text);
+    message.resize(before + length, 0);
+    let payload = &mut message[before..];
+    let tag = if authenticated(payload, associated_data) <= SHORT {
+        seal_short(&keys.key, &keys.nonce, payload, associated_data)
     } else {
-        message.extend_from_slice(text);
-        message.resize(before + length, 0);
-        let tag = ChaCha20Poly1305::new(&keys.key.into())
-            .encrypt_inout_detached(&keys.nonce.into(), associated_data, (&mut message[before..]).into())
-            .unwrap();
-        message.extend_from_slice(&tag);
-    }
+        let cipher = ChaCha20Poly1305::new(&keys.key.into());
+        cipher.encrypt_inout_detached(&keys.nonce.into(), associated_data, payload.into()).unwrap().into()
+    };
+    message.extend_from_slice(&tag);
     message
 }
 
-/// Opens a header under the last of some header keys, those before it failing: the nonce and the ratchet key in it.
+/// Opens a header under the last of some header keys, those before it failing: the ratchet key in it.
 pub(crate) fn open_header(keys: &[&[u8; 32]], message: &[u8], head: &[u8]) -> Option<[u8; 32]> {
     let (nonce, sealed) = message[head.len()..].split_first_chunk()?;
+    let (encrypted, tag) = sealed[..HEADER + TAG].split_last_chunk()?;
+    let (key, others) = keys.split_last()?;
+    for key in others {
+        let mut first = [0; BLOCK];
+        ChaCha20::new((*key).into(), nonce.into()).apply_keystream(&mut first);
+        if mac(&first, encrypted, head) == *tag {
+            return None;
+        }
+    }
     let mut header = [0; HEADER];
-    let mut open = |key: &&&[u8; 32]| open_short(key, nonce, &sealed[..HEADER + TAG], head, &mut header);
-    keys.iter().find(&mut open)?;
-    header.first_chunk().copied()
+    header.copy_from_slice(encrypted);
+    open_short(key, nonce, &mut header, tag, head).then(|| header.first_chunk().copied())?
 }
 
 /// Opens a payload of `length` bytes of text, in one allocation.
@@ -296,20 +304,13 @@ pub(crate) fn open_payload(keys: &MessageKeys, message: &[u8], head: &[u8], leng
     let associated_data = &ASSOCIATED_DATA[..associated_data(head)];
     let sealed = &message[head.len() + NONCE + HEADER + TAG..];
     let (encrypted, tag) = sealed.split_last_chunk::<TAG>().unwrap();
-    let mut text;
-    if encrypted.len() <= SHORT {
-        text = vec![0; encrypted.len()];
-        assert!(open_short(&keys.key, &keys.nonce, sealed, associated_data, &mut text));
+    let mut text = encrypted.to_vec();
+    if authenticated(encrypted, associated_data) <= SHORT {
+        assert!(open_short(&keys.key, &keys.nonce, &mut text, tag, associated_data));
     } else {
-        text = encrypted.to_vec();
-        ChaCha20Poly1305::new(&keys.key.into())
-            .decrypt_inout_detached(
-                &keys.nonce.into(),
-                associated_data,
-                text.as_mut_slice().into(),
-                tag.into(),
-            )
-            .unwrap();
+        let cipher = ChaCha20Poly1305::new(&keys.key.into());
+        let inout = text.as_mut_slice().into();
+        cipher.decrypt_inout_detached(&keys.nonce.into(), associated_data, inout, tag.into()).unwrap();
     }
     text.truncate(length);
     text
@@ -321,20 +322,71 @@ pub(crate) fn open_message(chains: &mut Chains, head: &[u8], message: &[u8], len
     open_payload(&chains.step(), message, head, length)
 }
 
-fn seal_short(key: &[u8; 32], nonce: &[u8; NONCE], text: &[u8], associated_data: &[u8], sealed: &mut [u8]) {
-    let (encrypted, tag) = sealed.split_last_chunk_mut::<TAG>().unwrap();
-    libcrux_chacha20poly1305::encrypt_detached(key, text, encrypted, tag, associated_data, nonce).unwrap();
+fn seal_short(key: &[u8; 32], nonce: &[u8; NONCE], text: &mut [u8], associated_data: &[u8]) -> [u8; TAG] {
+    with_stream(key, nonce, text.len(), |stream| {
+        text.iter_mut().zip(&stream[BLOCK..]).for_each(|(byte, stream)| *byte ^= stream);
+        mac(stream, text, associated_data)
+    })
 }
 
 fn open_short(
     key: &[u8; 32],
     nonce: &[u8; NONCE],
-    sealed: &[u8],
-    associated_data: &[u8],
     text: &mut [u8],
+    tag: &[u8; TAG],
+    associated_data: &[u8],
 ) -> bool {
-    let (encrypted, tag) = sealed.split_last_chunk::<TAG>().unwrap();
-    libcrux_chacha20poly1305::decrypt_detached(key, text, encrypted, tag, associated_data, nonce).is_ok()
+    with_stream(key, nonce, text.len(), |stream| {
+        let genuine = mac(stream, text, associated_data) == *tag;
+        text.iter_mut().zip(&stream[BLOCK..]).for_each(|(byte, stream)| *byte ^= stream);
+        genuine
+    })
+}
+
+/// Of ChaCha20; four at once take little more time than one.
+const BLOCK: usize = 64;
+
+/// The key stream of a text, a block for the key of Poly1305 in front.
+fn with_stream<O>(key: &[u8; 32], nonce: &[u8; NONCE], length: usize, then: impl FnOnce(&[u8]) -> O) -> O {
+    fn of<const N: usize>(key: &[u8; 32], nonce: &[u8; NONCE], length: usize) -> [u8; N] {
+        let mut stream = [0; N];
+        let used = (BLOCK + length).next_multiple_of(4 * BLOCK);
+        ChaCha20::new(key.into(), nonce.into()).apply_keystream(&mut stream[..used]);
+        stream
+    }
+    match BLOCK + length {
+        0..=256 => then(&of::<256>(key, nonce, length)),
+        257..=1_280 => then(&of::<1_280>(key, nonce, length)),
+        _ => then(&of::<SHORT>(key, nonce, length)),
+    }
+}
+
+/// How many bytes Poly1305 takes in: both padded, and their lengths.
+const fn authenticated(text: &[u8], associated_data: &[u8]) -> usize {
+    associated_data.len().next_multiple_of(16) + text.len().next_multiple_of(16) + 16
+}
+
+fn mac(stream: &[u8], encrypted: &[u8], associated_data: &[u8]) -> [u8; TAG] {
+    fn of<const N: usize>(key: &[u8; 32], encrypted: &[u8], associated_data: &[u8]) -> [u8; TAG] {
+        let mut all = [0; N];
+        let middle = associated_data.len().next_multiple_of(16);
+        let end = authenticated(encrypted, associated_data);
+        all[..associated_data.len()].copy_from_slice(associated_data);
+        all[middle..middle + encrypted.len()].copy_from_slice(encrypted);
+        let parts = [associated_data.len(), encrypted.len()];
+        let lengths = parts.map(|length| u64::try_from(length).unwrap().to_le_bytes());
+        all[end - 16..end].copy_from_slice(lengths.as_flattened());
+        let mut tag = [0; TAG];
+        assert!(libcrux_poly1305::mac(key, &all[..end], &mut tag).is_ok());
+        tag
+    }
+    let key = stream.first_chunk().unwrap();
+    match authenticated(encrypted, associated_data) {
+        0..=128 => of::<128>(key, encrypted, associated_data),
+        129..=256 => of::<256>(key, encrypted, associated_data),
+        257..=1_280 => of::<1_280>(key, encrypted, associated_data),
+        _ => of::<SHORT>(key, encrypted, associated_data),
+    }
 }
 
 /// The public key of a secret.

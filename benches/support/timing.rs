@@ -28,6 +28,34 @@ pub(crate) fn run(rows: &[Row]) {
     criterion.final_summary();
 }
 
+/// Adds a column to a row, timed at another depth of the stack with each sample.
+///
+/// An exchange of curve25519-dalek takes up to a third longer where its frame lies badly in its 4 KiB page, which the
+/// same code does in every run of a loop or in none. So that neither column of a ratio is the lucky one, the samples go
+/// through all places in a page, and the median is that of a usual place.
+pub(crate) fn column(group: &mut Group<'_>, name: &str, mut routine: impl FnMut(&mut Bencher<'_, WallTime>)) {
+    let mut sample = 0_usize;
+    group.bench_function(name, |bencher| {
+        sample = sample.wrapping_add(PLACE);
+        at_depth(sample % PLACES, &mut || routine(bencher));
+    });
+}
+
+/// Frames of 128 bytes or more: so many reach through a page.
+const PLACES: usize = 32;
+/// Samples near each other go far apart; it has no factor in common with the above.
+const PLACE: usize = 13;
+
+#[inline(never)]
+fn at_depth(frames: usize, routine: &mut dyn FnMut()) {
+    let mut frame = black_box([0_u8; 112]);
+    match frames.checked_sub(1) {
+        Some(frames) => at_depth(frames, routine),
+        None => routine(),
+    }
+    black_box(&mut frame);
+}
+
 /// Times one step, over at most `count` steps from each state that `setup` makes: making the state is not timed, and
 /// neither is dropping it.
 ///
