@@ -82,7 +82,7 @@ fn prekeys_floor(bencher: &mut Bencher<'_, WallTime>) {
 
 fn initiator(group: &mut Group<'_>) {
     let identity = IdentityKeyPair::generate(&mut SystemRng);
-    let bundle = Device::new().bundle();
+    let bundle = Device::new(100).bundle();
     column(group, "ours", |bencher| {
         let make = |()| {
             let mut session = initiate(&identity, black_box(&bundle));
@@ -131,7 +131,7 @@ fn initiator_floor(bencher: &mut Bencher<'_, WallTime>) {
 
 fn responder(group: &mut Group<'_>) {
     let identity = IdentityKeyPair::generate(&mut SystemRng);
-    let device = Device::new();
+    let device = Device::new(100);
     let stored = device.prekeys.encode();
     let message = parties::encrypt(&mut initiate(&identity, &device.bundle()), &[7; 64]);
     column(group, "ours", |bencher| {

@@ -31,7 +31,7 @@ fn main() {
 
 pub(crate) fn figures() {
     let mut pair = Pair::answered();
-    let bundle = Device::new().bundle();
+    let bundle = Device::new(1).bundle();
     let mut initiator = initiate(&IdentityKeyPair::generate(&mut SystemRng), &bundle);
     figure(
         "overhead-regular",

@@ -6,16 +6,16 @@ use subrosa::{Bundle, IdentityKeyPair, Message, Prekeys, Session, SystemRng};
 /// Seconds since the Unix epoch.
 pub(crate) const NOW: u64 = 1_800_000_000;
 
-/// A device with a signed prekey, a last-resort key and 100 one-time sets.
+/// A device with a signed prekey, a last-resort key and some one-time sets.
 pub(crate) struct Device {
     pub(crate) identity: IdentityKeyPair,
     pub(crate) prekeys: Prekeys,
 }
 
 impl Device {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(one_time: usize) -> Self {
         let identity = IdentityKeyPair::generate(&mut SystemRng);
-        Self { identity, prekeys: Prekeys::generate(100, NOW, &mut SystemRng).unwrap() }
+        Self { identity, prekeys: Prekeys::generate(one_time, NOW, &mut SystemRng).unwrap() }
     }
 
     /// A bundle with one-time prekeys, as the server hands it out.
@@ -39,7 +39,7 @@ pub(crate) struct Pair {
 impl Pair {
     /// The initiator's first message has arrived, and the answer to it.
     pub(crate) fn answered() -> Self {
-        let (device, mut peer) = (IdentityKeyPair::generate(&mut SystemRng), Device::new());
+        let (device, mut peer) = (IdentityKeyPair::generate(&mut SystemRng), Device::new(1));
         let mut initiator = initiate(&device, &peer.bundle());
         let first = encrypt(&mut initiator, b"first");
         let first = Message::decode(&first).unwrap();

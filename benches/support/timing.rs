@@ -13,6 +13,9 @@ pub(crate) type Row = (&'static str, fn(&mut Group<'_>));
 
 /// Criterion with these times for each measurement, unless the command line has others.
 pub(crate) fn criterion(warm_up: Duration, measurement: Duration) -> Criterion {
+    // Tells the allocator of glibc to keep what is freed. Else it may hand the top of its heap back to the system with
+    // every message of 64 KiB, or not, as its heap happens to lie: a third of the time of such a row, in any column.
+    drop(black_box(vec![0_u8; 16 << 20]));
     let criterion = Criterion::default().warm_up_time(warm_up).measurement_time(measurement);
     criterion.sample_size(50).configure_from_args()
 }
