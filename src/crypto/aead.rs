@@ -34,7 +34,7 @@ impl MessageKey {
     /// As [`open`], into a new vector.
     pub(crate) fn open(self, sealed: &[u8], associated_data: &[u8]) -> Result<Vec<u8>, Error> {
         let (encrypted, tag) = sealed.split_last_chunk().ok_or(Error::Decrypt)?;
-        if is_short(encrypted, associated_data) {
+        if Middle::holds(encrypted, associated_data) {
             let mut text = vec![0; encrypted.len()];
             open(&self.key, &self.nonce, sealed, associated_data, &mut text)?;
             return Ok(text);
@@ -53,10 +53,12 @@ pub(crate) fn seal(
     associated_data: &[u8],
 ) {
     let Some((text, tag)) = text_and_tag.split_last_chunk_mut::<TAG_LENGTH>() else { return };
-    *tag = if Short::<TINY>::holds(text, associated_data) {
-        Short::<TINY>::new(key, nonce, text.len()).seal(text, associated_data)
-    } else if Short::<SHORT>::holds(text, associated_data) {
-        Short::<SHORT>::new(key, nonce, text.len()).seal(text, associated_data)
+    *tag = if Tiny::holds(text, associated_data) {
+        Tiny::new(key, nonce, text.len()).seal(text, associated_data)
+    } else if Small::holds(text, associated_data) {
+        Small::new(key, nonce, text.len()).seal(text, associated_data)
+    } else if Middle::holds(text, associated_data) {
+        Middle::new(key, nonce, text.len()).seal(text, associated_data)
     } else {
         ChaCha20Poly1305::new(key.expose().into())
             .encrypt_inout_detached(nonce.into(), associated_data, text.into())
@@ -77,10 +79,12 @@ pub(crate) fn open(
     text: &mut [u8],
 ) -> Result<(), Error> {
     let (encrypted, tag) = sealed.split_last_chunk::<TAG_LENGTH>().ok_or(Error::Decrypt)?;
-    if Short::<TINY>::holds(encrypted, associated_data) {
-        Short::<TINY>::new(key, nonce, encrypted.len()).open(encrypted, tag, associated_data, text)
-    } else if Short::<SHORT>::holds(encrypted, associated_data) {
-        Short::<SHORT>::new(key, nonce, encrypted.len()).open(encrypted, tag, associated_data, text)
+    if Tiny::holds(encrypted, associated_data) {
+        Tiny::new(key, nonce, encrypted.len()).open(encrypted, tag, associated_data, text)
+    } else if Small::holds(encrypted, associated_data) {
+        Small::new(key, nonce, encrypted.len()).open(encrypted, tag, associated_data, text)
+    } else if Middle::holds(encrypted, associated_data) {
+        Middle::new(key, nonce, encrypted.len()).open(encrypted, tag, associated_data, text)
     } else {
         text.copy_from_slice(encrypted);
         open_long(key, nonce, text, tag, associated_data)
@@ -99,42 +103,43 @@ fn open_long(
         .map_err(|_| Error::Decrypt)
 }
 
-fn is_short(text: &[u8], associated_data: &[u8]) -> bool {
-    Short::<SHORT>::holds(text, associated_data)
-}
+/// Headers: less to set to zero, and to wipe.
+type Tiny = Short<256, 128>;
 
-/// Headers and most messages, with their associated data: less to set to zero, and to wipe.
-const TINY: usize = 320;
+/// Most messages, with what they are bound to.
+type Small = Short<256, 512>;
 
 /// The most for which setting up wide vectors does not pay.
-const SHORT: usize = 2304;
+type Middle = Short<2304, 2304>;
 
 /// What encrypts one short text: the key stream of ChaCha20, its first block for the key of Poly1305.
 ///
-/// `N` is the room for the text and its associated data, each padded to 16 bytes, and their two lengths.
-struct Short<const N: usize> {
-    stream: Secret<N>,
+/// There is room for `STREAM` bytes of it, and in what Poly1305 is over (the text and its associated data, each padded to
+/// 16 bytes, and their two lengths) for `ALL`.
+struct Short<const STREAM: usize, const ALL: usize> {
+    stream: Secret<STREAM>,
 }
 
 /// Of ChaCha20. It makes four at once in little more time than one.
 const BLOCK: usize = 64;
 
-impl<const N: usize> Short<N> {
+impl<const STREAM: usize, const ALL: usize> Short<STREAM, ALL> {
     fn holds(text: &[u8], associated_data: &[u8]) -> bool {
-        let length = padded(text).saturating_add(padded(associated_data)).saturating_add(16);
-        length <= N && text.len().saturating_add(BLOCK) <= N
+        let all = padded(text).saturating_add(padded(associated_data)).saturating_add(16);
+        all <= ALL && text.len().saturating_add(BLOCK) <= STREAM
     }
 
     fn new(key: &Secret<32>, nonce: &[u8; NONCE_LENGTH], length: usize) -> Self {
-        let mut stream = Secret::new([0; N]);
+        let mut stream = Secret::new([0; STREAM]);
         let blocks = length.saturating_add(BLOCK).next_multiple_of(4 * BLOCK);
-        let (used, _) = stream.expose_mut().split_at_mut(blocks.min(N));
+        let (used, _) = stream.expose_mut().split_at_mut(blocks.min(STREAM));
         ChaCha20::new(key.expose().into(), nonce.into()).apply_keystream(used);
         Self { stream }
     }
 
     fn seal(&self, text: &mut [u8], associated_data: &[u8]) -> [u8; TAG_LENGTH] {
-        self.apply(text);
+        let stream = self.stream.expose().iter().skip(BLOCK);
+        text.iter_mut().zip(stream).for_each(|(byte, stream)| *byte ^= stream);
         self.tag(text, associated_data)
     }
 
@@ -148,19 +153,14 @@ impl<const N: usize> Short<N> {
         if bool::from(self.tag(encrypted, associated_data).ct_ne(tag)) {
             return Err(Error::Decrypt);
         }
-        text.copy_from_slice(encrypted);
-        self.apply(text);
+        let bytes = encrypted.iter().zip(self.stream.expose().iter().skip(BLOCK));
+        text.iter_mut().zip(bytes).for_each(|(text, (byte, stream))| *text = byte ^ stream);
         Ok(())
-    }
-
-    fn apply(&self, text: &mut [u8]) {
-        let stream = self.stream.expose().iter().skip(BLOCK);
-        text.iter_mut().zip(stream).for_each(|(byte, stream)| *byte ^= stream);
     }
 
     /// `Poly1305(associated data || zeros || encrypted || zeros || both lengths:u64 little-endian)`
     fn tag(&self, encrypted: &[u8], associated_data: &[u8]) -> [u8; TAG_LENGTH] {
-        let mut authenticated = [0; N];
+        let mut authenticated = [0; ALL];
         let lengths = [associated_data.len(), encrypted.len()]
             .map(|length| u64::try_from(length).unwrap_or(u64::MAX).to_le_bytes());
         let mut end = 0_usize;
@@ -170,8 +170,8 @@ impl<const N: usize> Short<N> {
             }
             end = end.saturating_add(padded(part));
         }
-        let (authenticated, _) = authenticated.split_at(end.min(N));
-        let (key, _) = self.stream.expose().split_first_chunk().expect("N is 32 at least");
+        let (authenticated, _) = authenticated.split_at(end.min(ALL));
+        let (key, _) = self.stream.expose().split_first_chunk().expect("there is room for a block at least");
         let mut tag = [0; TAG_LENGTH];
         libcrux_poly1305::mac(key, authenticated, &mut tag).ok().expect("shorter than 4 GiB");
         tag
@@ -195,7 +195,7 @@ mod tests {
 
     #[test]
     fn short_texts_are_what_the_crate_makes_of_them_at_every_length_around_the_switches() {
-        for length in (0..2 * TINY).chain(SHORT / 2..SHORT + 130) {
+        for length in (0..700_usize).chain(1_800..2_500) {
             let text: Vec<u8> = (0..length).map(|at| at.to_le_bytes()[0]).collect();
             let associated_data = &text[..length * 7 % 32 * length / 32];
             let mut other = text.clone();
@@ -237,7 +237,7 @@ mod tests {
 
     #[test]
     fn a_changed_byte_anywhere_is_refused() {
-        for length in [0, 1, 88, SHORT, SHORT + 1] {
+        for length in [0, 1, 88, 192, 193, 2_000, 3_000] {
             let text = vec![7; length];
             let sealed = ours(&text, b"ad");
             let key = || MessageKey { key: Secret::new([3; 32]), nonce: [5; 12] };

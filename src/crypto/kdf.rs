@@ -104,20 +104,19 @@ impl HmacKey {
     /// `[HMAC(key, one), HMAC(key, other)]`, for texts of less than a block. The compressions of the two do not wait for
     /// each other, so that a processor does them side by side.
     pub(crate) fn mac_both(&self, one: &[u8], other: &[u8]) -> [Secret<32>; 2] {
-        let [mut first, mut second] = [one, other].map(|text| {
-            let mut inner = Sha256::new(State(self.inner.0), 64);
-            inner.update(text);
-            inner
-        });
+        let mut first = Sha256::new(State(self.inner.0), 64);
+        let mut second = Sha256::new(State(self.inner.0), 64);
+        first.update(one);
+        second.update(other);
         first.pad();
         second.pad();
         first.compress();
         second.compress();
-        let [first, second] = [first.words(), second.words()];
-        let [mut first, mut second] = [self.outer(&first), self.outer(&second)];
+        let mut first = self.outer(&first.words());
+        let mut second = self.outer(&second.words());
         first.compress();
         second.compress();
-        [first.digest(), second.digest()].map(Secret::new)
+        [Secret::new(first.digest()), Secret::new(second.digest())]
     }
 
     fn outer_mac(&self, inner: Sha256) -> Secret<32> {
