@@ -35,7 +35,7 @@ PEERS = ["vodozemac", "ratchetx2"]
 #   ("floor", most)        ours / floor
 #   ("without", most)      ours / the same without
 #   (peer, least)          peer / ours
-#   ("time", most)         nanoseconds, on the machine that issue 3 names
+#   ("time", most)         nanoseconds, on a quiet machine of the kind that the page names
 #   ("linear", row, keys)  time for each key skipped, at most 1.15 times that of another row
 ROWS = [
     ("prekeys-100", "100 one-time sets of prekeys, signed", 1, [("floor", 1.1)]),

@@ -180,6 +180,7 @@ impl Sha256 {
                 return;
             }
             self.compress();
+            self.block = [[0; 64]];
             self.filled = 0;
             self.length = self.length.wrapping_add(64);
             bytes = later;
@@ -190,12 +191,11 @@ impl Sha256 {
     #[inline]
     fn pad(&mut self) {
         let bits = self.length.wrapping_add(u64::try_from(self.filled).unwrap_or(0)).wrapping_mul(8);
-        let (used, free) = self.block.as_flattened_mut().split_at_mut(self.filled);
-        free.fill(0);
-        if let Some(mark) = free.first_mut() {
+        // What is not filled is zero.
+        if let Some(mark) = self.block.as_flattened_mut().get_mut(self.filled) {
             *mark = 0x80;
         }
-        if used.len() > 55 {
+        if self.filled > 55 {
             self.compress();
             self.block = [[0; 64]];
         }
