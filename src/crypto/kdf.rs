@@ -51,22 +51,21 @@ pub(crate) fn hkdf<const K: usize>(salt: &HmacKey, ikm: &[&[u8]], info: &[&[u8]]
 /// `HKDF-Expand(prk, info, 32 * K)`: `T(i) = HMAC(prk, T(i - 1) || info || i)`, `K` at most 255.
 pub(crate) fn hkdf_expand<const K: usize>(prk: &Secret<32>, info: &[&[u8]]) -> [Secret<32>; K] {
     let key = HmacKey::new(prk);
-    let mut previous: Option<Secret<32>> = None;
-    let mut number = 0_u8;
-    core::array::from_fn(|_| {
-        number = number.wrapping_add(1);
+    let mut blocks = [const { Secret::new([0; 32]) }; K];
+    let mut previous: Option<&Secret<32>> = None;
+    for (block, number) in blocks.iter_mut().zip(1_u8..) {
         let mut inner = Sha256::new(State(key.inner.0), 64);
-        if let Some(block) = &previous {
-            inner.update(block.expose());
+        if let Some(previous) = previous {
+            inner.update(previous.expose());
         }
         for part in info {
             inner.update(part);
         }
         inner.update(&[number]);
-        let block = key.outer_mac(inner);
-        previous = Some(block.clone());
-        block
-    })
+        *block = key.outer_mac(inner);
+        previous = Some(block);
+    }
+    blocks
 }
 
 /// An HMAC key: the states of the hash after its two pads, two compressions for any number of MACs.
