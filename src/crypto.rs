@@ -6,7 +6,7 @@
 //! | `curve` | X25519 | curve25519-dalek | RFC 7748 |
 //! | `signature` | Ed25519, strict | ed25519-dalek | RFC 8032 |
 //! | `kem` | ML-KEM-1024 whole, ML-KEM-768 in two halves | libcrux-ml-kem | FIPS 203 |
-//! | `aead` | ChaCha20-Poly1305 | chacha20poly1305, libcrux-chacha20poly1305 | RFC 8439 |
+//! | `aead` | ChaCha20-Poly1305 | chacha20poly1305; chacha20, libcrux-poly1305 | RFC 8439 |
 //! | `kdf` | HMAC-SHA-256, HKDF-SHA-256, SHA-256 | sha2 | RFC 2104, RFC 5869, FIPS 180-4 |
 
 pub(crate) mod aead;
