@@ -12,7 +12,7 @@
 //! - **SHA-256** as compressions, with the dependencies that HMAC and HKDF have: a block is made from the result that
 //!   it hashes, so a chain of compressions is as sequential as the real one, and two independent ones may overlap.
 //!   What is left out is all else: labels, counters, padding, wiping. The pads of a key are hashed once.
-//! - **Memory**: one allocation for each result, and one copy of the text.
+//! - **Memory**: one allocation for each result, and one copy of the text, which decrypting a long one makes by itself.
 //!
 //! Compressions, by RFC 2104 and RFC 5869 (`n` bytes after a whole block take `ceil((n + 9) / 64)`):
 //!
@@ -35,6 +35,7 @@
 
 use chacha20::ChaCha20;
 use chacha20::cipher::{KeyIvInit, StreamCipher};
+use chacha20poly1305::aead::inout::InOutBuf;
 use chacha20poly1305::{AeadInOut, ChaCha20Poly1305, KeyInit};
 use curve25519_dalek::edwards::EdwardsPoint;
 use curve25519_dalek::montgomery::MontgomeryPoint;
@@ -304,12 +305,14 @@ pub(crate) fn open_payload(keys: &MessageKeys, message: &[u8], head: &[u8], leng
     let associated_data = &ASSOCIATED_DATA[..associated_data(head)];
     let sealed = &message[head.len() + NONCE + HEADER + TAG..];
     let (encrypted, tag) = sealed.split_last_chunk::<TAG>().unwrap();
-    let mut text = encrypted.to_vec();
+    let mut text;
     if authenticated(encrypted, associated_data) <= SHORT {
+        text = encrypted.to_vec();
         assert!(open_short(&keys.key, &keys.nonce, &mut text, tag, associated_data));
     } else {
+        text = vec![0; encrypted.len()];
         let cipher = ChaCha20Poly1305::new(&keys.key.into());
-        let inout = text.as_mut_slice().into();
+        let inout = InOutBuf::new(encrypted, &mut text).unwrap();
         cipher.decrypt_inout_detached(&keys.nonce.into(), associated_data, inout, tag.into()).unwrap();
     }
     text.truncate(length);

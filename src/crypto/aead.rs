@@ -9,6 +9,7 @@ use alloc::vec::Vec;
 
 use chacha20::ChaCha20;
 use chacha20::cipher::{KeyIvInit, StreamCipher};
+use chacha20poly1305::aead::inout::InOutBuf;
 use chacha20poly1305::{AeadInOut, ChaCha20Poly1305, KeyInit};
 use subtle::ConstantTimeEq;
 
@@ -33,14 +34,9 @@ impl MessageKey {
 
     /// As [`open`], into a new vector.
     pub(crate) fn open(self, sealed: &[u8], associated_data: &[u8]) -> Result<Vec<u8>, Error> {
-        let (encrypted, tag) = sealed.split_last_chunk().ok_or(Error::Decrypt)?;
-        if Middle::holds(encrypted, associated_data) {
-            let mut text = vec![0; encrypted.len()];
-            open(&self.key, &self.nonce, sealed, associated_data, &mut text)?;
-            return Ok(text);
-        }
-        let mut text = encrypted.to_vec();
-        open_long(&self.key, &self.nonce, &mut text, tag, associated_data)?;
+        let length = sealed.len().checked_sub(TAG_LENGTH).ok_or(Error::Decrypt)?;
+        let mut text = vec![0; length];
+        open(&self.key, &self.nonce, sealed, associated_data, &mut text)?;
         Ok(text)
     }
 }
@@ -86,21 +82,11 @@ pub(crate) fn open(
     } else if Middle::holds(encrypted, associated_data) {
         Middle::new(key, nonce, encrypted.len()).open(encrypted, tag, associated_data, text)
     } else {
-        text.copy_from_slice(encrypted);
-        open_long(key, nonce, text, tag, associated_data)
+        let text = InOutBuf::new(encrypted, text).map_err(|_| Error::Decrypt)?;
+        ChaCha20Poly1305::new(key.expose().into())
+            .decrypt_inout_detached(nonce.into(), associated_data, text, tag.into())
+            .map_err(|_| Error::Decrypt)
     }
-}
-
-fn open_long(
-    key: &Secret<32>,
-    nonce: &[u8; NONCE_LENGTH],
-    text: &mut [u8],
-    tag: &[u8; TAG_LENGTH],
-    associated_data: &[u8],
-) -> Result<(), Error> {
-    ChaCha20Poly1305::new(key.expose().into())
-        .decrypt_inout_detached(nonce.into(), associated_data, text.into(), tag.into())
-        .map_err(|_| Error::Decrypt)
 }
 
 /// Headers: less to set to zero, and to wipe.
