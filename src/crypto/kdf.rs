@@ -3,7 +3,7 @@
 //! Ours, because every message pays for it and the general crates cannot see what we know: keys are 32 bytes,
 //! a key is often used twice (its two pads are hashed once), and every HKDF output here is a row of 32-byte
 //! secrets. A message costs 25 compressions, which is as few as there are. The tests hold it against the crates
-//! `hmac`, `hkdf` and `sha2`.
+//! `hmac`, `hkdf` and `sha2`. What is inlined by force is so that lengths are known and copies of a few bytes are no calls.
 
 use sha2::block_api::compress256;
 use zeroize::Zeroize;
@@ -44,11 +44,13 @@ pub(crate) fn hash(parts: &[&[u8]]) -> [u8; 32] {
 }
 
 /// `HKDF(salt, ikm, info, 32 * K)`, cut into its `K` blocks of 32 bytes.
+#[inline(always)]
 pub(crate) fn hkdf<const K: usize>(salt: &HmacKey, ikm: &[&[u8]], info: &[&[u8]]) -> [Secret<32>; K] {
     hkdf_expand(&salt.mac(ikm), info)
 }
 
 /// `HKDF-Expand(prk, info, 32 * K)`: `T(i) = HMAC(prk, T(i - 1) || info || i)`, `K` at most 255.
+#[inline(always)]
 pub(crate) fn hkdf_expand<const K: usize>(prk: &Secret<32>, info: &[&[u8]]) -> [Secret<32>; K] {
     let key = HmacKey::new(prk);
     let mut blocks = [const { Secret::new([0; 32]) }; K];
@@ -92,6 +94,7 @@ impl HmacKey {
     }
 
     /// `HMAC(key, parts[0] || parts[1] || ..)`
+    #[inline(always)]
     pub(crate) fn mac(&self, parts: &[&[u8]]) -> Secret<32> {
         let mut inner = Sha256::new(State(self.inner.0), 64);
         for part in parts {
@@ -102,6 +105,7 @@ impl HmacKey {
 
     /// `[HMAC(key, one), HMAC(key, other)]`, for texts of less than a block. The compressions of the two do not wait for
     /// each other, so that a processor does them side by side.
+    #[inline(always)]
     pub(crate) fn mac_both(&self, one: &[u8], other: &[u8]) -> [Secret<32>; 2] {
         let mut first = Sha256::new(State(self.inner.0), 64);
         let mut second = Sha256::new(State(self.inner.0), 64);
@@ -118,6 +122,7 @@ impl HmacKey {
         [Secret::new(first.digest()), Secret::new(second.digest())]
     }
 
+    #[inline(always)]
     fn outer_mac(&self, inner: Sha256) -> Secret<32> {
         let mut outer = self.outer(&inner.finish());
         outer.compress();
@@ -165,7 +170,7 @@ impl Sha256 {
         Self { state, block: [[0; 64]], filled: 0, length }
     }
 
-    #[inline]
+    #[inline(always)]
     fn update(&mut self, mut bytes: &[u8]) {
         loop {
             let room = self.block.as_flattened_mut().get_mut(self.filled..).unwrap_or_default();
@@ -187,7 +192,7 @@ impl Sha256 {
     }
 
     /// Ends the text. What is left is one compression.
-    #[inline]
+    #[inline(always)]
     fn pad(&mut self) {
         let bits = self.length.wrapping_add(u64::try_from(self.filled).unwrap_or(0)).wrapping_mul(8);
         // What is not filled is zero.
