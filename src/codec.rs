@@ -24,6 +24,10 @@ impl<'a> Reader<'a> {
         Ok(*byte)
     }
 
+    pub(crate) fn u16(&mut self) -> Result<u16, Error> {
+        self.array().copied().map(u16::from_be_bytes)
+    }
+
     pub(crate) fn u32(&mut self) -> Result<u32, Error> {
         self.array().copied().map(u32::from_be_bytes)
     }
@@ -48,6 +52,12 @@ impl<'a> Reader<'a> {
             }
         }
         Err(Error::Malformed)
+    }
+
+    pub(crate) fn bytes(&mut self, length: usize) -> Result<&'a [u8], Error> {
+        let (field, rest) = self.0.split_at_checked(length).ok_or(Error::Malformed)?;
+        self.0 = rest;
+        Ok(field)
     }
 
     /// All that is left.
@@ -76,6 +86,10 @@ impl Writer {
 
     pub(crate) fn u8(self, value: u8) -> Self {
         self.bytes(&[value])
+    }
+
+    pub(crate) fn u16(self, value: u16) -> Self {
+        self.bytes(&value.to_be_bytes())
     }
 
     pub(crate) fn u32(self, value: u32) -> Self {
@@ -221,6 +235,20 @@ pub(crate) mod records {
         }
 
         deserializer.deserialize_bytes(Records)
+    }
+}
+
+/// State at rest, for `#[serde(with = "...")]`: `Vec<u8>` as one run of bytes.
+pub(crate) mod run {
+    use alloc::vec::Vec;
+    use serde::{Deserializer, Serializer};
+
+    pub(crate) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(bytes)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        super::records::deserialize::<D, 1>(deserializer).map(Vec::into_flattened)
     }
 }
 

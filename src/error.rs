@@ -1,12 +1,15 @@
 //! The one error of the crate: a variant per cause, a [`Remedy`] per variant.
 
+use alloc::boxed::Box;
 use core::fmt;
+
+use crate::address::Address;
 
 /// Why an operation was refused. Whatever refused it left everything as it was.
 ///
 /// No variant carries a secret, text from outside, or which of several checks on secret data failed.
 /// What to do next is [`Error::remedy`]. The causes are those of `docs/protocol.md`, section 9.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Error {
     /// The first byte is not a version that this crate speaks.
@@ -22,7 +25,7 @@ pub enum Error {
     StaleBundle,
     /// A signed key of the bundle was made more than a day after `now`.
     FutureBundle,
-    /// The bundle is of the caller's own identity.
+    /// The bundle is of the caller's own identity, or the address the caller's own.
     OwnIdentity,
     /// An initial message names a prekey whose secret is not here: used already, or rotated away.
     UnknownPrekey,
@@ -45,6 +48,55 @@ pub enum Error {
     Exhausted,
     /// Stored bytes are not what `encode` made, or are of a version that this crate does not read.
     BadState,
+    /// There is no session to write in with these devices: give a bundle of each, then repeat the call.
+    BundlesNeeded(Box<[Address]>),
+    /// No device list of this user is known: fetch it, then repeat the call.
+    DevicesNeeded(Box<str>),
+    /// The user has another account key than before, so this may be somebody else: have people compare their keys, then
+    /// accept the new one.
+    IdentityChanged(Box<str>),
+    /// The device is not one of the user's device list.
+    UnknownDevice(Box<Address>),
+    /// The device list is older than the one known.
+    StaleDeviceList,
+    /// Two device lists have the same number and say different things: somebody else holds the account key.
+    ForkedDeviceList,
+    /// So many of these came from one sender that the next ones are refused without looking.
+    RateLimited,
+    /// The store has no account yet.
+    NoAccount,
+    /// The store has an account already.
+    AccountExists,
+    /// The call takes the account key, which this device does not hold, or is about this device itself.
+    NotPermitted,
+    /// This device was removed from the account.
+    Unlinked,
+    /// A user's name is empty or longer than 255 bytes.
+    BadName,
+    /// A linking code was mistyped, or the answer to it is not for this device.
+    BadLinkCode,
+    /// The passphrase or the key is not the one that the store was encrypted under.
+    WrongPassphrase,
+    /// The store failed; nothing changed in it.
+    Store(StoreFault),
+}
+
+/// What failed in a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum StoreFault {
+    /// Another process, or another part of this one, has it open.
+    Locked,
+    /// There is no room left.
+    Full,
+    /// What is there was not written by a store of this kind, or is damaged.
+    Corrupt,
+    /// Reading or writing failed. After a failed write a store may have to be opened again.
+    Io,
+    /// A row was asked for that has not been read yet; [`Overlay`](crate::store::Overlay) says which.
+    Unread,
+    /// Any other cause.
+    Other,
 }
 
 /// What the caller can do about an [`Error`].
@@ -67,6 +119,12 @@ pub enum Remedy {
     FixCall,
     /// Load another copy of the state; without one, start again from new keys.
     RestoreState,
+    /// Fetch the user's device list, give it to the client, and repeat the call.
+    FetchDevices,
+    /// Have people compare their keys before going on.
+    CheckIdentity,
+    /// Try again later: make room, or close what else has the store open.
+    Retry,
 }
 
 impl Error {
@@ -80,19 +138,37 @@ impl Error {
     /// assert_eq!(Error::TooOld.remedy(), Remedy::NewSession);
     /// ```
     #[must_use]
-    pub const fn remedy(self) -> Remedy {
+    pub const fn remedy(&self) -> Remedy {
         match self {
-            Self::UnsupportedVersion | Self::Malformed | Self::Replay | Self::Duplicate | Self::Decrypt => {
-                Remedy::Drop
-            }
-            Self::InvalidKey | Self::BadSignature | Self::StaleBundle | Self::FutureBundle => {
-                Remedy::FetchBundle
-            }
+            Self::UnsupportedVersion
+            | Self::Malformed
+            | Self::Replay
+            | Self::Duplicate
+            | Self::Decrypt
+            | Self::StaleDeviceList
+            | Self::RateLimited => Remedy::Drop,
+            Self::InvalidKey
+            | Self::BadSignature
+            | Self::StaleBundle
+            | Self::FutureBundle
+            | Self::BundlesNeeded(_) => Remedy::FetchBundle,
+            Self::DevicesNeeded(_) | Self::UnknownDevice(_) => Remedy::FetchDevices,
+            Self::IdentityChanged(_) | Self::ForkedDeviceList => Remedy::CheckIdentity,
             Self::UnknownHeader => Remedy::OtherSession,
             Self::UnknownPrekey => Remedy::AskAgain,
             Self::TooFarAhead | Self::TooOld | Self::Exhausted => Remedy::NewSession,
-            Self::OwnIdentity | Self::TooLong => Remedy::FixCall,
-            Self::BadState => Remedy::RestoreState,
+            Self::OwnIdentity
+            | Self::TooLong
+            | Self::NoAccount
+            | Self::AccountExists
+            | Self::NotPermitted
+            | Self::Unlinked
+            | Self::BadName
+            | Self::BadLinkCode
+            | Self::WrongPassphrase
+            | Self::Store(StoreFault::Unread) => Remedy::FixCall,
+            Self::BadState | Self::Store(StoreFault::Corrupt) => Remedy::RestoreState,
+            Self::Store(_) => Remedy::Retry,
         }
     }
 }
@@ -117,6 +193,26 @@ impl fmt::Display for Error {
             Self::TooLong => "the plaintext or the associated data is too long",
             Self::Exhausted => "a counter came to its end",
             Self::BadState => "the stored state cannot be read",
+            Self::BundlesNeeded(_) => "prekey bundles are needed of the user's devices",
+            Self::DevicesNeeded(_) => "the user's device list is needed",
+            Self::IdentityChanged(_) => "the user's account key changed: compare keys, then accept it",
+            Self::UnknownDevice(_) => "the device is not in the user's device list",
+            Self::StaleDeviceList => "the device list is older than the one known",
+            Self::ForkedDeviceList => "two device lists with the same number differ",
+            Self::RateLimited => "too many of these from this sender",
+            Self::NoAccount => "the store has no account yet",
+            Self::AccountExists => "the store has an account already",
+            Self::NotPermitted => "this takes a device that holds the account key",
+            Self::Unlinked => "this device was removed from the account",
+            Self::BadName => "a user's name is empty or too long",
+            Self::BadLinkCode => "the linking code does not fit",
+            Self::WrongPassphrase => "wrong passphrase or key",
+            Self::Store(StoreFault::Locked) => "the store is open elsewhere",
+            Self::Store(StoreFault::Full) => "the store is full",
+            Self::Store(StoreFault::Corrupt) => "the store is damaged",
+            Self::Store(StoreFault::Io) => "the store could not be read or written",
+            Self::Store(StoreFault::Unread) => "a row of the store has not been read yet",
+            Self::Store(StoreFault::Other) => "the store failed",
         })
     }
 }

@@ -37,7 +37,7 @@ impl IdentityKeyPair {
         Self::from_seed(&Secret::random(rng))
     }
 
-    fn from_seed(seed: &Secret<32>) -> Self {
+    pub(crate) fn from_seed(seed: &Secret<32>) -> Self {
         let signing = SigningKey::from_seed(seed);
         let public = IdentityKey(signing.public_key());
         Self { signing, public }
@@ -61,6 +61,10 @@ impl IdentityKeyPair {
     /// [`Error::BadState`]
     pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
         codec::state::decode(VERSION, bytes).map(|seed| Self::from_seed(&seed))
+    }
+
+    pub(crate) fn seed(&self) -> Secret<32> {
+        self.signing.seed()
     }
 
     pub(crate) fn sign(&self, message: &[u8]) -> [u8; 64] {
@@ -122,6 +126,11 @@ impl IdentityKey {
     /// With what verifies its signatures.
     pub(crate) fn verifying(bytes: &[u8; 32]) -> Result<(Self, VerifyingKey), Error> {
         Ok((Self(*bytes), VerifyingKey::decode(bytes)?))
+    }
+
+    /// A key that was checked before, in our own state.
+    pub(crate) fn unchecked(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(Self)
     }
 
     pub(crate) const fn as_bytes(&self) -> &[u8; 32] {

@@ -21,11 +21,14 @@
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "an overflow fails the test"))]
 
 extern crate alloc;
-#[cfg(test)]
+#[cfg(any(test, feature = "redb"))]
 extern crate std;
 
+mod address;
+mod client;
 mod codec;
 mod crypto;
+mod envelope;
 mod error;
 mod identity;
 mod padding;
@@ -34,16 +37,27 @@ mod prekey;
 #[cfg(feature = "getrandom")]
 mod random;
 mod ratchet;
+mod sesame;
 mod session;
+pub mod store;
 #[cfg(test)]
 #[path = "../tests/support/replay.rs"]
 mod testing;
 
+pub use address::Address;
+pub use client::{
+    Actions, Client, InboxId, Incoming, OutboxId, Outgoing, Policy, Reached, Received, Safety, SessionInfo,
+    Trust, Upload,
+};
+pub use envelope::MessageId;
 pub use error::{Error, Remedy};
 pub use identity::{IdentityKey, IdentityKeyPair};
 pub use prekey::{Bundle, Prekeys, PublishedPrekeys, VerifiedBundle};
 #[cfg(feature = "getrandom")]
 pub use random::SystemRng;
+pub use sesame::Needed;
+pub use sesame::devices::{DeviceList, ListedDevice};
+pub use sesame::link::NewDevice;
 pub use session::{Message, MessageKind, Session, SessionId};
 /// What stored secrets come in: bytes that are wiped when dropped.
 pub use zeroize::Zeroizing;

@@ -4,6 +4,7 @@ use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::fmt;
+use core::ops::Bound::{Excluded, Unbounded};
 
 use rand_core::CryptoRng;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -270,6 +271,19 @@ impl Prekeys {
     pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
         let keys: Keys = codec::state::decode(VERSION, bytes)?;
         if keys.is_sound() { Ok(Self { keys }) } else { Err(Error::BadState) }
+    }
+
+    /// Ids go on this much higher, since those up to there may have been given out by a newer copy of these keys.
+    pub(crate) fn skip_ids(&mut self, count: u32) -> Result<(), Error> {
+        self.keys.last_id = self.keys.last_id.checked_add(count).ok_or(Error::Exhausted)?;
+        Ok(())
+    }
+
+    /// How many one-time sets have ids above `id`.
+    pub(crate) fn one_time_above(&self, id: u32) -> usize {
+        let after = (Excluded(id), Unbounded);
+        let kem = self.keys.one_time_kem.range(after).count();
+        kem.min(self.keys.one_time.range(after).count())
     }
 
     /// The secrets that a handshake asks for.

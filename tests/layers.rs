@@ -15,12 +15,16 @@ use std::fs;
 use std::path::Path;
 
 /// From the bottom to the top.
-const ROOMS: [&str; 10] =
-    ["error", "codec", "crypto", "random", "identity", "prekey", "pqxdh", "ratchet", "padding", "session"];
+const ROOMS: [&str; 15] = [
+    "address", "error", "codec", "crypto", "random", "store", "identity", "prekey", "pqxdh", "ratchet",
+    "padding", "session", "envelope", "sesame", "client",
+];
 
 /// Rooms that know less than all before them.
-const ONLY: [(&str, &[&str]); 4] = [
+const ONLY: [(&str, &[&str]); 5] = [
     ("codec", &["error"]),
+    // Any app can keep its own rows in it.
+    ("store", &["error", "codec", "crypto"]),
     ("crypto", &["error", "codec"]),
     // No identity, no prekey: it would serve any handshake.
     ("ratchet", &["error", "codec", "crypto"]),
@@ -28,7 +32,7 @@ const ONLY: [(&str, &[&str]); 4] = [
 ];
 
 /// Within a room: what each file knows of the files beside it.
-const INSIDE: [(&str, &str, &[&str]); 16] = [
+const INSIDE: [(&str, &str, &[&str]); 28] = [
     ("crypto", "secret", &[]),
     ("crypto", "kdf", &["secret"]),
     ("crypto", "curve", &["secret", "kdf"]),
@@ -45,10 +49,22 @@ const INSIDE: [(&str, &str, &[&str]); 16] = [
     ("ratchet", "sparse", &["braid", "chain", "erasure"]),
     ("ratchet", "triple", &["double", "header", "sparse"]),
     ("session", "message", &[]),
+    ("store", "memory", &[]),
+    ("store", "overlay", &[]),
+    ("store", "redb", &[]),
+    ("store", "vault", &[]),
+    ("sesame", "devices", &[]),
+    ("sesame", "link", &["devices"]),
+    ("client", "actions", &[]),
+    ("client", "send", &["actions"]),
+    ("client", "receive", &["actions", "send"]),
+    ("client", "heal", &["actions", "receive", "send"]),
+    ("client", "account", &["actions", "receive", "send"]),
+    ("client", "peers", &["actions", "send"]),
 ];
 
 /// Doors that hold types of their own, which the files behind them share. The other doors only lead to files.
-const SHARED_DOORS: [&str; 2] = ["prekey", "session"];
+const SHARED_DOORS: [&str; 5] = ["prekey", "session", "store", "sesame", "client"];
 
 type Module = Vec<String>;
 

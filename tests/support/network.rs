@@ -303,10 +303,10 @@ impl Pair {
                 assert_eq!(opened.as_ref(), Ok(&letter.plaintext), "{:?}", letter.place);
                 end.ledger.received(&letter.place, end.session().post_quantum_epochs());
             }
-            Err(error) => {
+            Err(ref error) => {
                 let before = end.state();
                 let opened = end.open(&letter.bytes, ASSOCIATED_DATA);
-                assert_eq!(opened, Err(error), "{:?}", letter.place);
+                assert_eq!(opened.as_ref(), Err(error), "{:?}", letter.place);
                 assert!(before == end.state(), "an error changed the state: {:?}", letter.place);
             }
         }

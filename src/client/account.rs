@@ -1,0 +1,280 @@
+//! The account: its keys, what is to be uploaded, its devices.
+
+use alloc::vec::Vec;
+
+use rand_core::CryptoRng;
+
+use super::Policy;
+use super::actions::{Account, Actions};
+use super::receive::Arrival;
+use super::send::{Fan, LoggedBody, NOT_LOGGED, Target};
+use crate::address::Address;
+use crate::crypto::secret::Secret;
+use crate::envelope::{Body, Reference};
+use crate::error::Error;
+use crate::identity::{IdentityKey, IdentityKeyPair};
+use crate::prekey::{Prekeys, PublishedPrekeys};
+use crate::sesame::devices::DeviceList;
+use crate::sesame::link::{Code, Grant, NewDevice};
+use crate::sesame::{Place, User};
+use crate::store::Transaction;
+
+/// What a device leaves with the server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Upload {
+    /// The public prekeys that are new. The server adds them to those it has: [`PublishedPrekeys::merge`].
+    pub prekeys: PublishedPrekeys,
+    /// The user's device list. The server keeps the one with the highest number.
+    pub devices: DeviceList,
+    up_to: u32,
+}
+
+/// After a store was restored from a copy, ids go on so far above those of the copy: more than were given out since.
+const LOST_IDS: u32 = 1 << 20;
+
+impl Actions<'_> {
+    /// Fills an empty store: a new user, whose first device this is.
+    pub(super) fn create(
+        tx: &mut dyn Transaction,
+        policy: &Policy,
+        user: &str,
+        now: u64,
+        rng: &mut impl CryptoRng,
+    ) -> Result<(), Error> {
+        let (account_key, identity) = (IdentityKeyPair::generate(rng), IdentityKeyPair::generate(rng));
+        let list = DeviceList::first(&account_key, identity.public_key());
+        let grant = Grant { user: user.into(), device: 1, list, account: Some(account_key) };
+        Self::found(tx, policy, (&identity, grant), now, rng)
+    }
+
+    /// Fills an empty store: a new device of a user.
+    pub(super) fn join(
+        tx: &mut dyn Transaction,
+        policy: &Policy,
+        (device, grant): (NewDevice, &[u8]),
+        now: u64,
+        rng: &mut impl CryptoRng,
+    ) -> Result<(), Error> {
+        let (identity, grant) = device.accept(grant)?;
+        Self::found(tx, policy, (&identity, grant), now, rng)
+    }
+
+    fn found(
+        tx: &mut dyn Transaction,
+        policy: &Policy,
+        (identity, grant): (&IdentityKeyPair, Grant),
+        now: u64,
+        rng: &mut impl CryptoRng,
+    ) -> Result<(), Error> {
+        let keys = [Secret::random(rng), Secret::random(rng)];
+        let account = Account::new(grant.user.clone(), grant.device, identity.public_key(), keys);
+        let mut actions = Actions::first(tx, policy, account)?;
+        let tag = actions.tag(&grant.user)?;
+        let mut user = User::new(&grant.user, grant.list);
+        user.verified = true;
+        actions.put_user(tag, &user)?;
+        actions.put_identity(identity)?;
+        if let Some(account_key) = &grant.account {
+            actions.put_account_key(Some(account_key))?;
+        }
+        actions.put_prekeys(&Prekeys::generate(0, now, rng)?)?;
+        actions.finish()
+    }
+
+    /// The store is an older copy where it has seen fewer transactions than the app knows of. Then every session is renewed before it is
+    /// written in, and the prekeys are replaced. Says whether it is.
+    pub(super) fn notice_restored(
+        &mut self,
+        generation: u64,
+        now: u64,
+        rng: &mut impl CryptoRng,
+    ) -> Result<bool, Error> {
+        if self.commit.generation >= generation {
+            return Ok(false);
+        }
+        self.commit.generation = generation;
+        self.commit.epoch = self.commit.epoch.saturating_add(1);
+        let mut prekeys = self.prekeys()?;
+        prekeys.skip_ids(LOST_IDS)?;
+        prekeys.add_signed(now, rng)?;
+        prekeys.add_last_resort(now, rng)?;
+        self.put_prekeys(&prekeys)?;
+        self.set_uploaded((0, 0));
+        Ok(true)
+    }
+
+    /// See [`Client::address`](crate::Client::address).
+    #[must_use]
+    pub fn address(&self) -> Address {
+        Address::new(&self.account.user, self.account.device)
+    }
+
+    /// See [`Client::identity_key`](crate::Client::identity_key).
+    #[must_use]
+    pub const fn identity_key(&self) -> IdentityKey {
+        self.account.identity
+    }
+
+    /// See [`Client::generation`](crate::Client::generation).
+    #[must_use]
+    pub const fn generation(&self) -> u64 {
+        self.commit.generation
+    }
+
+    /// See [`Client::upload`](crate::Client::upload).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn upload(
+        &mut self,
+        on_server: usize,
+        now: u64,
+        rng: &mut impl CryptoRng,
+    ) -> Result<Option<Upload>, Error> {
+        self.whole(|actions| {
+            let (_, own) = actions.linked_user()?;
+            let mut prekeys = actions.prekeys()?;
+            let before = prekeys.last_id();
+            let rotated = prekeys.rotate_if_due(now, rng)?;
+            // Those made but not uploaded yet are on the way.
+            let (up_to, list_number) = actions.commit.uploaded;
+            let waiting = prekeys.one_time_above(up_to);
+            let there = on_server.saturating_add(waiting);
+            if there < actions.policy.prekeys_low {
+                prekeys.refill(there, actions.policy.prekeys_target, now, rng)?;
+            }
+            if rotated || prekeys.last_id() != before {
+                actions.put_prekeys(&prekeys)?;
+            }
+            if prekeys.last_id() == up_to && own.list.number() <= list_number {
+                return Ok(None);
+            }
+            let published = prekeys.publish_since(up_to, &actions.identity()?);
+            Ok(Some(Upload { prekeys: published, devices: own.list, up_to: prekeys.last_id() }))
+        })
+    }
+
+    /// See [`Client::uploaded`](crate::Client::uploaded).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn uploaded(&mut self, upload: &Upload) -> Result<(), Error> {
+        let (up_to, number) = self.commit.uploaded;
+        self.set_uploaded((up_to.max(upload.up_to), number.max(upload.devices.number())));
+        Ok(())
+    }
+
+    /// See [`Client::link`](crate::Client::link).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn link(
+        &mut self,
+        code: &str,
+        manager: bool,
+        now: u64,
+        rng: &mut impl CryptoRng,
+    ) -> Result<Vec<u8>, Error> {
+        self.whole(|actions| {
+            let account_key = actions.account_key()?;
+            let code = Code::decode(code)?;
+            let (tag, mut own) = actions.linked_user()?;
+            let (list, device) = own.list.with(&account_key, code.identity, manager)?;
+            let account = manager.then_some(account_key);
+            let grant = Grant { user: own.name.clone(), device, list: list.clone(), account };
+            let grant = code.grant(&grant, rng)?;
+            actions.adopt(tag, &mut own, list)?;
+            actions.tell_own_devices(false, now, rng)?;
+            Ok(grant)
+        })
+    }
+
+    /// See [`Client::remove_device`](crate::Client::remove_device).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn remove_device(&mut self, device: u32, now: u64, rng: &mut impl CryptoRng) -> Result<(), Error> {
+        self.whole(|actions| {
+            let mut account_key = actions.account_key()?;
+            let (tag, mut own) = actions.linked_user()?;
+            let removed = own.list.get(device).copied();
+            let address = || Address::new(&own.name, device);
+            let removed = removed.ok_or_else(|| Error::UnknownDevice(address().into()))?;
+            if device == actions.account.device {
+                return Err(Error::NotPermitted);
+            }
+            // Who held the account key knows it still: what it certifies from now on must count for nothing.
+            if removed.manager {
+                account_key = IdentityKeyPair::generate(rng);
+                actions.put_account_key(Some(&account_key))?;
+            }
+            let list = own.list.without(&account_key, device);
+            actions.adopt(tag, &mut own, list)?;
+            actions.tell_own_devices(removed.manager, now, rng)
+        })
+    }
+
+    /// Tells one's own other devices of a new list, or of a new account key with it: those that there is a session with. The others learn it
+    /// with the first message.
+    fn tell_own_devices(&mut self, new_key: bool, now: u64, rng: &mut impl CryptoRng) -> Result<(), Error> {
+        let (tag, own) = self.own_user()?;
+        let mut fan = Fan::default();
+        self.add_targets(&mut fan, (tag, &own), false, now)?;
+        for mut target in fan.targets {
+            if new_key {
+                let place = self.log(&own.name, LoggedBody::Account, now, rng)?;
+                self.post_account(&mut target, (place, None), rng)?;
+            } else {
+                self.post(&mut target, Body::Devices, (NOT_LOGGED, None), rng)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The account's key, for a manager; that there is a new one, for any other device.
+    pub(super) fn post_account(
+        &mut self,
+        target: &mut Target,
+        again: (u64, Option<Reference>),
+        rng: &mut impl CryptoRng,
+    ) -> Result<(), Error> {
+        let (_, own) = self.own_user()?;
+        let is_manager = own.list.get(target.place.device).is_some_and(|listed| listed.manager);
+        let key = if is_manager { self.account_key().ok() } else { None };
+        let seed = key.map(|key| key.seed());
+        self.post(target, Body::Account(seed.as_ref().map(Secret::expose)), again, rng)
+    }
+
+    /// Takes the account's new key from a device that may give it: one that holds the old one.
+    pub(super) fn take_account(
+        &mut self,
+        arrival: Arrival<'_>,
+        list: Option<&[u8]>,
+        seed: Option<&[u8; 32]>,
+    ) -> Result<(), Error> {
+        let (tag, mut own) = self.own_user()?;
+        let is_manager = own.list.get(arrival.from.device).is_some_and(|listed| listed.manager);
+        let Some(Ok(list)) = list.map(DeviceList::decode) else { return Ok(()) };
+        if !is_manager || list.number() <= own.list.number() {
+            return Ok(());
+        }
+        let key = seed.map(|seed| IdentityKeyPair::from_seed(&Secret::new(*seed)));
+        let key = key.filter(|key| key.public_key() == list.account());
+        if list.account() != own.list.account() {
+            self.put_account_key(key.as_ref())?;
+        }
+        self.adopt(tag, &mut own, list)
+    }
+
+    /// Ends every session with a device.
+    pub(super) fn end_sessions(&mut self, place: Place) -> Result<(), Error> {
+        let mut device = self.device(place)?;
+        for entry in &device.sessions {
+            self.delete_session(place, entry)?;
+        }
+        device.sessions.clear();
+        device.asking.clear();
+        self.put_device(place, &device)
+    }
+}

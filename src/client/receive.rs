@@ -1,0 +1,401 @@
+//! In: a session that opens it, a user whom its sender belongs to, the inbox.
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use rand_core::CryptoRng;
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use super::actions::{Actions, Allowance, encode};
+use super::send::{NOT_LOGGED, Target};
+use super::{HANDSHAKES, Trust};
+use crate::address::Address;
+use crate::codec;
+use crate::envelope::{Body, Content, Envelope, MessageId};
+use crate::error::Error;
+use crate::identity::IdentityKey;
+use crate::prekey::Prekeys;
+use crate::sesame::devices::DeviceList;
+use crate::sesame::{Changed, Device, Entry, Needed, Place, Tag, User};
+use crate::session::{MessageKind, Session};
+use crate::store::Table;
+
+/// What became of an envelope.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Received {
+    /// A message, which is in the inbox now.
+    Message(Box<Incoming>),
+    /// It was between the devices themselves: nothing to show.
+    Handled,
+    /// It was here before.
+    Duplicate,
+    /// Nothing opens it. Its sender is asked to send it again: the request is in the outbox.
+    AskedAgain,
+    /// Nothing opens it. Its sender is asked to send it again as soon as a bundle of this device is here.
+    BundleNeeded(Address),
+    /// It is not taken, for this reason; nothing is lost with it that its sender sent. Where [`Error::DevicesNeeded`] or
+    /// [`Error::UnknownDevice`] is the reason, give the user's device list to the client, and then the envelope once more.
+    Refused(Error),
+}
+
+/// A message that was received.
+#[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Incoming {
+    /// What to say to [`Client::done`](crate::Client::done).
+    pub id: InboxId,
+    /// The device that sent it, which proved to be one of the user's.
+    pub from: Address,
+    /// None: it is for this user. Else one's own other device sent it to that user, and this is the copy.
+    pub copy_to: Option<String>,
+    /// The message's name, the same for everyone who got it.
+    pub message: MessageId,
+    /// What was written.
+    pub text: Vec<u8>,
+    /// What is known of who sent it.
+    pub trust: Trust,
+    /// The time that was given to [`Client::receive`](crate::Client::receive).
+    pub received_at: u64,
+}
+
+/// Shows who sent it and how long it is.
+impl core::fmt::Debug for Incoming {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "Incoming({}, from {}, {} bytes)", self.message, self.from, self.text.len())
+    }
+}
+
+/// The name of a row of the inbox. Goes up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct InboxId([u8; 12]);
+
+#[derive(Serialize, Deserialize)]
+struct InboxRow {
+    from: Address,
+    copy_to: Option<String>,
+    message: MessageId,
+    #[serde(with = "codec::run")]
+    text: Vec<u8>,
+    trust: Trust,
+    received_at: u64,
+}
+
+impl InboxRow {
+    fn with_id(self, id: [u8; 12]) -> Incoming {
+        let Self { from, copy_to, message, text, trust, received_at } = self;
+        Incoming { id: InboxId(id), from, copy_to, message, text, trust, received_at }
+    }
+}
+
+/// A message that a session opened.
+struct Opened {
+    session: Session,
+    plaintext: Zeroizing<Vec<u8>>,
+    entry: Entry,
+    /// Without those that a new session used.
+    prekeys: Option<Prekeys>,
+}
+
+/// Where an envelope comes from, and when it came.
+#[derive(Clone, Copy)]
+pub(super) struct Arrival<'a> {
+    pub(super) from: &'a Address,
+    pub(super) place: Place,
+    pub(super) now: u64,
+}
+
+/// What somebody known wrote.
+struct Genuine<'a> {
+    arrival: Arrival<'a>,
+    content: &'a Content<'a>,
+    trust: Trust,
+}
+
+impl Actions<'_> {
+    /// See [`Client::receive`](crate::Client::receive).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn receive(
+        &mut self,
+        from: &Address,
+        envelope: &[u8],
+        now: u64,
+        rng: &mut impl CryptoRng,
+    ) -> Result<Received, Error> {
+        let arrival = Arrival { from, place: self.place(from)?, now };
+        if from.user == self.account.user && from.device == self.account.device {
+            return Err(Error::OwnIdentity);
+        }
+        let envelope = match Envelope::decode(envelope) {
+            Ok(envelope) => envelope,
+            Err(error) => return Ok(Received::Refused(error)),
+        };
+        self.whole(|actions| actions.receive_envelope(arrival, &envelope, rng))
+    }
+
+    fn receive_envelope(
+        &mut self,
+        arrival: Arrival<'_>,
+        envelope: &Envelope<'_>,
+        rng: &mut impl CryptoRng,
+    ) -> Result<Received, Error> {
+        let place = arrival.place;
+        if self.seen(place, envelope.reference)? {
+            return Ok(Received::Duplicate);
+        }
+        let mut device = self.device(place)?;
+        let opened = match self.open(arrival, &device, envelope)? {
+            Ok(opened) => opened,
+            Err(error) => return self.heal(arrival, device, (envelope.reference, error), rng),
+        };
+        let content = match Content::decode(&opened.plaintext) {
+            Ok(content) => content,
+            Err(error) => return Ok(Received::Refused(error)),
+        };
+        // Before anything is written: who is refused here has changed nothing, and may come again.
+        let (user, trust) = match self.admit(arrival, &opened.entry.identity, content.list)? {
+            Ok(admitted) => admitted,
+            Err(error) => return Ok(Received::Refused(error)),
+        };
+        let repeated = match content.resent {
+            Some(original) => self.seen(place, original)?,
+            None => false,
+        };
+        self.see(place, &mut device, envelope.reference)?;
+        if let Some(original) = content.resent.filter(|_| !repeated) {
+            self.see(place, &mut device, original)?;
+        }
+        if let Some(prekeys) = &opened.prekeys {
+            self.put_prekeys(prekeys)?;
+        }
+        self.put_session(place, &opened.session)?;
+        let entry = Entry { answered: true, ..opened.entry };
+        self.activate(place, &mut device, entry)?;
+        let address = arrival.from.clone();
+        let known = user.list.number();
+        let mut reply = Target { address, place, session: opened.session, known, copy: false };
+        let genuine = Genuine { arrival, content: &content, trust };
+        self.compare_lists(&genuine, &mut reply, rng)?;
+        if repeated {
+            return Ok(Received::Duplicate);
+        }
+        self.handle(&genuine, &mut reply, rng)
+    }
+
+    /// Finds the session that opens a message, or makes it. The inner error says why nothing does.
+    fn open(
+        &mut self,
+        arrival: Arrival<'_>,
+        device: &Device,
+        envelope: &Envelope<'_>,
+    ) -> Result<Result<Opened, Error>, Error> {
+        let (message, head) = (&envelope.message, envelope.head);
+        for entry in &device.sessions {
+            let Some(mut session) = self.session(arrival.place, entry)? else { continue };
+            if message.kind() == MessageKind::Initial && !session.answers(message) {
+                continue;
+            }
+            match session.decrypt(message, head) {
+                Err(Error::UnknownHeader) if message.kind() == MessageKind::Regular => {}
+                Err(error) => return Ok(Err(error)),
+                Ok(plaintext) => {
+                    let plaintext = Zeroizing::new(plaintext);
+                    return Ok(Ok(Opened { session, plaintext, entry: entry.clone(), prekeys: None }));
+                }
+            }
+        }
+        if message.kind() == MessageKind::Regular {
+            return Ok(Err(Error::UnknownHeader));
+        }
+        let Arrival { place, now, .. } = arrival;
+        if !self.allow(&HANDSHAKES, place.tag.bucket(), now)? {
+            return Ok(Err(Error::RateLimited));
+        }
+        let (identity, mut prekeys) = (self.identity()?, self.prekeys()?);
+        let responded = Session::respond(&identity, &mut prekeys, message, head);
+        Ok(responded.map(|(session, plaintext)| {
+            let (id, identity, epoch) = (session.id(), session.peer(), self.commit.epoch);
+            let entry = Entry { id, identity, created_at: now, answered: true, healing: false, epoch };
+            Opened { session, plaintext: Zeroizing::new(plaintext), entry, prekeys: Some(prekeys) }
+        }))
+    }
+
+    /// The user that a device belongs to, and what is known of them. The inner error says why it belongs to nobody.
+    fn admit(
+        &mut self,
+        arrival: Arrival<'_>,
+        identity: &IdentityKey,
+        list: Option<&[u8]>,
+    ) -> Result<Result<(User, Trust), Error>, Error> {
+        let Arrival { from, place, .. } = arrival;
+        let known = self.user(place.tag)?;
+        let is_known = |bytes: &&[u8]| known.as_ref().is_some_and(|user| user.list.encode() == **bytes);
+        let enclosed = match list.filter(|bytes| !is_known(bytes)).map(DeviceList::decode).transpose() {
+            Ok(enclosed) => enclosed,
+            Err(error) => return Ok(Err(error)),
+        };
+        let is_listed =
+            |list: &DeviceList| list.device_of(identity).is_some_and(|listed| listed.device == from.device);
+        let user = match (known, enclosed) {
+            (None, None) => {
+                self.need(&Needed::Devices(from.user.as_str().into()))?;
+                return Ok(Err(Error::DevicesNeeded(from.user.as_str().into())));
+            }
+            (None, Some(list)) if is_listed(&list) => {
+                let user = User::new(&from.user, list);
+                self.put_user(place.tag, &user)?;
+                user
+            }
+            (None, Some(_)) => return Ok(Err(Error::UnknownDevice(Box::new(from.clone())))),
+            (Some(user), None) => user,
+            // Only a list that the sender is in is the sender's to bring, and one's own new account key comes by another way.
+            (Some(user), Some(list)) if is_listed(&list) && !self.is_own_new_key(&user, &list) => {
+                match self.learn(place.tag, user, list)? {
+                    Ok(user) => user,
+                    Err(error) => return Ok(Err(error)),
+                }
+            }
+            (Some(user), Some(_)) => user,
+        };
+        let trust = Trust::of(&user);
+        if is_listed(&user.list) {
+            Ok(Ok((user, trust)))
+        } else if user.changed.as_ref().is_some_and(|changed| is_listed(&changed.0)) {
+            Ok(Ok((user, Trust::Changed)))
+        } else {
+            self.need(&Needed::Devices(from.user.as_str().into()))?;
+            Ok(Err(Error::UnknownDevice(Box::new(from.clone()))))
+        }
+    }
+
+    fn is_own_new_key(&self, user: &User, list: &DeviceList) -> bool {
+        user.name == self.account.user && user.list.account() != list.account()
+    }
+
+    /// Takes in a list of a user who is known. An older one changes nothing. The inner error says why it is refused.
+    pub(super) fn learn(
+        &mut self,
+        tag: Tag,
+        mut user: User,
+        list: DeviceList,
+    ) -> Result<Result<User, Error>, Error> {
+        if list.account() == user.list.account() {
+            match list.replaces(&user.list) {
+                Ok(true) => self.adopt(tag, &mut user, list)?,
+                Ok(false) | Err(Error::StaleDeviceList) => {}
+                Err(error) => return Ok(Err(error)),
+            }
+            return Ok(Ok(user));
+        }
+        // One's own account key changes only at the hands of one's own devices.
+        if self.is_own_new_key(&user, &list) {
+            return Ok(Err(Error::IdentityChanged(user.name.as_str().into())));
+        }
+        let newer = match &user.changed {
+            Some(Changed(known)) if known.account() == list.account() => list.replaces(known),
+            _ => Ok(true),
+        };
+        match newer {
+            Ok(true) => {
+                user.changed = Some(Changed(list));
+                self.put_user(tag, &user)?;
+            }
+            Ok(false) | Err(Error::StaleDeviceList) => {}
+            Err(error) => return Ok(Err(error)),
+        }
+        Ok(Ok(user))
+    }
+
+    /// Puts a list in the place of the one known, and ends the sessions with the devices that are not in it.
+    pub(super) fn adopt(&mut self, tag: Tag, user: &mut User, list: DeviceList) -> Result<(), Error> {
+        for gone in user.list.devices() {
+            if list.device_of(&gone.identity).is_none() {
+                self.end_sessions(Place { tag, device: gone.device })?;
+            }
+        }
+        user.list = list;
+        self.put_user(tag, user)
+    }
+
+    /// Where one of the two knows an older list of the other: fetches it, or sends it.
+    fn compare_lists(
+        &mut self,
+        genuine: &Genuine<'_>,
+        reply: &mut Target,
+        rng: &mut impl CryptoRng,
+    ) -> Result<(), Error> {
+        let Genuine { arrival, content, .. } = genuine;
+        if content.number > reply.known && content.list.is_none() {
+            self.need(&Needed::Devices(arrival.from.user.as_str().into()))?;
+        }
+        let (_, own) = self.own_user()?;
+        let is_behind = content.known < own.list.number();
+        if is_behind && self.allow(&LISTS, arrival.place.tag.bucket(), arrival.now)? {
+            self.post(reply, Body::Devices, (NOT_LOGGED, None), rng)?;
+        }
+        Ok(())
+    }
+
+    fn handle(
+        &mut self,
+        genuine: &Genuine<'_>,
+        reply: &mut Target,
+        rng: &mut impl CryptoRng,
+    ) -> Result<Received, Error> {
+        let Genuine { arrival, content, .. } = genuine;
+        let is_own = arrival.from.user == self.account.user;
+        match &content.body {
+            Body::Message { id, text } => return self.deliver(genuine, None, *id, text),
+            Body::Copy { id, to, text } if is_own => {
+                return self.deliver(genuine, Some((*to).into()), *id, text);
+            }
+            Body::Retry(references) => self.send_again(*arrival, references, reply, rng)?,
+            Body::Account(seed) if is_own => self.take_account(*arrival, content.list, *seed)?,
+            Body::Devices | Body::Copy { .. } | Body::Account(_) => {}
+        }
+        Ok(Received::Handled)
+    }
+
+    fn deliver(
+        &mut self,
+        genuine: &Genuine<'_>,
+        copy_to: Option<String>,
+        message: MessageId,
+        text: &[u8],
+    ) -> Result<Received, Error> {
+        let Genuine { arrival, trust, .. } = *genuine;
+        let (from, received_at) = (arrival.from.clone(), arrival.now);
+        let row = InboxRow { from, copy_to, message, text: text.to_vec(), trust, received_at };
+        let key = self.next_key();
+        self.put(Table::Inbox, &key, &encode(&row, text.len().saturating_add(700)))?;
+        Ok(Received::Message(Box::new(row.with_id(key))))
+    }
+
+    /// See [`Client::inbox`](crate::Client::inbox).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn inbox(&mut self, most: usize) -> Result<Vec<Incoming>, Error> {
+        let rows = self.scan(Table::Inbox, &[], most)?.into_iter();
+        rows.map(|(key, row)| {
+            let row: InboxRow = codec::state::decode(1, &row)?;
+            Ok(row.with_id(key.try_into().map_err(|_| Error::BadState)?))
+        })
+        .collect()
+    }
+
+    /// See [`Client::done`](crate::Client::done).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn done(&mut self, id: InboxId) -> Result<(), Error> {
+        self.delete(Table::Inbox, &id.0)
+    }
+}
+
+/// How often a user is told of one's devices, unasked.
+const LISTS: Allowance = Allowance { kind: 5, burst: 4, period: 600 };

@@ -1,0 +1,233 @@
+//! The outermost bytes, and what is inside a message of the client.
+//!
+//! ```text
+//! envelope = version:u8 = 1 || kind:u8 = 1 || reference:16 || message (protocol.md, 8)
+//! ```
+//!
+//! All before the message is its associated data. The reference means something to the sender alone, who is asked by it for the message
+//! again: `nonce:8 || (place:u64 XOR HMAC(reference key, nonce)[..8])`, so that two envelopes of one message show no likeness.
+//!
+//! ```text
+//! content = kind:u8 || flags:u8 || number:u64 || known:u64 || [resent:16] || [length:u16 || device list] || body
+//! ```
+//!
+//! `number` is that of the sender's device list, `known` that of the receiver's as the sender knows it; flag 1 says that `resent` is there
+//! (the reference of the envelope that this stands for), flag 2 the sender's device list.
+//!
+//! | kind | body |
+//! | --- | --- |
+//! | 1 message | `id:16 \|\| text` |
+//! | 2 copy of what was sent, for one's other devices | `id:16 \|\| length:u8 \|\| user \|\| text` |
+//! | 3 retry request | `references, 16 bytes each` |
+//! | 4 none; the sender's device list | |
+//! | 5 the account's new key, for one's other devices | `present:u8 (0\|1) [\|\| seed:32]` |
+
+use alloc::vec::Vec;
+
+use serde::{Deserialize, Serialize};
+
+use crate::codec::{self, Reader, Writer};
+use crate::crypto::kdf::HmacKey;
+use crate::crypto::secret::Secret;
+use crate::error::Error;
+use crate::session::Message;
+use rand_core::CryptoRng;
+
+/// What an envelope is called by its sender. Means nothing to others.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct Reference(#[serde(with = "codec::array")] pub(crate) [u8; 16]);
+
+impl Reference {
+    pub(crate) const LENGTH: usize = 16;
+
+    /// To a place in the log of what was sent. Draws 8 bytes.
+    pub(crate) fn new(key: &Secret<32>, place: u64, rng: &mut impl CryptoRng) -> Self {
+        let mut nonce = [0; 8];
+        rng.fill_bytes(&mut nonce);
+        Self::masked(key, nonce, place.to_be_bytes())
+    }
+
+    /// The place that it was made with, if it is ours; any number if not.
+    pub(crate) fn place(self, key: &Secret<32>) -> u64 {
+        let [mut nonce, mut masked] = [[0; 8]; 2];
+        nonce.copy_from_slice(&self.0[..8]);
+        masked.copy_from_slice(&self.0[8..]);
+        let Self(unmasked) = Self::masked(key, nonce, masked);
+        let mut place = [0; 8];
+        place.copy_from_slice(&unmasked[8..]);
+        u64::from_be_bytes(place)
+    }
+
+    fn masked(key: &Secret<32>, nonce: [u8; 8], place: [u8; 8]) -> Self {
+        let mask = HmacKey::new(key).mac(&[&nonce]);
+        let mut reference = [0; 16];
+        reference[..8].copy_from_slice(&nonce);
+        for (byte, (place, mask)) in reference[8..].iter_mut().zip(place.iter().zip(mask.expose())) {
+            *byte = place ^ mask;
+        }
+        Self(reference)
+    }
+}
+
+impl core::fmt::Debug for Reference {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        codec::hex(f, &self.0)
+    }
+}
+
+/// An envelope that was received.
+pub(crate) struct Envelope<'a> {
+    pub(crate) reference: Reference,
+    /// What the message is bound to.
+    pub(crate) head: &'a [u8],
+    pub(crate) message: Message<'a>,
+}
+
+const VERSION: u8 = 1;
+const SESSION: u8 = 1;
+
+/// What is before the message.
+pub(crate) const HEAD_LENGTH: usize = 18;
+
+impl<'a> Envelope<'a> {
+    /// # Errors
+    /// [`Error::UnsupportedVersion`], [`Error::Malformed`]
+    pub(crate) fn decode(bytes: &'a [u8]) -> Result<Self, Error> {
+        let (head, message) = bytes.split_at_checked(HEAD_LENGTH).ok_or(Error::Malformed)?;
+        let mut reader = Reader::new(head);
+        if reader.u8()? != VERSION {
+            return Err(Error::UnsupportedVersion);
+        }
+        if reader.u8()? != SESSION {
+            return Err(Error::Malformed);
+        }
+        let reference = Reference(*reader.array()?);
+        Ok(Self { reference, head, message: Message::decode(message)? })
+    }
+
+    pub(crate) fn head(reference: Reference) -> [u8; HEAD_LENGTH] {
+        let mut head = [0; HEAD_LENGTH];
+        head[..2].copy_from_slice(&[VERSION, SESSION]);
+        head[2..].copy_from_slice(&reference.0);
+        head
+    }
+}
+
+/// The name of a message, the same for everyone who gets it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct MessageId(#[serde(with = "codec::array")] [u8; 16]);
+
+impl MessageId {
+    /// Draws 16 bytes.
+    pub(crate) fn random(rng: &mut impl CryptoRng) -> Self {
+        let mut id = [0; 16];
+        rng.fill_bytes(&mut id);
+        Self(id)
+    }
+
+    /// The 16 bytes.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+}
+
+impl core::fmt::Display for MessageId {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        codec::hex(f, &self.0)
+    }
+}
+
+impl core::fmt::Debug for MessageId {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "MessageId({self})")
+    }
+}
+
+/// What is inside a message.
+pub(crate) struct Content<'a> {
+    pub(crate) number: u64,
+    pub(crate) known: u64,
+    pub(crate) resent: Option<Reference>,
+    pub(crate) list: Option<&'a [u8]>,
+    pub(crate) body: Body<'a>,
+}
+
+pub(crate) enum Body<'a> {
+    Message { id: MessageId, text: &'a [u8] },
+    Copy { id: MessageId, to: &'a str, text: &'a [u8] },
+    Retry(&'a [u8]),
+    Devices,
+    Account(Option<&'a [u8; 32]>),
+}
+
+const RESENT: u8 = 1;
+const LIST: u8 = 2;
+
+impl<'a> Content<'a> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let (kind, length) = match &self.body {
+            Body::Message { text, .. } => (1, text.len()),
+            Body::Copy { to, text, .. } => (2, text.len().saturating_add(to.len())),
+            Body::Retry(references) => (3, references.len()),
+            Body::Devices => (4, 0),
+            Body::Account(_) => (5, 0),
+        };
+        let flags = self.resent.map_or(0, |_| RESENT) | self.list.map_or(0, |_| LIST);
+        let list = self.list.map_or(0, <[u8]>::len);
+        let out = Writer::with_capacity(length.saturating_add(list).saturating_add(96)).u8(kind).u8(flags);
+        let out = out.u64(self.number).u64(self.known);
+        let out = self.resent.iter().fold(out, |out, reference| out.bytes(&reference.0));
+        let out = self.list.iter().fold(out, |out, list| {
+            out.u16(u16::try_from(list.len()).expect("a list of 32 devices has 1,294 bytes")).bytes(list)
+        });
+        match &self.body {
+            Body::Message { id, text } => out.bytes(&id.0).bytes(text),
+            Body::Copy { id, to, text } => {
+                let length = u8::try_from(to.len()).expect("names have at most 255 bytes");
+                out.bytes(&id.0).u8(length).bytes(to.as_bytes()).bytes(text)
+            }
+            Body::Retry(references) => out.bytes(references),
+            Body::Devices => out,
+            Body::Account(None) => out.u8(0),
+            Body::Account(Some(seed)) => out.u8(1).bytes(*seed),
+        }
+        .done()
+    }
+
+    /// # Errors
+    /// [`Error::Malformed`]
+    pub(crate) fn decode(bytes: &'a [u8]) -> Result<Self, Error> {
+        let mut reader = Reader::new(bytes);
+        let (kind, flags) = (reader.u8()?, reader.u8()?);
+        if flags & !(RESENT | LIST) != 0 {
+            return Err(Error::Malformed);
+        }
+        let (number, known) = (reader.u64()?, reader.u64()?);
+        let resent = if flags & RESENT == 0 { None } else { Some(Reference(*reader.array()?)) };
+        let list = if flags & LIST == 0 {
+            None
+        } else {
+            let length = usize::from(reader.u16()?);
+            Some(reader.bytes(length)?)
+        };
+        let body = match kind {
+            1 => Body::Message { id: MessageId(*reader.array()?), text: reader.rest() },
+            2 => {
+                let id = MessageId(*reader.array()?);
+                let length = usize::from(reader.u8()?);
+                let to = core::str::from_utf8(reader.bytes(length)?).map_err(|_| Error::Malformed)?;
+                Body::Copy { id, to, text: reader.rest() }
+            }
+            3 => Body::Retry(reader.rest()),
+            4 => Body::Devices,
+            5 => match reader.u8()? {
+                0 => Body::Account(None),
+                1 => Body::Account(Some(reader.array()?)),
+                _ => return Err(Error::Malformed),
+            },
+            _ => return Err(Error::Malformed),
+        };
+        Ok(Self { number, known, resent, list, body })
+    }
+}

@@ -1,0 +1,199 @@
+//! Users, their devices, and the sessions with each (Sesame, 3).
+//!
+//! A device of a user has at most five sessions, the active one first: that is the one to write in. A session that decrypts becomes the active
+//! one, so that two devices which began sessions at the same time come to use the same one. One that was begun and never answered
+//! expires.
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use crate::codec;
+use crate::crypto::kdf::HmacKey;
+use crate::crypto::secret::Secret;
+use crate::envelope::Reference;
+use crate::error::Error;
+use crate::identity::{self, IdentityKey};
+use crate::session::SessionId;
+
+pub(crate) mod devices;
+pub(crate) mod link;
+
+use devices::DeviceList;
+
+/// The most sessions with one device. One is used; the others may still have messages on the way.
+pub(crate) const MAX_SESSIONS: usize = 5;
+
+/// The most messages of one device that are waited for to be sent again.
+pub(crate) const MAX_ASKING: usize = 1_000;
+
+/// What stands for a user's name in keys of rows, so that a store does not show it: `HMAC(tag key, name)[..16]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Tag(pub(crate) [u8; 16]);
+
+impl Tag {
+    /// # Errors
+    /// [`Error::BadName`]
+    pub(crate) fn new(key: &Secret<32>, name: &str) -> Result<Self, Error> {
+        if !(1..=255).contains(&name.len()) {
+            return Err(Error::BadName);
+        }
+        let mac = HmacKey::new(key).mac(&[name.as_bytes()]);
+        mac.expose().first_chunk().copied().map(Self).ok_or(Error::BadName)
+    }
+
+    /// One of 4,096, which nobody else can choose.
+    pub(crate) const fn bucket(self) -> [u8; 2] {
+        let [a, b, ..] = self.0;
+        [a & 0x0f, b]
+    }
+}
+
+/// Where the rows of a device are: `tag:16 || device:u32`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) tag: Tag,
+    pub(crate) device: u32,
+}
+
+impl Place {
+    pub(crate) fn key(self) -> [u8; 20] {
+        let mut key = [0; 20];
+        key[..16].copy_from_slice(&self.tag.0);
+        key[16..].copy_from_slice(&self.device.to_be_bytes());
+        key
+    }
+
+    /// `place || more`
+    pub(crate) fn key_with(self, more: &[u8]) -> Vec<u8> {
+        [&self.key(), more].concat()
+    }
+}
+
+/// What is known of a user.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct User {
+    pub(crate) name: String,
+    /// Whether the people compared their keys.
+    pub(crate) verified: bool,
+    #[serde(with = "devices::checked")]
+    pub(crate) list: DeviceList,
+    /// A list by another account key, which nobody has accepted yet.
+    pub(crate) changed: Option<Changed>,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Changed(#[serde(with = "devices::checked")] pub(crate) DeviceList);
+
+impl User {
+    pub(crate) fn new(name: &str, list: DeviceList) -> Self {
+        Self { name: name.into(), verified: false, list, changed: None }
+    }
+
+    /// Whether a list of theirs has a device of this number.
+    pub(crate) fn may_have(&self, device: u32) -> bool {
+        let changed = self.changed.as_ref().and_then(|changed| changed.0.get(device));
+        self.list.get(device).or(changed).is_some()
+    }
+
+    pub(crate) fn encode(&self) -> Zeroizing<Vec<u8>> {
+        codec::state::encode(1, self, 4_096)
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Error> {
+        codec::state::decode(1, bytes)
+    }
+}
+
+/// What is known of a device.
+#[derive(Default, Serialize, Deserialize)]
+pub(crate) struct Device {
+    /// The sessions, the active one first.
+    pub(crate) sessions: Vec<Entry>,
+    /// How many of its envelopes were opened.
+    pub(crate) opened: u64,
+    /// The envelopes that it is to be asked for, once there is a session to ask in.
+    pub(crate) asking: Vec<Reference>,
+}
+
+/// A session with a device.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct Entry {
+    pub(crate) id: SessionId,
+    #[serde(with = "identity::checked")]
+    pub(crate) identity: IdentityKey,
+    /// When it was begun, by this device's clock.
+    pub(crate) created_at: u64,
+    pub(crate) answered: bool,
+    /// Whether this device began it to ask for what it could not open.
+    pub(crate) healing: bool,
+    /// Sessions of an earlier epoch were in a store that was restored from a copy, or were reset: they may be read, and
+    /// are not written in.
+    pub(crate) epoch: u32,
+}
+
+impl Device {
+    pub(crate) fn encode(&self) -> Zeroizing<Vec<u8>> {
+        let sessions = self.sessions.len().saturating_mul(96);
+        let capacity = self.asking.len().saturating_mul(17).saturating_add(sessions).saturating_add(32);
+        codec::state::encode(1, self, capacity)
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Error> {
+        codec::state::decode(1, bytes)
+    }
+
+    /// The session to write in to a device of this identity: the first of this epoch that has not gone unanswered for
+    /// `expiry` seconds.
+    pub(crate) fn active(&self, identity: &IdentityKey, epoch: u32, now: u64, expiry: u64) -> Option<&Entry> {
+        let expired = |entry: &Entry| !entry.answered && now.saturating_sub(entry.created_at) > expiry;
+        let mut sessions = self.sessions.iter();
+        sessions.find(|entry| entry.identity == *identity && entry.epoch == epoch && !expired(entry))
+    }
+
+    /// The session to ask for an envelope in: one that was begun for that less than `age` seconds ago.
+    pub(crate) fn healing(&self, identity: &IdentityKey, epoch: u32, now: u64, age: u64) -> Option<&Entry> {
+        let is_young = |entry: &Entry| now.saturating_sub(entry.created_at) <= age;
+        let mut sessions = self.sessions.iter().filter(|entry| entry.healing && is_young(entry));
+        sessions.find(|entry| entry.identity == *identity && entry.epoch == epoch)
+    }
+
+    /// Makes a session the active one. Returns those that there is no more room for.
+    pub(crate) fn activate(&mut self, entry: Entry) -> Vec<Entry> {
+        self.sessions.retain(|other| other.id != entry.id);
+        self.sessions.insert(0, entry);
+        self.sessions.split_off(self.sessions.len().min(MAX_SESSIONS))
+    }
+
+    /// Remembers to ask for an envelope again. The oldest is given up where there are too many.
+    pub(crate) fn ask(&mut self, reference: Reference) {
+        if !self.asking.contains(&reference) {
+            self.asking.push(reference);
+            self.asking.drain(..self.asking.len().saturating_sub(MAX_ASKING)).for_each(drop);
+        }
+    }
+}
+
+/// What the app should fetch, and give to the client.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Needed {
+    /// A bundle of this device: for a session in which to ask for what could not be read.
+    Bundle(crate::address::Address),
+    /// The device list of this user: there seems to be a newer one.
+    Devices(Box<str>),
+}
+
+impl Needed {
+    /// Whom it is about.
+    #[must_use]
+    pub fn user(&self) -> &str {
+        match self {
+            Self::Bundle(address) => &address.user,
+            Self::Devices(user) => user,
+        }
+    }
+}
