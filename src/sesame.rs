@@ -136,6 +136,11 @@ pub(crate) struct Entry {
 }
 
 impl Device {
+    /// Whether there is nothing to remember of it.
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.sessions.is_empty() && self.opened == 0 && self.asking.is_empty()
+    }
+
     pub(crate) fn encode(&self) -> Zeroizing<Vec<u8>> {
         let sessions = self.sessions.len().saturating_mul(96);
         let capacity = self.asking.len().saturating_mul(17).saturating_add(sessions).saturating_add(32);

@@ -7,7 +7,7 @@ use rand_core::CryptoRng;
 use super::Policy;
 use super::actions::{Account, Actions};
 use super::receive::Arrival;
-use super::send::{Fan, LoggedBody, NOT_LOGGED, Target};
+use super::send::{Fan, Logged, LoggedBody, NOT_LOGGED, Target};
 use crate::address::Address;
 use crate::crypto::secret::Secret;
 use crate::envelope::{Body, Reference};
@@ -223,7 +223,8 @@ impl Actions<'_> {
         self.add_targets(&mut fan, (tag, &own), false, now)?;
         for mut target in fan.targets {
             if new_key {
-                let place = self.log(&own.name, LoggedBody::Account, now, rng)?;
+                let row = Logged::new(&own.name, own.list.account(), now, LoggedBody::Account);
+                let place = self.log(row, rng)?;
                 self.post_account(&mut target, (place, None), rng)?;
             } else {
                 self.post(&mut target, Body::Devices, (NOT_LOGGED, None), rng)?;

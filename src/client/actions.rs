@@ -213,6 +213,9 @@ impl<'t> Actions<'t> {
     }
 
     pub(super) fn put_device(&mut self, place: Place, device: &Device) -> Result<(), Error> {
+        if device.is_empty() {
+            return self.delete(Table::Device, &place.key());
+        }
         self.put(Table::Device, &place.key(), &device.encode())
     }
 

@@ -3,13 +3,13 @@
 //! Who cannot open an envelope asks for it in a session that it begins for this. The other side answers in that session, which is the active one
 //! from then on: so whatever was wrong with the sessions before, they are not used any more.
 //!
-//! It never becomes a loop: requests and answers have an allowance for each user, and a message is sent again eight times at most.
+//! It never becomes a loop: requests and answers have an allowance for each user, and a message is sent again 32 times at most.
 
 use rand_core::CryptoRng;
 
 use super::actions::{Actions, Allowance};
 use super::receive::{Arrival, Received};
-use super::send::{LoggedBody, Target};
+use super::send::{Logged, LoggedBody, Target};
 use crate::envelope::{Body, Reference};
 use crate::error::Error;
 use crate::sesame::{Device, Needed};
@@ -90,12 +90,16 @@ impl Actions<'_> {
         rng: &mut impl CryptoRng,
     ) -> Result<(), Error> {
         let bytes: alloc::vec::Vec<u8> = references.iter().flat_map(|reference| reference.0).collect();
-        let place = self.log(&target.address.user, LoggedBody::Retry(bytes.clone()), now, rng)?;
+        let (_, user) = self.known_user(&target.address.user)?;
+        let body = LoggedBody::Retry(bytes.clone());
+        let place = self.log(Logged::new(&user.name, user.list.account(), now, body), rng)?;
         self.post(target, Body::Retry(&bytes), (place, None), rng)
     }
 
-    /// Answers a retry request, in the session that it came in: whatever of it was sent to this user, or is a copy for one's own
-    /// device, and is still in the log.
+    /// Answers a retry request, in the session that it came in: whatever of it was sent to this user, by the same account key, or is a copy
+    /// for one's own device, and is still in the log.
+    ///
+    /// References travel in the open, so anyone can ask for them: who asks must be who it was for.
     pub(super) fn send_again(
         &mut self,
         arrival: Arrival<'_>,
@@ -105,11 +109,12 @@ impl Actions<'_> {
     ) -> Result<(), Error> {
         let Arrival { from, place, now } = arrival;
         let is_own = from.user == self.account.user;
+        let (_, user) = self.known_user(&from.user)?;
         let (asked, _) = references.as_chunks::<{ Reference::LENGTH }>();
         for asked in asked.iter().take(crate::sesame::MAX_ASKING).copied().map(Reference) {
             let logged_at = asked.place(&self.account.reference_key);
             let Some((number, mut row)) = self.logged(logged_at, now)? else { continue };
-            let entitled = is_own || row.to == from.user;
+            let entitled = is_own || row.to == from.user && row.account == user.list.account();
             if !entitled || row.left == 0 || !self.allow(&ANSWERS, place.tag.bucket(), now)? {
                 continue;
             }

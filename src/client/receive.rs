@@ -328,7 +328,10 @@ impl Actions<'_> {
         reply: &mut Target,
         rng: &mut impl CryptoRng,
     ) -> Result<(), Error> {
-        let Genuine { arrival, content, .. } = genuine;
+        let Genuine { arrival, content, trust } = genuine;
+        if *trust == Trust::Changed {
+            return Ok(());
+        }
         if content.number > reply.known && content.list.is_none() {
             self.need(&Needed::Devices(arrival.from.user.as_str().into()))?;
         }
@@ -346,16 +349,18 @@ impl Actions<'_> {
         reply: &mut Target,
         rng: &mut impl CryptoRng,
     ) -> Result<Received, Error> {
-        let Genuine { arrival, content, .. } = genuine;
+        let Genuine { arrival, content, trust } = genuine;
         let is_own = arrival.from.user == self.account.user;
+        // Somebody under a new account key may speak, and is told nothing.
+        let is_trusted = *trust != Trust::Changed;
         match &content.body {
             Body::Message { id, text } => return self.deliver(genuine, None, *id, text),
             Body::Copy { id, to, text } if is_own => {
                 return self.deliver(genuine, Some((*to).into()), *id, text);
             }
-            Body::Retry(references) => self.send_again(*arrival, references, reply, rng)?,
+            Body::Retry(references) if is_trusted => self.send_again(*arrival, references, reply, rng)?,
             Body::Account(seed) if is_own => self.take_account(*arrival, content.list, *seed)?,
-            Body::Devices | Body::Copy { .. } | Body::Account(_) => {}
+            Body::Devices | Body::Copy { .. } | Body::Account(_) | Body::Retry(_) => {}
         }
         Ok(Received::Handled)
     }

@@ -11,7 +11,7 @@ use crate::address::Address;
 use crate::codec;
 use crate::envelope::{Body, Content, Envelope, HEAD_LENGTH, MessageId, Reference};
 use crate::error::Error;
-use crate::identity::IdentityKey;
+use crate::identity::{self, IdentityKey};
 use crate::sesame::{Device, Place, Tag, User};
 use crate::session::Session;
 use crate::store::Table;
@@ -62,10 +62,23 @@ pub(super) struct Logged {
     /// So that a place in the log which is used again, in a store restored from a copy, is not taken for what it was.
     check: u32,
     pub(super) to: String,
+    /// Who that was: nobody else who comes to be called so is sent it.
+    #[serde(with = "identity::checked")]
+    pub(super) account: IdentityKey,
     pub(super) at: u64,
     /// How often it may be sent again.
     pub(super) left: u8,
     pub(super) body: LoggedBody,
+}
+
+impl Logged {
+    pub(super) fn new(to: &str, account: IdentityKey, at: u64, body: LoggedBody) -> Self {
+        Self { check: 0, to: to.into(), account, at, left: RESENDS, body }
+    }
+
+    fn place(&self, number: u64) -> u64 {
+        number.wrapping_shl(CHECK_BITS) | u64::from(self.check)
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -85,8 +98,8 @@ const CHECK_BITS: u32 = 24;
 /// In place of a place: not logged.
 pub(super) const NOT_LOGGED: u64 = u64::MAX;
 
-/// A message comes again at most so often, for whatever reason it cannot be read.
-const RESENDS: u8 = 8;
+/// A message comes again at most so often, to all devices together, for whatever reason it cannot be read.
+const RESENDS: u8 = 32;
 
 /// The devices that something is for: with a session, and without.
 #[derive(Default)]
@@ -225,7 +238,9 @@ impl Actions<'_> {
         rng: &mut impl CryptoRng,
     ) -> Result<MessageId, Error> {
         let id = MessageId::random(rng);
-        let place = self.log(to, LoggedBody::Message { id, text: text.to_vec() }, now, rng)?;
+        let (_, user) = self.known_user(to)?;
+        let body = LoggedBody::Message { id, text: text.to_vec() };
+        let place = self.log(Logged::new(to, user.list.account(), now, body), rng)?;
         for mut target in targets {
             let body = match target.copy {
                 false => Body::Message { id, text },
@@ -237,22 +252,15 @@ impl Actions<'_> {
     }
 
     /// Puts a message into the log, in place of the one that was so many before.
-    pub(super) fn log(
-        &mut self,
-        to: &str,
-        body: LoggedBody,
-        now: u64,
-        rng: &mut impl CryptoRng,
-    ) -> Result<u64, Error> {
-        let check = rng.next_u32() >> (32 - CHECK_BITS);
+    pub(super) fn log(&mut self, mut row: Logged, rng: &mut impl CryptoRng) -> Result<u64, Error> {
+        row.check = rng.next_u32() >> (32 - CHECK_BITS);
         let number = self.commit.logged;
-        let row = Logged { check, to: to.into(), at: now, left: RESENDS, body };
         self.put_logged(number, &row)?;
         if let Some(old) = number.checked_sub(self.policy.log_messages) {
             self.delete(Table::Sent, &old.to_be_bytes())?;
         }
         self.commit.logged = number.saturating_add(1);
-        Ok(number.wrapping_shl(CHECK_BITS) | u64::from(check))
+        Ok(row.place(number))
     }
 
     pub(super) fn put_logged(&mut self, number: u64, row: &Logged) -> Result<(), Error> {
@@ -269,7 +277,7 @@ impl Actions<'_> {
         let number = place.wrapping_shr(CHECK_BITS);
         let Some(row) = self.get(Table::Sent, &number.to_be_bytes())? else { return Ok(None) };
         let row: Logged = codec::state::decode(1, &row)?;
-        let is_it = number.wrapping_shl(CHECK_BITS) | u64::from(row.check) == place;
+        let is_it = row.place(number) == place;
         let is_fresh = now.saturating_sub(row.at) <= self.policy.log_age;
         Ok((is_it && is_fresh).then_some((number, row)))
     }
