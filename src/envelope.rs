@@ -231,3 +231,77 @@ impl<'a> Content<'a> {
         Ok(Self { number, known, resent, list, body })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Replay;
+
+    const ID: MessageId = MessageId([7; 16]);
+
+    fn bodies() -> [Body<'static>; 6] {
+        [
+            Body::Message { id: ID, text: b"text" },
+            Body::Copy { id: ID, to: "bob", text: b"" },
+            Body::Retry(&[9; 32]),
+            Body::Devices,
+            Body::Account(None),
+            Body::Account(Some(&[5; 32])),
+        ]
+    }
+
+    #[test]
+    fn what_is_read_is_what_was_written() {
+        for resent in [None, Some(Reference([3; 16]))] {
+            for list in [None, Some(&b"a list"[..])] {
+                for body in bodies() {
+                    let content = Content { number: 1, known: u64::MAX, resent, list, body };
+                    let bytes = content.encode();
+                    let read = Content::decode(&bytes).unwrap();
+                    assert_eq!(
+                        (read.number, read.known, read.resent, read.list),
+                        (1, u64::MAX, resent, list)
+                    );
+                    assert_eq!(read.encode(), bytes);
+                    for length in 0..bytes.len() {
+                        // Shorter, it is refused, or says something shorter.
+                        if let Ok(read) = Content::decode(&bytes[..length]) {
+                            assert_eq!(read.encode(), bytes[..length]);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_kind_or_flag_that_nobody_knows_is_malformed() {
+        for (kind, flags) in [(0, 0), (6, 0), (255, 0), (4, 4), (4, 128)] {
+            let bytes = [&[kind, flags][..], &[0; 200]].concat();
+            assert_eq!(Content::decode(&bytes).err(), Some(Error::Malformed));
+        }
+    }
+
+    #[test]
+    fn a_reference_leads_its_sender_back_and_nobody_else() {
+        let rng = &mut Replay::counting();
+        let (key, other) = (Secret::random(rng), Secret::random(rng));
+        for place in [0, 1, 0x0123_4567_89ab_cdef, u64::MAX] {
+            let (one, two) = (Reference::new(&key, place, rng), Reference::new(&key, place, rng));
+            assert_ne!(one.0[8..], two.0[8..]);
+            assert_eq!((one.place(&key), two.place(&key)), (place, place));
+            assert_ne!(one.place(&other), place);
+        }
+    }
+
+    #[test]
+    fn an_envelope_of_another_version_or_kind_is_refused() {
+        let mut bytes = [0; 300];
+        assert_eq!(Envelope::decode(&bytes).err(), Some(Error::UnsupportedVersion));
+        bytes[0] = 1;
+        assert_eq!(Envelope::decode(&bytes).err(), Some(Error::Malformed));
+        bytes[1] = 1;
+        assert_eq!(Envelope::decode(&bytes).err(), Some(Error::UnsupportedVersion), "of the message");
+        assert_eq!(Envelope::decode(&bytes[..17]).err(), Some(Error::Malformed));
+    }
+}

@@ -202,3 +202,80 @@ impl Needed {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::IdentityKeyPair;
+    use crate::testing::Replay;
+
+    fn entries(count: usize) -> Vec<Entry> {
+        let identity = IdentityKeyPair::generate(&mut Replay::counting()).public_key();
+        let entry = |number: usize| {
+            let id =
+                postcard::from_bytes(&[&[32][..], &[u8::try_from(number).unwrap(); 32]].concat()).unwrap();
+            let created_at = 1_000 + u64::try_from(number).unwrap();
+            Entry { id, identity, created_at, answered: false, healing: false, epoch: 1 }
+        };
+        (0..count).map(entry).collect()
+    }
+
+    #[test]
+    fn five_sessions_are_kept_the_active_one_first() {
+        let mut device = Device::default();
+        let entries = entries(7);
+        let dropped: Vec<Entry> = entries.iter().flat_map(|entry| device.activate(entry.clone())).collect();
+        let ids = |entries: &[Entry]| entries.iter().map(|entry| entry.id).collect::<Vec<_>>();
+        assert_eq!(ids(&dropped), ids(&entries[..2]));
+        assert!(device.activate(entries[4].clone()).is_empty());
+        assert_eq!(device.sessions[0].id, entries[4].id);
+        assert_eq!(device.sessions.len(), MAX_SESSIONS);
+        let again = Device::decode(&device.encode()).unwrap();
+        assert_eq!(ids(&again.sessions), ids(&device.sessions));
+    }
+
+    #[test]
+    fn a_session_is_written_in_while_it_is_of_this_epoch_and_not_expired() {
+        let mut device = Device::default();
+        let [old, new] = entries(2).try_into().unwrap_or_else(|_| unreachable!());
+        let identity = new.identity;
+        device.activate(old.clone());
+        device.activate(new.clone());
+        let active =
+            |device: &Device, epoch, now| device.active(&identity, epoch, now, 100).map(|entry| entry.id);
+        assert_eq!(active(&device, 1, 1_101), Some(new.id));
+        assert_eq!(active(&device, 1, 1_102), None);
+        assert_eq!(active(&device, 2, 1_001), None);
+        device.sessions[1].answered = true;
+        assert_eq!(active(&device, 1, 1_102), Some(old.id));
+        // A clock that went back expires nothing.
+        assert_eq!(active(&device, 1, 0), Some(new.id));
+    }
+
+    #[test]
+    fn what_is_asked_for_is_bounded() {
+        let mut device = Device::default();
+        for number in 0..u16::try_from(MAX_ASKING + 10).unwrap() {
+            let mut reference = [0; 16];
+            reference[..2].copy_from_slice(&number.to_be_bytes());
+            device.ask(Reference(reference));
+            device.ask(Reference(reference));
+        }
+        assert_eq!(device.asking.len(), MAX_ASKING);
+        assert_eq!(device.asking[0].0[1], 10);
+        assert_eq!(Device::decode(&device.encode()).unwrap().asking, device.asking);
+    }
+
+    #[test]
+    fn a_name_shows_in_no_tag() {
+        let rng = &mut Replay::counting();
+        let (key, other) = (Secret::random(rng), Secret::random(rng));
+        assert_eq!(Tag::new(&key, "rosa").unwrap(), Tag::new(&key, "rosa").unwrap());
+        assert_ne!(Tag::new(&key, "rosa").unwrap(), Tag::new(&other, "rosa").unwrap());
+        assert_ne!(Tag::new(&key, "rosa").unwrap(), Tag::new(&key, "rose").unwrap());
+        for name in ["", &"x".repeat(256)] {
+            assert_eq!(Tag::new(&key, name), Err(Error::BadName));
+        }
+        assert!(Tag::new(&key, &"x".repeat(255)).is_ok());
+    }
+}
