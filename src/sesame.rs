@@ -115,8 +115,9 @@ pub(crate) struct Device {
     pub(crate) sessions: Vec<Entry>,
     /// How many of its envelopes were opened.
     pub(crate) opened: u64,
-    /// The envelopes that it is to be asked for, once there is a session to ask in.
-    pub(crate) asking: Vec<Reference>,
+    /// References of the envelopes that it is to be asked for, once there is a session to ask in.
+    #[serde(with = "codec::records")]
+    pub(crate) asking: Vec<[u8; Reference::LENGTH]>,
 }
 
 /// A session with a device.
@@ -175,8 +176,8 @@ impl Device {
 
     /// Remembers to ask for an envelope again. The oldest is given up where there are too many.
     pub(crate) fn ask(&mut self, reference: Reference) {
-        if !self.asking.contains(&reference) {
-            self.asking.push(reference);
+        if !self.asking.contains(&reference.0) {
+            self.asking.push(reference.0);
             self.asking.drain(..self.asking.len().saturating_sub(MAX_ASKING)).for_each(drop);
         }
     }
@@ -262,7 +263,7 @@ mod tests {
             device.ask(Reference(reference));
         }
         assert_eq!(device.asking.len(), MAX_ASKING);
-        assert_eq!(device.asking[0].0[1], 10);
+        assert_eq!(device.asking[0][1], 10);
         assert_eq!(Device::decode(&device.encode()).unwrap().asking, device.asking);
     }
 

@@ -336,9 +336,10 @@ impl<'t> Actions<'t> {
         let all = allowance.burst.saturating_mul(allowance.period);
         let row = self.get(Table::Allowance, &key)?;
         let stored = row.and_then(|row| row.as_slice().try_into().ok()).map_or(0, u64::from_be_bytes);
-        let whole_at = stored.max(now).min(now.saturating_add(all));
+        let latest = now.saturating_add(all);
+        let whole_at = if stored > latest { now } else { stored.max(now) };
         let after = whole_at.saturating_add(allowance.period);
-        if after > now.saturating_add(all) {
+        if after > latest {
             return Ok(false);
         }
         self.put(Table::Allowance, &key, &after.to_be_bytes())?;

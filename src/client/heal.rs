@@ -72,7 +72,7 @@ impl Actions<'_> {
         if let (Some(session), Some(user)) = (session, user) {
             let (address, known) = (from.clone(), user.list.number());
             let mut target = Target { address, place, session, known, copy: false };
-            self.ask(&mut target, &[reference], now, rng)?;
+            self.ask(&mut target, &reference.0, now, rng)?;
             return Ok(Received::AskedAgain);
         }
         device.ask(reference);
@@ -85,15 +85,14 @@ impl Actions<'_> {
     pub(super) fn ask(
         &mut self,
         target: &mut Target,
-        references: &[Reference],
+        references: &[u8],
         now: u64,
         rng: &mut impl CryptoRng,
     ) -> Result<(), Error> {
-        let bytes: alloc::vec::Vec<u8> = references.iter().flat_map(|reference| reference.0).collect();
         let (_, user) = self.known_user(&target.address.user)?;
-        let body = LoggedBody::Retry(bytes.clone());
+        let body = LoggedBody::Retry(references.to_vec());
         let place = self.log(Logged::new(&user.name, user.list.account(), now, body), rng)?;
-        self.post(target, Body::Retry(&bytes), (place, None), rng)
+        self.post(target, Body::Retry(references), (place, None), rng)
     }
 
     /// Answers a retry request, in the session that it came in: whatever of it was sent to this user, by the same account key, or is a copy

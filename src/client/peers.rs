@@ -135,7 +135,7 @@ impl Actions<'_> {
             }
             let known = user.list.number();
             let mut target = Target { address: of.clone(), place, session, known, copy: false };
-            actions.ask(&mut target, &asking, now, rng)
+            actions.ask(&mut target, asking.as_flattened(), now, rng)
         })
     }
 
