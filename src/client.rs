@@ -21,8 +21,8 @@ mod receive;
 mod send;
 
 pub use account::Upload;
-pub use actions::Actions;
 use actions::Allowance;
+pub use actions::{Actions, Rows};
 pub use peers::{Safety, SessionInfo, Trust};
 pub use receive::{InboxId, Incoming, Received};
 pub use send::{OutboxId, Outgoing, Reached};
@@ -43,7 +43,7 @@ pub struct Policy {
     pub log_messages: u64,
     /// They are sent again for so many seconds: 7 days.
     pub log_age: u64,
-    /// The envelopes opened last of each device are remembered: 2,000. At least as many as another device may keep to send again.
+    /// The envelopes opened last of each device are remembered: 2,000. At least twice as many as another device may keep to send again.
     pub seen: u64,
     /// When the server has fewer one-time prekeys than this, more are made: 50.
     pub prekeys_low: usize,
@@ -73,11 +73,11 @@ impl Default for Policy {
 /// | to | do |
 /// | --- | --- |
 /// | begin | [`create`](Client::create), or [`join`](Client::join) as another device; [`open`](Client::open) from then on |
-/// | be reachable | [`upload`](Client::upload) when connecting and once a day, then [`uploaded`](Client::uploaded) |
+/// | be reachable | when connecting and once a day: [`take_devices`](Client::take_devices) of one's own user, since another device may have linked or removed some; [`upload`](Client::upload), then [`uploaded`](Client::uploaded) |
 /// | write | [`encrypt`](Client::encrypt); it says which device list or which bundles to fetch for [`take_devices`](Client::take_devices) and [`take_bundle`](Client::take_bundle) |
 /// | send | each of the [`outbox`](Client::outbox), then [`sent`](Client::sent) |
 /// | read | [`receive`](Client::receive) what comes; each of the [`inbox`](Client::inbox), then [`done`](Client::done) |
-/// | heal | fetch what is [`needed`](Client::needed) |
+/// | heal | fetch what is [`needed`](Client::needed), and [`supply`](Client::supply) it |
 /// | know who it is | [`safety`](Client::safety), [`verify`](Client::verify), [`accept`](Client::accept) |
 /// | have several devices | [`link`](Client::link), [`remove_device`](Client::remove_device), [`devices`](Client::devices) |
 ///
@@ -105,7 +105,7 @@ impl Default for Policy {
 /// alice.encrypt("bob", b"meet me under the rose", now, rng)?;
 /// for outgoing in alice.outbox(100)? {
 ///     // .. the transport carries it to `outgoing.to` ..
-///     bob.receive(&alice.address()?, &outgoing.envelope, now, rng)?;
+///     bob.receive(alice.address(), &outgoing.envelope, now, rng)?;
 ///     alice.sent(outgoing.id)?;
 /// }
 ///
@@ -119,6 +119,8 @@ impl Default for Policy {
 pub struct Client<S> {
     store: S,
     policy: Policy,
+    address: Address,
+    identity_key: IdentityKey,
 }
 
 impl<S: Store> Client<S> {
@@ -130,9 +132,8 @@ impl<S: Store> Client<S> {
     /// # Errors
     /// [`Error::AccountExists`]: the store is not empty, [`Client::open`] it. [`Error::BadName`]. [`Error::Store`].
     pub fn create(mut store: S, user: &str, now: u64, rng: &mut impl CryptoRng) -> Result<Self, Error> {
-        let policy = Policy::default();
-        store.transact(|tx| Actions::create(tx, &policy, user, now, rng))?;
-        Ok(Self { store, policy })
+        store.transact(|tx| Actions::create(tx, &Policy::default(), user, now, rng))?;
+        Self::open(store)
     }
 
     /// Makes this a device of the account that answered its code with a grant: see [`NewDevice`].
@@ -141,14 +142,13 @@ impl<S: Store> Client<S> {
     /// [`Error::BadLinkCode`]: the grant answers another code. [`Error::AccountExists`]: the store is not empty. [`Error::Store`].
     pub fn join(
         mut store: S,
-        device: NewDevice,
+        device: &NewDevice,
         grant: &[u8],
         now: u64,
         rng: &mut impl CryptoRng,
     ) -> Result<Self, Error> {
-        let policy = Policy::default();
-        store.transact(|tx| Actions::join(tx, &policy, (device, grant), now, rng))?;
-        Ok(Self { store, policy })
+        store.transact(|tx| Actions::join(tx, &Policy::default(), (device, grant), now, rng))?;
+        Self::open(store)
     }
 
     /// Opens the account in a store.
@@ -157,8 +157,9 @@ impl<S: Store> Client<S> {
     /// [`Error::NoAccount`]: [`Client::create`] or [`Client::join`] one. [`Error::BadState`]; [`Error::Store`].
     pub fn open(mut store: S) -> Result<Self, Error> {
         let policy = Policy::default();
-        store.transact(|tx| Actions::within(tx, &policy, |_| Ok::<(), Error>(())))?;
-        Ok(Self { store, policy })
+        let work = |actions: &mut Actions<'_>| Ok::<_, Error>((actions.address(), actions.identity_key()));
+        let (address, identity_key) = store.transact(|tx| Actions::within(tx, &policy, work))?;
+        Ok(Self { store, policy, address, identity_key })
     }
 
     /// As [`Client::open`], by an app that keeps the last [`Client::generation`] it saw in a place that backups do not reach. Where the store
@@ -213,24 +214,20 @@ impl<S: Store> Client<S> {
         &mut self,
         work: impl FnOnce(&mut Actions<'_>) -> Result<T, E>,
     ) -> Result<T, E> {
-        let Self { store, policy } = self;
+        let Self { store, policy, .. } = self;
         store.transact(|tx| Actions::within(tx, policy, work))
     }
 
     /// This device's address.
-    ///
-    /// # Errors
-    /// [`Error::Store`]
-    pub fn address(&mut self) -> Result<Address, Error> {
-        self.transact(|actions| Ok(actions.address()))
+    #[must_use]
+    pub const fn address(&self) -> &Address {
+        &self.address
     }
 
     /// This device's identity key.
-    ///
-    /// # Errors
-    /// [`Error::Store`]
-    pub fn identity_key(&mut self) -> Result<IdentityKey, Error> {
-        self.transact(|actions| Ok(actions.identity_key()))
+    #[must_use]
+    pub const fn identity_key(&self) -> IdentityKey {
+        self.identity_key
     }
 
     /// How many transactions changed the store. Goes up with each; see [`Client::open_after`].
@@ -349,7 +346,7 @@ impl<S: Store> Client<S> {
     /// envelope to the server then, whatever the result. A forgery is not an error but [`Received::Refused`].
     ///
     /// # Errors
-    /// [`Error::Store`], [`Error::BadState`]: do not acknowledge it. [`Error::OwnIdentity`], [`Error::BadName`]: `from`.
+    /// [`Error::Store`], [`Error::BadState`]: do not acknowledge it.
     pub fn receive(
         &mut self,
         from: &Address,
@@ -383,6 +380,20 @@ impl<S: Store> Client<S> {
     /// [`Error::Store`]
     pub fn needed(&mut self, most: usize) -> Result<Vec<Needed>, Error> {
         self.transact(|actions| actions.needed(most))
+    }
+
+    /// What was found at the server of what is needed: a bundle or a device list; none, where it has none, which gives it up.
+    ///
+    /// # Errors
+    /// As [`Client::take_bundle`] and [`Client::take_devices`].
+    pub fn supply(
+        &mut self,
+        needed: &Needed,
+        found: Option<&[u8]>,
+        now: u64,
+        rng: &mut impl CryptoRng,
+    ) -> Result<(), Error> {
+        self.transact(|actions| actions.supply(needed, found, now, rng))
     }
 
     /// What is needed cannot be had: the server does not know it. What was to be asked for is given up.

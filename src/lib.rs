@@ -51,8 +51,8 @@ mod testing;
 
 pub use address::Address;
 pub use client::{
-    Actions, Client, InboxId, Incoming, OutboxId, Outgoing, Policy, Reached, Received, Safety, SessionInfo,
-    Trust, Upload,
+    Actions, Client, InboxId, Incoming, OutboxId, Outgoing, Policy, Reached, Received, Rows, Safety,
+    SessionInfo, Trust, Upload,
 };
 pub use envelope::MessageId;
 pub use error::{Error, Remedy};

@@ -250,7 +250,13 @@ impl Prekeys {
     /// that. Remember the new [`Prekeys::last_id`] when the upload has succeeded, not before.
     #[must_use]
     pub fn publish_since(&self, id: u32, identity: &IdentityKeyPair) -> PublishedPrekeys {
-        PublishedPrekeys::new(&self.keys, id, identity)
+        PublishedPrekeys::new(&self.keys, (id, id), identity)
+    }
+
+    /// As [`Prekeys::publish_since`], with the current signed prekey and last-resort key whatever their ids: a server that lost them
+    /// has them again.
+    pub(crate) fn publish_current(&self, id: u32, identity: &IdentityKeyPair) -> PublishedPrekeys {
+        PublishedPrekeys::new(&self.keys, (id, 0), identity)
     }
 
     /// The state at rest: a version byte, then the keys. Secret; wiped when dropped.
@@ -500,7 +506,7 @@ mod tests {
                 keys.last_resort.retain(|id, _| Some(*id) == wanted);
                 keys
             };
-            let bundle = PublishedPrekeys::new(&only(kem), 0, identity).take_bundle().unwrap();
+            let bundle = PublishedPrekeys::new(&only(kem), (0, 0), identity).take_bundle().unwrap();
             assert_eq!(bundle.encode(), bytes(&case["encoding"]));
             assert_eq!(bundle.encode().len(), number::<usize>(&case["length"]));
             assert_eq!(Bundle::decode(&bundle.encode()).as_ref(), Ok(&bundle));

@@ -25,7 +25,7 @@ pub use memory::Memory;
 pub use overlay::{Change, Changes, Missing, Overlay, Ran};
 #[cfg(feature = "redb")]
 pub use redb::Redb;
-pub use vault::{Argon2Cost, Lock, Vault};
+pub use vault::{Argon2Cost, Lock, Vault, VaultKey};
 
 /// The tables of a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -53,11 +53,13 @@ pub enum Table {
     Allowance,
     /// What a [`Vault`] is locked with.
     Vault,
+    /// The app's own rows, which this crate never touches.
+    App,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Account,
         Self::User,
         Self::Device,
@@ -69,6 +71,7 @@ impl Table {
         Self::Needed,
         Self::Allowance,
         Self::Vault,
+        Self::App,
     ];
 
     /// A name for a database, in lower case.
@@ -86,6 +89,7 @@ impl Table {
             Self::Needed => "needed",
             Self::Allowance => "allowance",
             Self::Vault => "vault",
+            Self::App => "app",
         }
     }
 }

@@ -34,8 +34,11 @@ pub struct Upload {
 const LOST_IDS: u32 = 1 << 20;
 
 impl Actions<'_> {
-    /// Fills an empty store: a new user, whose first device this is.
-    pub(super) fn create(
+    /// As [`Client::create`](crate::Client::create), in a transaction of your own.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn create(
         tx: &mut dyn Transaction,
         policy: &Policy,
         user: &str,
@@ -48,11 +51,14 @@ impl Actions<'_> {
         Self::found(tx, policy, (&identity, grant), now, rng)
     }
 
-    /// Fills an empty store: a new device of a user.
-    pub(super) fn join(
+    /// As [`Client::join`](crate::Client::join), in a transaction of your own.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn join(
         tx: &mut dyn Transaction,
         policy: &Policy,
-        (device, grant): (NewDevice, &[u8]),
+        (device, grant): (&NewDevice, &[u8]),
         now: u64,
         rng: &mut impl CryptoRng,
     ) -> Result<(), Error> {
@@ -82,9 +88,12 @@ impl Actions<'_> {
         actions.finish()
     }
 
-    /// The store is an older copy where it has seen fewer transactions than the app knows of. Then every session is renewed before it is
-    /// written in, and the prekeys are replaced. Says whether it is.
-    pub(super) fn notice_restored(
+    /// The store is an older copy where it has seen fewer transactions than the app knows of: see
+    /// [`Client::open_after`](crate::Client::open_after). Says whether it is.
+    ///
+    /// # Errors
+    /// [`Error::Store`], [`Error::Exhausted`]
+    pub fn notice_restored(
         &mut self,
         generation: u64,
         now: u64,
@@ -104,13 +113,13 @@ impl Actions<'_> {
         Ok(true)
     }
 
-    /// See [`Client::address`](crate::Client::address).
+    /// This device's address.
     #[must_use]
     pub fn address(&self) -> Address {
         Address::new(&self.account.user, self.account.device)
     }
 
-    /// See [`Client::identity_key`](crate::Client::identity_key).
+    /// This device's identity key.
     #[must_use]
     pub const fn identity_key(&self) -> IdentityKey {
         self.account.identity
@@ -150,7 +159,7 @@ impl Actions<'_> {
             if prekeys.last_id() == up_to && own.list.number() <= list_number {
                 return Ok(None);
             }
-            let published = prekeys.publish_since(up_to, &actions.identity()?);
+            let published = prekeys.publish_current(up_to, &actions.identity()?);
             Ok(Some(Upload { prekeys: published, devices: own.list, up_to: prekeys.last_id() }))
         })
     }
@@ -242,7 +251,11 @@ impl Actions<'_> {
     ) -> Result<(), Error> {
         let (_, own) = self.own_user()?;
         let is_manager = own.list.get(target.place.device).is_some_and(|listed| listed.manager);
-        let key = if is_manager { self.account_key().ok() } else { None };
+        let key = match self.account_key() {
+            Ok(key) if is_manager => Some(key),
+            Ok(_) | Err(Error::NotPermitted) => None,
+            Err(error) => return Err(error),
+        };
         let seed = key.map(|key| key.seed());
         self.post(target, Body::Account(seed.as_ref().map(Secret::expose)), again, rng)
     }

@@ -17,7 +17,7 @@ use crate::identity::{self, IdentityKey, IdentityKeyPair};
 use crate::prekey::Prekeys;
 use crate::sesame::{Device, Entry, Needed, Place, Tag, User};
 use crate::session::Session;
-use crate::store::{Table, Transaction, Value};
+use crate::store::{Row, Table, Transaction, Value};
 
 /// The intentions of a client inside one transaction: see [`Client::transact`](crate::Client::transact).
 ///
@@ -33,6 +33,52 @@ pub struct Actions<'t> {
     made: u32,
     /// What failed after something was written already: then nothing of the transaction may stay.
     broken: Option<Error>,
+}
+
+/// The app's own rows in a transaction: see [`Actions::rows`].
+pub struct Rows<'a> {
+    tx: &'a mut dyn Transaction,
+}
+
+impl Rows<'_> {
+    /// As [`Transaction::get`].
+    ///
+    /// # Errors
+    /// [`Error::Store`]
+    pub fn get(&mut self, key: &[u8]) -> Result<Option<Value>, Error> {
+        self.tx.get(Table::App, key)
+    }
+
+    /// As [`Transaction::put`].
+    ///
+    /// # Errors
+    /// [`Error::Store`]
+    pub fn put(&mut self, key: &[u8], value: &[u8]) -> Result<(), Error> {
+        self.tx.put(Table::App, key, value)
+    }
+
+    /// As [`Transaction::delete`].
+    ///
+    /// # Errors
+    /// [`Error::Store`]
+    pub fn delete(&mut self, key: &[u8]) -> Result<(), Error> {
+        self.tx.delete(Table::App, key)
+    }
+
+    /// As [`Transaction::scan`].
+    ///
+    /// # Errors
+    /// [`Error::Store`]
+    pub fn scan(&mut self, prefix: &[u8], most: usize) -> Result<Vec<Row>, Error> {
+        self.tx.scan(Table::App, prefix, most)
+    }
+}
+
+/// Shows nothing of them.
+impl core::fmt::Debug for Rows<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("Rows")
+    }
 }
 
 /// What this device is. Changes when it is linked, and never after.
@@ -145,6 +191,26 @@ impl<'t> Actions<'t> {
         done
     }
 
+    /// The app's own rows, in [`Table::App`]: what is changed there is committed with the rest.
+    ///
+    /// ```
+    /// # use subrosa::{Client, Error, SystemRng, store::Memory};
+    /// # let (now, rng) = (1_800_000_000, &mut SystemRng);
+    /// # let mut client = Client::create(Memory::new(), "alice", now, rng)?;
+    /// // From the inbox into the app's history: a message is in one of them, whatever happens.
+    /// client.transact(|actions| {
+    ///     for incoming in actions.inbox(100)? {
+    ///         actions.rows().put(incoming.id.as_bytes(), &incoming.text)?;
+    ///         actions.done(incoming.id)?;
+    ///     }
+    ///     Ok::<(), Error>(())
+    /// })?;
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub const fn rows(&mut self) -> Rows<'_> {
+        Rows { tx: self.tx }
+    }
+
     pub(super) fn get(&mut self, table: Table, key: &[u8]) -> Result<Option<Value>, Error> {
         self.tx.get(table, key)
     }
@@ -159,12 +225,7 @@ impl<'t> Actions<'t> {
         self.tx.delete(table, key)
     }
 
-    pub(super) fn scan(
-        &mut self,
-        table: Table,
-        prefix: &[u8],
-        most: usize,
-    ) -> Result<Vec<(Vec<u8>, Value)>, Error> {
+    pub(super) fn scan(&mut self, table: Table, prefix: &[u8], most: usize) -> Result<Vec<Row>, Error> {
         self.tx.scan(table, prefix, most)
     }
 

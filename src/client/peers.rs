@@ -148,6 +148,28 @@ impl Actions<'_> {
         rows.iter().map(|(_, row)| codec::state::decode(1, row)).collect()
     }
 
+    /// See [`Client::supply`](crate::Client::supply).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn supply(
+        &mut self,
+        needed: &Needed,
+        found: Option<&[u8]>,
+        now: u64,
+        rng: &mut impl CryptoRng,
+    ) -> Result<(), Error> {
+        match (needed, found) {
+            (_, None) => self.give_up(needed),
+            (Needed::Bundle(of), Some(bundle)) => self.take_bundle(of, bundle, now, rng),
+            (Needed::Devices(user), Some(list)) => match self.take_devices(user, list) {
+                // The server has no newer one either.
+                Err(Error::StaleDeviceList) => self.give_up(needed),
+                taken => taken,
+            },
+        }
+    }
+
     /// See [`Client::give_up`](crate::Client::give_up).
     ///
     /// # Errors

@@ -72,6 +72,20 @@ impl core::fmt::Debug for Incoming {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct InboxId([u8; 12]);
 
+impl InboxId {
+    /// From the 12 bytes.
+    #[must_use]
+    pub const fn new(bytes: [u8; 12]) -> Self {
+        Self(bytes)
+    }
+
+    /// The 12 bytes.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 12] {
+        &self.0
+    }
+}
+
 #[derive(Serialize, Deserialize)]
 struct InboxRow {
     from: Address,
@@ -112,6 +126,8 @@ struct Genuine<'a> {
     arrival: Arrival<'a>,
     content: &'a Content<'a>,
     trust: Trust,
+    /// Of one's own device list, before it came.
+    own_number: u64,
 }
 
 impl Actions<'_> {
@@ -126,14 +142,14 @@ impl Actions<'_> {
         now: u64,
         rng: &mut impl CryptoRng,
     ) -> Result<Received, Error> {
-        let arrival = Arrival { from, place: self.place(from)?, now };
-        if from.user == self.account.user && from.device == self.account.device {
-            return Err(Error::OwnIdentity);
+        if *from == self.address() {
+            return Ok(Received::Refused(Error::OwnIdentity));
         }
-        let envelope = match Envelope::decode(envelope) {
-            Ok(envelope) => envelope,
-            Err(error) => return Ok(Received::Refused(error)),
+        let (place, envelope) = match (self.place(from), Envelope::decode(envelope)) {
+            (Ok(place), Ok(envelope)) => (place, envelope),
+            (Err(error), _) | (_, Err(error)) => return Ok(Received::Refused(error)),
         };
+        let arrival = Arrival { from, place, now };
         self.whole(|actions| actions.receive_envelope(arrival, &envelope, rng))
     }
 
@@ -147,6 +163,8 @@ impl Actions<'_> {
         if self.seen(place, envelope.reference)? {
             return Ok(Received::Duplicate);
         }
+        // Every row that may be asked for comes before the work: over an overlay the work is done once more for each that comes after.
+        let (known, (_, own)) = (self.user(place.tag)?, self.own_user()?);
         let mut device = self.device(place)?;
         let opened = match self.open(arrival, &device, envelope)? {
             Ok(opened) => opened,
@@ -157,10 +175,15 @@ impl Actions<'_> {
             Err(error) => return Ok(Received::Refused(error)),
         };
         // Before anything is written: who is refused here has changed nothing, and may come again.
-        let (user, trust) = match self.admit(arrival, &opened.entry.identity, content.list)? {
+        let (user, trust) = match self.admit(arrival, known, &opened.entry.identity, content.list)? {
             Ok(admitted) => admitted,
             Err(error) => return Ok(Received::Refused(error)),
         };
+        // In a session that may not be written in, a request cannot be answered: it is to come again in a new one.
+        let may_write = opened.entry.epoch == self.commit.epoch;
+        if !may_write && matches!(content.body, Body::Retry(_)) {
+            return self.heal(arrival, device, (envelope.reference, Error::Decrypt), rng);
+        }
         let repeated = match content.resent {
             Some(original) => self.seen(place, original)?,
             None => false,
@@ -178,8 +201,10 @@ impl Actions<'_> {
         let address = arrival.from.clone();
         let known = user.list.number();
         let mut reply = Target { address, place, session: opened.session, known, copy: false };
-        let genuine = Genuine { arrival, content: &content, trust };
-        self.compare_lists(&genuine, &mut reply, rng)?;
+        let genuine = Genuine { arrival, content: &content, trust, own_number: own.list.number() };
+        if may_write {
+            self.compare_lists(&genuine, &mut reply, rng)?;
+        }
         if repeated {
             return Ok(Received::Duplicate);
         }
@@ -228,11 +253,11 @@ impl Actions<'_> {
     fn admit(
         &mut self,
         arrival: Arrival<'_>,
+        known: Option<User>,
         identity: &IdentityKey,
         list: Option<&[u8]>,
     ) -> Result<Result<(User, Trust), Error>, Error> {
         let Arrival { from, place, .. } = arrival;
-        let known = self.user(place.tag)?;
         let is_known = |bytes: &&[u8]| known.as_ref().is_some_and(|user| user.list.encode() == **bytes);
         let enclosed = match list.filter(|bytes| !is_known(bytes)).map(DeviceList::decode).transpose() {
             Ok(enclosed) => enclosed,
@@ -328,15 +353,14 @@ impl Actions<'_> {
         reply: &mut Target,
         rng: &mut impl CryptoRng,
     ) -> Result<(), Error> {
-        let Genuine { arrival, content, trust } = genuine;
+        let Genuine { arrival, content, trust, own_number } = genuine;
         if *trust == Trust::Changed {
             return Ok(());
         }
         if content.number > reply.known && content.list.is_none() {
             self.need(&Needed::Devices(arrival.from.user.as_str().into()))?;
         }
-        let (_, own) = self.own_user()?;
-        let is_behind = content.known < own.list.number();
+        let is_behind = content.known < *own_number;
         if is_behind && self.allow(&LISTS, arrival.place.tag.bucket(), arrival.now)? {
             self.post(reply, Body::Devices, (NOT_LOGGED, None), rng)?;
         }
@@ -349,7 +373,7 @@ impl Actions<'_> {
         reply: &mut Target,
         rng: &mut impl CryptoRng,
     ) -> Result<Received, Error> {
-        let Genuine { arrival, content, trust } = genuine;
+        let Genuine { arrival, content, trust, .. } = genuine;
         let is_own = arrival.from.user == self.account.user;
         // Somebody under a new account key may speak, and is told nothing.
         let is_trusted = *trust != Trust::Changed;

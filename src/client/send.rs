@@ -37,7 +37,21 @@ impl core::fmt::Debug for Outgoing {
 
 /// The name of a row of the outbox. Goes up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct OutboxId(pub(super) [u8; 12]);
+pub struct OutboxId([u8; 12]);
+
+impl OutboxId {
+    /// From the 12 bytes.
+    #[must_use]
+    pub const fn new(bytes: [u8; 12]) -> Self {
+        Self(bytes)
+    }
+
+    /// The 12 bytes.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 12] {
+        &self.0
+    }
+}
 
 /// What became of a message to as many devices as could be reached.
 #[derive(Clone, Debug, PartialEq, Eq)]

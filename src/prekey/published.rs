@@ -35,12 +35,12 @@ pub struct PublishedPrekeys {
 impl PublishedPrekeys {
     const VERSION: u8 = 1;
 
-    /// Of the keys with an id above `since`: all one-time prekeys, the newest of the others.
-    pub(super) fn new(keys: &Keys, since: u32, identity: &IdentityKeyPair) -> Self {
+    /// Of the keys with ids above two: all one-time prekeys, the newest of the others.
+    pub(super) fn new(keys: &Keys, (since, others_since): (u32, u32), identity: &IdentityKeyPair) -> Self {
         fn newer<S>(keys: &BTreeMap<u32, S>, since: u32) -> impl DoubleEndedIterator<Item = (u32, &S)> {
             keys.iter().filter(move |(id, _)| **id > since).map(|(id, prekey)| (*id, prekey))
         }
-        let signed = newer(&keys.signed, since).next_back().map(|(id, prekey)| {
+        let signed = newer(&keys.signed, others_since).next_back().map(|(id, prekey)| {
             let key = prekey.secret.public;
             let message = Kind::Signed.signed_bytes(id, prekey.created_at, key.as_bytes());
             SignedPrekey { id, created_at: prekey.created_at, key, signature: identity.sign(&message) }
@@ -50,7 +50,7 @@ impl PublishedPrekeys {
             let message = kind.signed_bytes(id, prekey.created_at, &*key);
             KemPrekey { id, created_at: prekey.created_at, key, signature: identity.sign(&message) }
         };
-        let last_resort = newer(&keys.last_resort, since).next_back();
+        let last_resort = newer(&keys.last_resort, others_since).next_back();
         let one_time_kem = newer(&keys.one_time_kem, since);
         Self {
             identity: identity.public_key().encode(),

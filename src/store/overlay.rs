@@ -14,6 +14,10 @@ use crate::error::Error;
 /// transaction of the real store, **if what was read is still what is there** ([`Changes::relied_on`] says what to compare, where
 /// the database does not); if it is not, begin again with a new overlay. So any number of workers share an account.
 ///
+/// An operation of a client reads seven to ten rows, one run for each that is missing. Supply those that the last one relied on beforehand, with
+/// one query, and it takes one or two. Each operation that changes something changes the account's row of counters, so that workers of one
+/// account take turns: where there are many, a lock for each account saves them the repeating.
+///
 /// ```
 /// use subrosa::store::{Overlay, Ran, Table};
 /// use subrosa::Error;
@@ -22,19 +26,21 @@ use crate::error::Error;
 /// let read = |key: &[u8]| (key == b"counter").then(|| vec![41]);
 ///
 /// let mut overlay = Overlay::new();
-/// let changes = loop {
+/// let (result, changes) = loop {
 ///     let ran = overlay.run(|tx| {
 ///         let counter = tx.get(Table::Account, b"counter")?.map_or(0, |value| value[0]);
 ///         tx.put(Table::Account, b"counter", &[counter + 1])
-///     })?;
+///     });
 ///     match ran {
 ///         Ran::Missing(missing) => {
 ///             let found = read(missing.key()).map(|value| (missing.key().to_vec(), value.into()));
 ///             overlay.supply(missing, found.into_iter().collect());
 ///         }
-///         Ran::Done(_, changes) => break changes,
+///         Ran::Done(result, changes) => break (result, changes),
 ///     }
 /// };
+/// // Compare `changes.relied_on()` with what is there now, and write `changes.writes()`, in one transaction. Then:
+/// result?;
 /// assert_eq!(changes.writes()[0].value.as_deref(), Some(&vec![42]));
 /// # Ok::<(), Error>(())
 /// ```
@@ -86,9 +92,10 @@ impl Missing {
 
 /// How a run of an operation ended.
 #[derive(Debug)]
-pub enum Ran<T> {
-    /// With what it returned, and what to commit.
-    Done(T, Changes),
+pub enum Ran<T, E> {
+    /// With what it returned, and what to commit: nothing where that is an error. Rows that were read one after another may not belong
+    /// together, so that what is returned, an error too, is right only where [`Changes::relied_on`] still is.
+    Done(Result<T, E>, Changes),
     /// It asked for this, which has not been read.
     Missing(Missing),
 }
@@ -151,23 +158,19 @@ impl Overlay {
     }
 
     /// Runs an operation. It changes nothing anywhere.
-    ///
-    /// # Errors
-    /// Those of the operation.
-    pub fn run<T, E: From<Error>>(
-        &self,
-        work: impl FnOnce(&mut dyn Transaction) -> Result<T, E>,
-    ) -> Result<Ran<T>, E> {
+    pub fn run<T, E>(&self, work: impl FnOnce(&mut dyn Transaction) -> Result<T, E>) -> Ran<T, E> {
         let mut over =
             Over { read: &self.read, used: BTreeMap::new(), changed: BTreeMap::new(), missing: None };
         let done = work(&mut over);
         if let Some(missing) = over.missing {
-            return Ok(Ran::Missing(missing));
+            return Ran::Missing(missing);
         }
-        let done = done?;
+        if done.is_err() {
+            over.changed.clear();
+        }
         let relied_on = over.used.into_iter().map(|(what, rows)| (what.clone(), rows.clone())).collect();
         let write = |((table, key), value)| Change { table, key, value };
-        Ok(Ran::Done(done, Changes { relied_on, writes: over.changed.into_iter().map(write).collect() }))
+        Ran::Done(done, Changes { relied_on, writes: over.changed.into_iter().map(write).collect() })
     }
 }
 

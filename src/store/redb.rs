@@ -17,7 +17,8 @@ use crate::error::Error;
 /// Feature `redb`, on by default.
 ///
 /// The file is locked while it is open, so that two processes cannot use one account by mistake; the second one gets
-/// [`StoreFault::Locked`]. It is readable for its owner alone, and not encrypted: put a [`Vault`](super::Vault) on top.
+/// [`StoreFault::Locked`]. It is readable for its owner alone, and not encrypted: put a [`Vault`](super::Vault) on top. That also notices
+/// every value that was damaged on the disk; redb by itself does not look, and may give another value or panic.
 ///
 /// ```
 /// use subrosa::store::{Redb, Store, Table};

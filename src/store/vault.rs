@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! lock row  = version:u8 = 1 || kind:u8 (1 = passphrase, 2 = key) ||
-//!             memory in KiB:u32 || passes:u32 || lanes:u32 || salt:16 (zeros for a key) || sealed(data key:32)
+//!             memory in KiB:u32 || passes:u32 || lanes:u32 || salt:16 (none of which a key needs) || sealed(data key:32)
 //! sealed(x) = nonce:24 || XChaCha20-Poly1305(key, nonce, x, ad)
 //! ad        = "Subrosa v1 vault lock" || lock row before `sealed`, or
 //!             "Subrosa v1 vault row" || length of the table's name:u8 || name || key
@@ -44,6 +44,12 @@ use crate::error::Error;
 /// ```
 pub struct Vault<S> {
     store: S,
+    key: VaultKey,
+}
+
+/// A vault that was unlocked, without its store: for transactions that come one by one, say from an
+/// [`Overlay`](super::Overlay).
+pub struct VaultKey {
     data_key: Secret<32>,
     nonces: Nonces,
     cost: Argon2Cost,
@@ -79,8 +85,10 @@ impl Argon2Cost {
         self.memory_kib <= 1_024 * 1_024 && self.passes <= 64 && self.lanes <= 16
     }
 
-    const fn is_below(self, other: Self) -> bool {
-        self.memory_kib < other.memory_kib || self.passes < other.passes
+    /// Whichever costs more, in memory and in passes.
+    fn and_at_least(self, other: Self) -> Self {
+        let memory_kib = self.memory_kib.max(other.memory_kib);
+        Self { memory_kib, passes: self.passes.max(other.passes), lanes: self.lanes }
     }
 }
 
@@ -92,8 +100,7 @@ impl Default for Argon2Cost {
 }
 
 impl<S: Store> Vault<S> {
-    /// Opens the vault in `store`; an empty store becomes one. Draws 80 bytes where it does, else 16; 40 more where the stored cost of
-    /// Argon2id is below today's default, to which it is raised.
+    /// Opens the vault in `store`; an empty store becomes one. Draws 88 bytes.
     ///
     /// # Errors
     /// [`Error::WrongPassphrase`]: nothing changed, ask again. [`StoreFault::Corrupt`]: the store has rows but no lock that this
@@ -102,7 +109,7 @@ impl<S: Store> Vault<S> {
         Self::open_with(store, lock, Argon2Cost::default(), rng)
     }
 
-    /// As [`Vault::open`], with a cost of one's own.
+    /// As [`Vault::open`], with a cost of one's own. Where the stored cost is below it, it is raised.
     ///
     /// # Errors
     /// As [`Vault::open`].
@@ -112,18 +119,8 @@ impl<S: Store> Vault<S> {
         cost: Argon2Cost,
         rng: &mut impl CryptoRng,
     ) -> Result<Self, Error> {
-        let nonces = Nonces::draw(rng);
-        let (data_key, raise) = store.transact(|tx| match tx.get(Table::Vault, LOCK)? {
-            Some(row) => Locked::decode(&row)?.open(lock, cost),
-            None if is_empty(tx)? => Ok((None, true)),
-            None => Err(Error::Store(StoreFault::Corrupt)),
-        })?;
-        let data_key = data_key.unwrap_or_else(|| Secret::random(rng));
-        let mut vault = Self { store, data_key, nonces, cost };
-        if raise {
-            vault.change_lock(lock, rng)?;
-        }
-        Ok(vault)
+        let key = store.transact(|tx| VaultKey::unlock(tx, lock, cost, rng))?;
+        Ok(Self { store, key })
     }
 
     /// From now on this opens the vault, and what opened it before does not. Draws 40 bytes.
@@ -131,12 +128,64 @@ impl<S: Store> Vault<S> {
     /// # Errors
     /// [`Error::Store`]
     pub fn change_lock(&mut self, lock: Lock<'_>, rng: &mut impl CryptoRng) -> Result<(), Error> {
-        let mut salt = [0; 16];
+        let Self { store, key } = self;
+        store.transact(|tx| key.change_lock(tx, lock, rng))
+    }
+}
+
+impl VaultKey {
+    /// Unlocks the vault whose rows this transaction sees; without any rows there is one afterwards. Draws 88 bytes.
+    ///
+    /// # Errors
+    /// As [`Vault::open`].
+    pub fn unlock(
+        tx: &mut dyn Transaction,
+        lock: Lock<'_>,
+        cost: Argon2Cost,
+        rng: &mut impl CryptoRng,
+    ) -> Result<Self, Error> {
+        let nonces = Nonces::draw(rng);
+        let fresh = Secret::random(rng);
+        match tx.get(Table::Vault, LOCK)? {
+            Some(row) => {
+                let locked = Locked::decode(&row)?;
+                let data_key = locked.open(lock)?;
+                let raised = locked.cost.and_at_least(cost);
+                let key = Self { data_key, nonces, cost: raised };
+                if matches!(lock, Lock::Passphrase(_)) && raised != locked.cost {
+                    key.change_lock(tx, lock, rng)?;
+                }
+                Ok(key)
+            }
+            None if is_empty(tx)? => {
+                let key = Self { data_key: fresh, nonces, cost };
+                key.change_lock(tx, lock, rng)?;
+                Ok(key)
+            }
+            None => Err(Error::Store(StoreFault::Corrupt)),
+        }
+    }
+
+    /// As [`Vault::change_lock`].
+    ///
+    /// # Errors
+    /// [`Error::Store`]
+    pub fn change_lock(
+        &self,
+        tx: &mut dyn Transaction,
+        lock: Lock<'_>,
+        rng: &mut impl CryptoRng,
+    ) -> Result<(), Error> {
+        let (mut salt, mut nonce) = ([0; 16], [0; 24]);
         rng.fill_bytes(&mut salt);
-        let mut nonce = [0; 24];
         rng.fill_bytes(&mut nonce);
-        let row = Locked::seal(lock, self.cost, salt, nonce, &self.data_key)?;
-        self.store.transact(|tx| tx.put(Table::Vault, LOCK, &row))
+        tx.put(Table::Vault, LOCK, &Locked::seal(lock, self.cost, salt, nonce, &self.data_key)?)
+    }
+
+    /// Does `work` over a transaction, with its values decrypted.
+    pub fn within<T>(&mut self, tx: &mut dyn Transaction, work: impl FnOnce(&mut dyn Transaction) -> T) -> T {
+        let Self { data_key, nonces, .. } = self;
+        work(&mut Sealed { inner: tx, data_key, nonces })
     }
 }
 
@@ -182,19 +231,13 @@ impl<'a> Locked<'a> {
         Ok(Self { kind, cost, salt, head, sealed })
     }
 
-    /// The data key, and whether the lock should be renewed at today's cost.
-    fn open(&self, lock: Lock<'_>, cost: Argon2Cost) -> Result<(Option<Secret<32>>, bool), Error> {
-        let (kind, raise) = match lock {
-            Lock::Passphrase(_) => (PASSPHRASE, self.cost.is_below(cost)),
-            Lock::Key(_) => (KEY, false),
-        };
-        if kind != self.kind {
+    fn open(&self, lock: Lock<'_>) -> Result<Secret<32>, Error> {
+        if lock.kind() != self.kind {
             return Err(Error::WrongPassphrase);
         }
         let key = lock.key(self.cost, &self.salt)?;
         let opened = open(&key, self.sealed, &lock_data(self.head)).map_err(|_| Error::WrongPassphrase)?;
-        let data_key = opened.as_slice().try_into().map_err(|_| Error::Store(StoreFault::Corrupt))?;
-        Ok((Some(Secret::new(data_key)), raise))
+        opened.as_slice().try_into().map(Secret::new).map_err(|_| Error::Store(StoreFault::Corrupt))
     }
 
     fn seal(
@@ -204,11 +247,7 @@ impl<'a> Locked<'a> {
         nonce: [u8; 24],
         data_key: &Secret<32>,
     ) -> Result<Vec<u8>, Error> {
-        let kind = match lock {
-            Lock::Passphrase(_) => PASSPHRASE,
-            Lock::Key(_) => KEY,
-        };
-        let head = Writer::with_capacity(128).u8(VERSION).u8(kind);
+        let head = Writer::with_capacity(128).u8(VERSION).u8(lock.kind());
         let head = head.u32(cost.memory_kib).u32(cost.passes).u32(cost.lanes).bytes(&salt).done();
         let key = lock.key(cost, &salt)?;
         let sealed = seal(&key, &nonce, data_key.expose(), &lock_data(&head));
@@ -221,6 +260,13 @@ fn lock_data(head: &[u8]) -> Vec<u8> {
 }
 
 impl Lock<'_> {
+    const fn kind(self) -> u8 {
+        match self {
+            Self::Passphrase(_) => PASSPHRASE,
+            Self::Key(_) => KEY,
+        }
+    }
+
     /// The key that encrypts the data key.
     fn key(self, cost: Argon2Cost, salt: &[u8; 16]) -> Result<Secret<32>, Error> {
         match self {
@@ -306,8 +352,8 @@ impl<S: Store> Store for Vault<S> {
         &mut self,
         work: impl FnOnce(&mut dyn Transaction) -> Result<T, E>,
     ) -> Result<T, E> {
-        let Self { store, data_key, nonces, .. } = self;
-        store.transact(|inner| work(&mut Sealed { inner, data_key, nonces }))
+        let Self { store, key } = self;
+        store.transact(|tx| key.within(tx, work))
     }
 }
 
@@ -356,6 +402,13 @@ impl Transaction for Sealed<'_> {
             open(self.data_key, &sealed, &row_data(table, &key)).map(|value| (key, value))
         })
         .collect()
+    }
+}
+
+/// Shows nothing of it.
+impl core::fmt::Debug for VaultKey {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("VaultKey")
     }
 }
 

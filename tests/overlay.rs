@@ -1,0 +1,407 @@
+//! Several tasks share an account whose rows are behind an asynchronous interface: each operation is run over what was read, and
+//! committed if that is still there.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "a panic is how a test fails"
+)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use subrosa::store::{Change, Memory, Missing, Overlay, Ran, Row, Store, Table, Value};
+use subrosa::{Actions, Address, Client, Error, Policy, Received};
+use tokio::runtime::{Builder, Runtime};
+
+#[path = "support/network.rs"]
+mod network;
+
+use network::{NOW, Seed, Seeded};
+
+/// Which rows were found, by key, and which version of each: a version is never given to a second value.
+type Versions = Vec<(Vec<u8>, u64)>;
+
+/// Each with its version.
+type Rows = BTreeMap<(Table, Vec<u8>), (u64, Value)>;
+
+/// An account's rows, behind an asynchronous interface.
+struct Database {
+    rows: Mutex<Rows>,
+    last_version: AtomicU64,
+    /// Whether a commit looks if what was relied on is still there.
+    careful: bool,
+    conflicts: AtomicUsize,
+}
+
+impl Database {
+    fn of(mut memory: Memory, careful: bool) -> Self {
+        let mut rows = Rows::new();
+        for table in Table::ALL {
+            let all = memory.transact(|tx| tx.scan(table, &[], usize::MAX)).unwrap();
+            rows.extend(all.into_iter().map(|(key, value)| ((table, key), (0, value))));
+        }
+        Self {
+            rows: Mutex::new(rows),
+            last_version: AtomicU64::new(0),
+            careful,
+            conflicts: AtomicUsize::new(0),
+        }
+    }
+
+    /// What a table has by now.
+    fn count(&self, table: Table) -> usize {
+        self.rows.lock().unwrap().keys().filter(|key| key.0 == table).count()
+    }
+
+    async fn read(&self, wanted: &Missing, rng: &mut Seeded) -> (Versions, Vec<Row>) {
+        travel(rng).await;
+        let found = find(&self.rows.lock().unwrap(), wanted);
+        travel(rng).await;
+        found
+    }
+
+    /// Whether it could be.
+    async fn commit(&self, relied_on: &[(Missing, Versions)], writes: &[Change], rng: &mut Seeded) -> bool {
+        travel(rng).await;
+        let mut rows = self.rows.lock().unwrap();
+        if self.careful && relied_on.iter().any(|(what, versions)| find(&rows, what).0 != *versions) {
+            return false;
+        }
+        for change in writes {
+            let version = self.last_version.fetch_add(1, Ordering::SeqCst) + 1;
+            let key = (change.table, change.key.clone());
+            match &change.value {
+                Some(value) => drop(rows.insert(key, (version, value.clone()))),
+                None => drop(rows.remove(&key)),
+            }
+        }
+        true
+    }
+
+    /// Does this, as often as it takes.
+    async fn within<T>(
+        &self,
+        rng: &mut Seeded,
+        mut work: impl FnMut(&mut Actions<'_>, &mut Seeded) -> Result<T, Error>,
+    ) -> Result<(T, Effort), Error> {
+        let policy = Policy::default();
+        loop {
+            let mut overlay = Overlay::new();
+            let mut read = BTreeMap::new();
+            let (done, changes) = loop {
+                // A refusal, too, may come of rows that do not belong together: it is a result like any other.
+                let ran = overlay
+                    .run(|tx| Ok::<_, Error>(Actions::within(tx, &policy, |actions| work(actions, rng))))?;
+                match ran {
+                    Ran::Done(done, changes) => break (done, changes),
+                    Ran::Missing(missing) => {
+                        let (versions, rows) = self.read(&missing, rng).await;
+                        read.insert(missing.clone(), versions);
+                        overlay.supply(missing, rows);
+                    }
+                }
+            };
+            let effort = Effort { read: read.len(), written: changes.writes().len() };
+            let relied_on = changes.relied_on().iter().map(|(what, _)| (what.clone(), read[what].clone()));
+            let writes = if done.is_ok() { changes.writes() } else { &[] };
+            if self.commit(&relied_on.collect::<Vec<_>>(), writes, rng).await {
+                return done.map(|done| (done, effort));
+            }
+            self.conflicts.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// What an operation took when nobody came between: it ran once more than it read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Effort {
+    read: usize,
+    written: usize,
+}
+
+/// Others come first, or not.
+async fn travel(rng: &mut Seeded) {
+    for _ in 0..rng.below(4) {
+        tokio::task::yield_now().await;
+    }
+}
+
+fn find(rows: &Rows, wanted: &Missing) -> (Versions, Vec<Row>) {
+    let (exact, most) = match wanted {
+        Missing::Row { .. } => (true, 1),
+        Missing::Scan { most, .. } => (false, *most),
+        other => panic!("{other:?}"),
+    };
+    let (table, key) = (wanted.table(), wanted.key());
+    let within = rows.range((table, key.to_vec())..).take(most).take_while(|((of, found), _)| {
+        *of == table && if exact { found == key } else { found.starts_with(key) }
+    });
+    within.map(|((_, key), (version, value))| ((key.clone(), *version), (key.clone(), value.clone()))).unzip()
+}
+
+const USERS: [&str; 2] = ["alice", "bob"];
+const WORKERS: usize = 3;
+const TEXTS: usize = 12;
+
+/// More than it ever takes.
+const ROUNDS: usize = 100_000;
+
+/// Two accounts, a transport between them, and what came of it.
+struct World {
+    databases: [Database; 2],
+    mail: [Mutex<Vec<Vec<u8>>>; 2],
+    written: AtomicUsize,
+    /// Envelopes that nobody has received yet.
+    on_the_way: AtomicUsize,
+    /// Every envelope that went out.
+    wire: Mutex<Vec<Vec<u8>>>,
+    shown: [Mutex<Vec<Vec<u8>>>; 2],
+    duplicates: AtomicUsize,
+    /// What each operation took.
+    efforts: Mutex<BTreeMap<&'static str, BTreeSet<Effort>>>,
+}
+
+impl World {
+    /// Alice has a bundle of Bob's; he hears of her by her first message.
+    fn new(seed: u64, careful: bool) -> Self {
+        let rng = &mut Seeded::new(seed, "accounts");
+        let [mut alice, mut bob] = USERS.map(|user| Client::create(Memory::new(), user, NOW, rng).unwrap());
+        let mut upload = bob.upload(0, NOW, rng).unwrap().unwrap();
+        bob.uploaded(&upload).unwrap();
+        alice.take_devices("bob", &upload.devices.encode()).unwrap();
+        let bundle = upload.prekeys.take_bundle().unwrap().encode();
+        alice.take_bundle(&Address::new("bob", 1), &bundle, NOW, rng).unwrap();
+        Self {
+            databases: [alice, bob].map(|client| Database::of(client.into_store(), careful)),
+            mail: Default::default(),
+            written: AtomicUsize::new(0),
+            on_the_way: AtomicUsize::new(0),
+            wire: Mutex::default(),
+            shown: Default::default(),
+            duplicates: AtomicUsize::new(0),
+            efforts: Mutex::default(),
+        }
+    }
+
+    fn note(&self, what: &'static str, effort: Effort) {
+        self.efforts.lock().unwrap().entry(what).or_default().insert(effort);
+    }
+
+    /// Whether there was a session to write in.
+    async fn write(&self, side: usize, text: &str, rng: &mut Seeded) -> Result<bool, Error> {
+        let (to, text) = (USERS[1 - side], text.as_bytes());
+        match self.databases[side].within(rng, |actions, rng| actions.encrypt(to, text, NOW, rng)).await {
+            Ok((_, effort)) => {
+                self.written.fetch_add(1, Ordering::SeqCst);
+                self.note("encrypt", effort);
+            }
+            // Alice has one from the beginning, whatever others change while the rows are read.
+            Err(Error::DevicesNeeded(_) | Error::BundlesNeeded(_)) if side == 1 => return Ok(false),
+            Err(error) => return Err(error),
+        }
+        Ok(true)
+    }
+
+    /// Two may send the same, which does no harm.
+    async fn post(&self, side: usize, rng: &mut Seeded) -> Result<(), Error> {
+        let database = &self.databases[side];
+        for outgoing in database.within(rng, |actions, _| actions.outbox(2)).await?.0 {
+            self.on_the_way.fetch_add(1, Ordering::SeqCst);
+            self.wire.lock().unwrap().push(outgoing.envelope.clone());
+            self.mail[1 - side].lock().unwrap().push(outgoing.envelope);
+            travel(rng).await;
+            let ((), effort) = database.within(rng, |actions, _| actions.sent(outgoing.id)).await?;
+            self.note("sent", effort);
+        }
+        Ok(())
+    }
+
+    /// In whatever order.
+    async fn receive(&self, side: usize, rng: &mut Seeded) -> Result<(), Error> {
+        let envelope = {
+            let mut mail = self.mail[side].lock().unwrap();
+            if mail.is_empty() {
+                return Ok(());
+            }
+            let at = rng.below(mail.len());
+            mail.swap_remove(at)
+        };
+        let from = Address::new(USERS[1 - side], 1);
+        let receive =
+            |actions: &mut Actions<'_>, rng: &mut Seeded| actions.receive(&from, &envelope, NOW, rng);
+        match self.databases[side].within(rng, receive).await? {
+            (Received::Message(_), effort) => self.note("receive", effort),
+            (Received::Duplicate, _) => drop(self.duplicates.fetch_add(1, Ordering::Relaxed)),
+            (Received::Handled, _) => {}
+            (other, _) => panic!("{other:?}"),
+        }
+        self.on_the_way.fetch_sub(1, Ordering::SeqCst);
+        Ok(())
+    }
+
+    /// In one transaction, so that no other task takes it too.
+    async fn take(&self, side: usize, rng: &mut Seeded) -> Result<(), Error> {
+        let take = |actions: &mut Actions<'_>, _: &mut Seeded| {
+            let first = actions.inbox(1)?.pop();
+            first.map(|incoming| actions.done(incoming.id).map(|()| incoming.text)).transpose()
+        };
+        let (taken, effort) = self.databases[side].within(rng, take).await?;
+        if let Some(text) = taken {
+            self.shown[side].lock().unwrap().push(text);
+            self.note("take", effort);
+        }
+        Ok(())
+    }
+
+    /// Everything is written, nothing is on the way, and nothing waits.
+    fn is_finished(&self) -> bool {
+        let waiting = |database: &Database| database.count(Table::Inbox) + database.count(Table::Outbox);
+        self.written.load(Ordering::SeqCst) == 2 * WORKERS * TEXTS
+            && self.on_the_way.load(Ordering::SeqCst) == 0
+            && self.databases.iter().map(waiting).sum::<usize>() == 0
+    }
+
+    /// One of the tasks of an account.
+    async fn work(self: Arc<Self>, seed: u64, side: usize, worker: usize) -> Result<(), Error> {
+        let rng = &mut Seeded::new(seed, &format!("{side}, {worker}"));
+        let mut texts: Vec<String> = (0..TEXTS).map(|text| name(side, worker, text)).collect();
+        for _ in 0..ROUNDS {
+            match rng.below(4) {
+                0 => {
+                    if let Some(text) = texts.pop()
+                        && !self.write(side, &text, rng).await?
+                    {
+                        texts.push(text);
+                    }
+                }
+                1 => self.post(side, rng).await?,
+                2 => self.receive(side, rng).await?,
+                _ => self.take(side, rng).await?,
+            }
+            if self.is_finished() {
+                return Ok(());
+            }
+            travel(rng).await;
+        }
+        panic!("there is no end of it");
+    }
+
+    /// Nonces with which more than one envelope was made: each is made from its message's key.
+    fn keys_used_twice(&self) -> usize {
+        let mut by_nonce: BTreeMap<[u8; 12], BTreeSet<Vec<u8>>> = BTreeMap::new();
+        for envelope in self.wire.lock().unwrap().iter() {
+            let before = 18 + if envelope[19] == 2 { 2 + 1644 } else { 2 };
+            let nonce = *envelope[before..].first_chunk().unwrap();
+            by_nonce.entry(nonce).or_default().insert(envelope.clone());
+        }
+        by_nonce.values().filter(|envelopes| envelopes.len() > 1).count()
+    }
+
+    fn conflicts(&self) -> usize {
+        self.databases.iter().map(|database| database.conflicts.load(Ordering::Relaxed)).sum()
+    }
+}
+
+fn name(side: usize, worker: usize, text: usize) -> String {
+    format!("text {text} of worker {worker} of {}", USERS[side])
+}
+
+/// All workers of both accounts, on this runtime, until everything is read or one of them fails.
+fn run(runtime: &Runtime, seed: u64, careful: bool) -> (Arc<World>, Result<(), Error>) {
+    let world = Arc::new(World::new(seed, careful));
+    let tasks: Vec<_> =
+        (0..2 * WORKERS).map(|task| runtime.spawn(world.clone().work(seed, task % 2, task / 2))).collect();
+    let done = runtime.block_on(async {
+        let mut all = Ok(());
+        for task in tasks {
+            all = all.and(task.await.unwrap());
+        }
+        all
+    });
+    (world, done)
+}
+
+fn check(runtime: &Runtime, seed: u64) {
+    let seed = Seed(seed);
+    let (world, done) = run(runtime, seed.0, true);
+    done.unwrap();
+    for (side, user) in USERS.into_iter().enumerate() {
+        let mut shown = world.shown[side].lock().unwrap().clone();
+        shown.sort();
+        let sent = (0..WORKERS).flat_map(|worker| (0..TEXTS).map(move |text| name(1 - side, worker, text)));
+        let mut sent: Vec<_> = sent.map(String::into_bytes).collect();
+        sent.sort();
+        assert!(shown == sent, "{} shown to {}, {} sent", shown.len(), user, sent.len());
+    }
+    assert_eq!(world.keys_used_twice(), 0);
+    let duplicates = world.duplicates.load(Ordering::Relaxed);
+    println!("seed {}: {} conflicts, {duplicates} duplicates", seed.0, world.conflicts());
+    for (what, efforts) in world.efforts.lock().unwrap().iter() {
+        println!("{what}: {:?} to {:?}", efforts.first().unwrap(), efforts.last().unwrap());
+    }
+    // Else nothing was shown.
+    assert!(world.conflicts() > 0);
+}
+
+fn one_thread() -> Runtime {
+    Builder::new_current_thread().build().unwrap()
+}
+
+#[test]
+fn tasks_share_an_account() {
+    for seed in Seed::chosen_or(1..6) {
+        check(&one_thread(), seed);
+    }
+}
+
+#[test]
+fn tasks_on_several_threads_share_an_account() {
+    let threads = Builder::new_multi_thread().worker_threads(4).build().unwrap();
+    for seed in Seed::chosen_or(6..8) {
+        check(&threads, seed);
+    }
+}
+
+/// So the check is what does it, and these tests would see it fail.
+#[test]
+fn without_the_check_keys_would_be_used_twice() {
+    let used_twice: usize = (1..4)
+        .map(|seed| {
+            let world = Arc::new(World::new(seed, false));
+            one_thread().block_on(async {
+                let write = |worker: usize| {
+                    let world = world.clone();
+                    async move {
+                        let rng = &mut Seeded::new(seed, &format!("{worker}"));
+                        for text in 0..TEXTS {
+                            world.write(0, &name(0, worker, text), rng).await.unwrap();
+                            world.post(0, rng).await.unwrap();
+                        }
+                    }
+                };
+                tokio::join!(write(0), write(1), write(2));
+            });
+            world.keys_used_twice()
+        })
+        .sum();
+    assert!(used_twice > 0);
+}
+
+#[test]
+fn work_that_hides_what_is_missing_is_run_again() {
+    let mut overlay = Overlay::new();
+    let work = |overlay: &Overlay| {
+        overlay.run(|tx| {
+            let found = tx.get(Table::Inbox, b"key").ok().flatten();
+            tx.put(Table::Inbox, b"other", b"").map(|()| found.is_some())
+        })
+    };
+    let Ok::<_, Error>(Ran::Missing(missing)) = work(&overlay) else { panic!("nothing was read") };
+    assert_eq!(missing, Missing::Row { table: Table::Inbox, key: b"key".to_vec() });
+    overlay.supply(missing, vec![(b"key".to_vec(), Value::default())]);
+    let Ok(Ran::Done(true, changes)) = work(&overlay) else { panic!("it was read") };
+    assert_eq!((changes.relied_on().len(), changes.writes().len()), (1, 1));
+}
