@@ -93,8 +93,7 @@ impl Database {
             let mut read = BTreeMap::new();
             let (done, changes) = loop {
                 // A refusal, too, may come of rows that do not belong together: it is a result like any other.
-                let ran = overlay
-                    .run(|tx| Ok::<_, Error>(Actions::within(tx, &policy, |actions| work(actions, rng))))?;
+                let ran = overlay.run(|tx| Actions::within(tx, &policy, |actions| work(actions, rng)));
                 match ran {
                     Ran::Done(done, changes) => break (done, changes),
                     Ran::Missing(missing) => {
@@ -106,8 +105,7 @@ impl Database {
             };
             let effort = Effort { read: read.len(), written: changes.writes().len() };
             let relied_on = changes.relied_on().iter().map(|(what, _)| (what.clone(), read[what].clone()));
-            let writes = if done.is_ok() { changes.writes() } else { &[] };
-            if self.commit(&relied_on.collect::<Vec<_>>(), writes, rng).await {
+            if self.commit(&relied_on.collect::<Vec<_>>(), changes.writes(), rng).await {
                 return done.map(|done| (done, effort));
             }
             self.conflicts.fetch_add(1, Ordering::Relaxed);
@@ -391,6 +389,20 @@ fn without_the_check_keys_would_be_used_twice() {
 }
 
 #[test]
+fn work_that_fails_changes_nothing_and_says_what_that_rests_on() {
+    let mut overlay = Overlay::new();
+    let row = Missing::Row { table: Table::Inbox, key: b"key".to_vec() };
+    overlay.supply(row.clone(), Vec::new());
+    let ran = overlay.run(|tx| {
+        tx.put(Table::Inbox, b"other", b"")?;
+        tx.get(Table::Inbox, b"key")?.map(drop).ok_or(Error::NoAccount)
+    });
+    let Ran::Done(Err(Error::NoAccount), changes) = ran else { panic!("{ran:?}") };
+    assert_eq!(changes.relied_on(), [(row, Vec::new())]);
+    assert!(changes.writes().is_empty());
+}
+
+#[test]
 fn work_that_hides_what_is_missing_is_run_again() {
     let mut overlay = Overlay::new();
     let work = |overlay: &Overlay| {
@@ -399,9 +411,9 @@ fn work_that_hides_what_is_missing_is_run_again() {
             tx.put(Table::Inbox, b"other", b"").map(|()| found.is_some())
         })
     };
-    let Ok::<_, Error>(Ran::Missing(missing)) = work(&overlay) else { panic!("nothing was read") };
+    let Ran::Missing::<_, Error>(missing) = work(&overlay) else { panic!("nothing was read") };
     assert_eq!(missing, Missing::Row { table: Table::Inbox, key: b"key".to_vec() });
     overlay.supply(missing, vec![(b"key".to_vec(), Value::default())]);
-    let Ok(Ran::Done(true, changes)) = work(&overlay) else { panic!("it was read") };
+    let Ran::Done(Ok(true), changes) = work(&overlay) else { panic!("it was read") };
     assert_eq!((changes.relied_on().len(), changes.writes().len()), (1, 1));
 }

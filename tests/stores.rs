@@ -49,12 +49,13 @@ impl Subject for Overlaid {
     fn run(&mut self, work: &mut Work<'_>) -> Result<(), Error> {
         let mut overlay = Overlay::new();
         loop {
-            match overlay.run(&mut *work)? {
+            match overlay.run(&mut *work) {
                 Ran::Missing(missing) => {
                     let rows = self.0.transact(|tx| read(tx, &missing))?;
                     overlay.supply(missing, rows);
                 }
-                Ran::Done((), changes) => {
+                Ran::Done(done, changes) => {
+                    done?;
                     return self.0.transact(|tx| {
                         for (relied_on, rows) in changes.relied_on() {
                             assert_eq!(&read(tx, relied_on)?, rows, "{relied_on:?}");
