@@ -43,7 +43,7 @@ impl World {
         let device = NewDevice::generate(&mut self.rng);
         let grant = old.link(&device.code(), manager, self.now, &mut self.rng).unwrap();
         self.connect(old);
-        let mut new = Client::join(Memory::new(), device, &grant, self.now, &mut self.rng).unwrap();
+        let mut new = Client::join(Memory::new(), &device, &grant, self.now, &mut self.rng).unwrap();
         self.connect(&mut new);
         new
     }
@@ -141,7 +141,7 @@ fn every_device_gets_it_and_ones_own_get_a_copy() {
     let world = &mut World::new("devices");
     let (mut phone, mut bob) = (world.create("alice"), world.create("bob"));
     let mut laptop = world.link(&mut phone, false);
-    assert_eq!(laptop.address().unwrap(), Address::new("alice", 2));
+    assert_eq!(laptop.address().clone(), Address::new("alice", 2));
     world.write(&mut bob, "alice", "hi");
     world.settle(&mut [&mut phone, &mut laptop, &mut bob]);
     assert_eq!(texts(&mut phone), [from("bob/1", "hi")]);

@@ -14,6 +14,8 @@ use subrosa::{
 #[derive(Default)]
 pub(crate) struct Server {
     pub(crate) devices: BTreeMap<String, DeviceList>,
+    /// Every list that it ever had, the oldest first.
+    pub(crate) past_devices: BTreeMap<String, Vec<DeviceList>>,
     pub(crate) prekeys: BTreeMap<Address, PublishedPrekeys>,
     pub(crate) mail: BTreeMap<Address, VecDeque<(Address, Vec<u8>)>>,
     /// Every envelope that ever went out.
@@ -24,7 +26,10 @@ impl Server {
     pub(crate) fn upload(&mut self, from: &Address, upload: Upload) {
         match self.devices.get(&from.user) {
             Some(known) if known.number() >= upload.devices.number() => {}
-            _ => drop(self.devices.insert(from.user.clone(), upload.devices)),
+            _ => {
+                self.past_devices.entry(from.user.clone()).or_default().push(upload.devices.clone());
+                self.devices.insert(from.user.clone(), upload.devices);
+            }
         }
         match self.prekeys.get_mut(from) {
             Some(known) => known.merge(upload.prekeys),
@@ -53,7 +58,7 @@ pub(crate) fn connect<S: Store>(
     now: u64,
     rng: &mut impl CryptoRng,
 ) -> Result<(), Error> {
-    let address = client.address()?;
+    let address = client.address().clone();
     if let Some(upload) = client.upload(server.one_time_count(&address), now, rng)? {
         server.upload(&address, upload.clone());
         client.uploaded(&upload)?;
@@ -92,6 +97,8 @@ pub(crate) fn fetch_devices<S: Store>(
 ) -> Result<(), Error> {
     match server.devices.get(user) {
         Some(list) => match client.take_devices(user, &list.encode()) {
+            // One's own new account key comes by way of one's own devices.
+            Err(Error::IdentityChanged(_)) => client.give_up(&Needed::Devices(user.into())),
             Err(Error::StaleDeviceList) => client.give_up(&Needed::Devices(user.into())),
             done => done,
         },
@@ -124,7 +131,7 @@ pub(crate) fn fetch_bundle<S: Store>(
 
 /// Hands the outbox to the server.
 pub(crate) fn flush<S: Store>(client: &mut Client<S>, server: &mut Server) -> Result<(), Error> {
-    let from = client.address()?;
+    let from = client.address().clone();
     loop {
         let batch = client.outbox(100)?;
         if batch.is_empty() {
@@ -144,7 +151,7 @@ pub(crate) fn sync<S: Store>(
     now: u64,
     rng: &mut impl CryptoRng,
 ) -> Result<Vec<Received>, Error> {
-    let address = client.address()?;
+    let address = client.address().clone();
     let mut all = Vec::new();
     while let Some((from, envelope)) = server.mail.get_mut(&address).and_then(VecDeque::pop_front) {
         let mut received = client.receive(&from, &envelope, now, rng)?;
