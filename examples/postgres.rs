@@ -11,8 +11,8 @@ use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use std::{env, error};
 
-use subrosa::store::{Memory, Missing, Overlay, Ran, Row, Store, Table};
-use subrosa::{Actions, Address, Client, Error, Policy, Received, SystemRng};
+use subrosa::store::{Missing, Overlay, Ran, Row};
+use subrosa::{Actions, Address, Error, Policy, Received, SystemRng};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client as Connection, IsolationLevel, NoTls, Transaction};
 
@@ -40,16 +40,24 @@ const CHECK: &str = "
 const USERS: [&str; 2] = ["alice", "bob"];
 
 /// Runs an operation of an account over the rows of a transaction, and writes what it changes. The inner error is the operation's, and then
-/// nothing is written.
+/// there is nothing to write.
 async fn act<T>(
     tx: &Transaction<'_>,
     account: &str,
     mut work: impl FnMut(&mut Actions<'_>) -> Result<T, Error>,
 ) -> Result<Result<T, Error>> {
+    within(tx, account, |rows, policy| Actions::within(rows, policy, &mut work)).await
+}
+
+/// The same, where there may be no account yet.
+async fn within<T>(
+    tx: &Transaction<'_>,
+    account: &str,
+    mut work: impl FnMut(&mut dyn subrosa::store::Transaction, &Policy) -> Result<T, Error>,
+) -> Result<Result<T, Error>> {
     let (policy, mut overlay) = (Policy::default(), Overlay::new());
     let (done, changes) = loop {
-        let run = overlay.run(|rows| Ok::<_, Error>(Actions::within(rows, &policy, &mut work)))?;
-        match run {
+        match overlay.run(|rows| work(rows, &policy)) {
             Ran::Done(done, changes) => break (done, changes),
             Ran::Missing(missing) => {
                 let rows = read(tx, account, &missing).await?;
@@ -57,7 +65,7 @@ async fn act<T>(
             }
         }
     };
-    for change in changes.writes().iter().filter(|_| done.is_ok()) {
+    for change in changes.writes() {
         let (table, key) = (change.table.name(), &change.key);
         match change.value.as_deref() {
             Some(value) => {
@@ -198,25 +206,25 @@ async fn show(tx: &Transaction<'_>, user: &str) -> Result<bool> {
 }
 
 /// Two accounts, of which the first has a bundle of the second.
-async fn prepare(database: &Connection) -> Result<()> {
-    let ([first, second], rng) = (USERS, &mut SystemRng);
-    let mut alice = Client::create(Memory::new(), first, now(), rng)?;
-    let mut bob = Client::create(Memory::new(), second, now(), rng)?;
-    let mut upload = bob.upload(0, now(), rng)?.ok_or("there is nothing to upload")?;
-    bob.uploaded(&upload)?;
-    alice.take_devices(second, &upload.devices.encode())?;
-    let bundle = upload.prekeys.take_bundle().ok_or("there are no prekeys")?.encode();
-    alice.take_bundle(&Address::new(second, 1), &bundle, now(), rng)?;
+async fn prepare(database: &mut Connection) -> Result<()> {
     database.batch_execute(TABLES).await?;
-    for (user, mut store) in [(first, alice.into_store()), (second, bob.into_store())] {
-        for table in Table::ALL {
-            for (key, value) in store.transact(|tx| tx.scan(table, &[], usize::MAX))? {
-                let put = "insert into rows values ($1, $2, $3, $4)";
-                database.execute(put, &[&user, &table.name(), &key, &value.as_slice()]).await?;
-            }
-        }
+    let tx = database.transaction().await?;
+    for user in USERS {
+        within(&tx, user, |rows, policy| Actions::create(rows, policy, user, now(), &mut SystemRng))
+            .await??;
     }
-    Ok(())
+    let [first, second] = USERS;
+    let upload = act(&tx, second, |actions| actions.upload(0, now(), &mut SystemRng)).await??;
+    let mut upload = upload.ok_or("there is nothing to upload")?;
+    act(&tx, second, |actions| actions.uploaded(&upload)).await??;
+    let bundle = upload.prekeys.take_bundle().ok_or("there are no prekeys")?.encode();
+    let (of, list) = (Address::new(second, 1), upload.devices.encode());
+    let take = |actions: &mut Actions<'_>| {
+        actions.take_devices(second, &list)?;
+        actions.take_bundle(&of, &bundle, now(), &mut SystemRng)
+    };
+    act(&tx, first, take).await??;
+    Ok(tx.commit().await?)
 }
 
 /// What went out and came in.
@@ -253,8 +261,8 @@ async fn worker(url: &str, number: usize, texts: usize, all: i64) -> Result<()> 
 
 /// All of them.
 async fn workers(url: &str, workers: usize, texts: usize, all: i64) -> Result<()> {
-    let database = connect(url).await?;
-    prepare(&database).await?;
+    let mut database = connect(url).await?;
+    prepare(&mut database).await?;
     let begun = Instant::now();
     let start = |number: usize| {
         let numbers = [workers, texts, number].map(|number| number.to_string());

@@ -1,0 +1,181 @@
+//! What comes to the chat from outside: lines that a person types, and frames of the relay. One thread waits for each, and one queue
+//! has all of it, so that the chat itself is a plain loop.
+
+use std::collections::VecDeque;
+use std::io::{self, BufRead, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::wire::{self, MAX_SILENCE, Mail, Request, Response};
+
+pub(crate) enum Event {
+    Line(String),
+    /// Nothing more will be typed.
+    End,
+    Mail(Mail),
+    /// Say hello, and all that is due.
+    Connected,
+    /// The relay cannot be reached. Said once until it can.
+    Lost,
+    /// Nothing happened for a while: time to ask for something.
+    Idle,
+}
+
+/// The relay cannot be reached. The connection is made again; whatever was asked, ask it again then.
+#[derive(Debug)]
+pub(crate) struct Offline;
+
+pub(crate) struct Connection {
+    address: String,
+    socket: Option<TcpStream>,
+    /// Of this connection: what still comes from earlier ones is passed over.
+    number: u64,
+    retry_at: Instant,
+    delay: Duration,
+    lost: bool,
+    arrivals: Receiver<Arrival>,
+    arrived: SyncSender<Arrival>,
+    waiting: VecDeque<Event>,
+}
+
+enum Arrival {
+    Typed(Event),
+    Frame(u64, Response),
+    Closed(u64),
+}
+
+/// A relay that answers later than this is as good as away.
+const PATIENCE: Duration = Duration::from_secs(20);
+const FIRST_DELAY: Duration = Duration::from_millis(100);
+const LAST_DELAY: Duration = Duration::from_secs(10);
+
+impl Connection {
+    pub(crate) fn new(address: String) -> Self {
+        let (arrived, arrivals) = sync_channel(64);
+        let (retry_at, delay) = (Instant::now(), FIRST_DELAY);
+        let (number, lost, waiting) = (0, false, VecDeque::new());
+        Self { address, socket: None, number, retry_at, delay, lost, arrivals, arrived, waiting }
+    }
+
+    /// From now on what is typed comes as well.
+    pub(crate) fn read_lines(&self) {
+        let arrived = self.arrived.clone();
+        thread::spawn(move || {
+            for line in io::stdin().lock().lines().map_while(Result::ok) {
+                if arrived.send(Arrival::Typed(Event::Line(line))).is_err() {
+                    return;
+                }
+            }
+            arrived.send(Arrival::Typed(Event::End)).ok();
+        });
+    }
+
+    pub(crate) const fn is_up(&self) -> bool {
+        self.socket.is_some()
+    }
+
+    /// Waits for what happens next; connects whenever there is no connection, at longer and longer intervals.
+    pub(crate) fn next(&mut self) -> Event {
+        loop {
+            let now = Instant::now();
+            if !self.is_up() && self.retry_at <= now {
+                if self.connect().is_ok() {
+                    self.lost = false;
+                    return Event::Connected;
+                }
+                self.hang_up();
+            }
+            if !self.is_up() && !self.lost {
+                self.lost = true;
+                return Event::Lost;
+            }
+            if let Some(event) = self.waiting.pop_front() {
+                return event;
+            }
+            let idle = Duration::from_secs(MAX_SILENCE / 2);
+            let wait = if self.is_up() { idle } else { self.retry_at.saturating_duration_since(now) };
+            match self.arrivals.recv_timeout(wait) {
+                Ok(arrival) => drop(self.sort(arrival)),
+                Err(RecvTimeoutError::Timeout) if self.is_up() => return Event::Idle,
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// One request, one response. Mail and lines that come in between wait.
+    pub(crate) fn ask(&mut self, request: &Request) -> Result<Response, Offline> {
+        let frame = wire::encode(request).map_err(|_| Offline)?;
+        let mut socket = self.socket.as_ref().ok_or(Offline)?;
+        if socket.write_all(&frame).is_err() {
+            self.hang_up();
+        }
+        let until = Instant::now().checked_add(PATIENCE);
+        while self.is_up() {
+            let left = until.map_or(PATIENCE, |until| until.saturating_duration_since(Instant::now()));
+            match self.arrivals.recv_timeout(left) {
+                Ok(arrival) => {
+                    if let Some(response) = self.sort(arrival) {
+                        self.delay = FIRST_DELAY;
+                        return Ok(response);
+                    }
+                }
+                Err(_) => self.hang_up(),
+            }
+        }
+        Err(Offline)
+    }
+
+    /// Puts an event into its place; what is left is a response.
+    fn sort(&mut self, arrival: Arrival) -> Option<Response> {
+        match arrival {
+            Arrival::Typed(event) => self.waiting.push_back(event),
+            Arrival::Frame(number, Response::Mail(mail)) if number == self.number => {
+                self.waiting.push_back(Event::Mail(mail));
+            }
+            Arrival::Frame(number, response) if number == self.number => return Some(response),
+            Arrival::Closed(number) if number == self.number => self.hang_up(),
+            Arrival::Frame(..) | Arrival::Closed(_) => {}
+        }
+        None
+    }
+
+    fn connect(&mut self) -> io::Result<()> {
+        let mut addresses = self.address.to_socket_addrs()?;
+        let address = addresses.next().ok_or(io::ErrorKind::NotFound)?;
+        let socket = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
+        socket.set_write_timeout(Some(PATIENCE))?;
+        socket.set_nodelay(true)?;
+        let mut reader = socket.try_clone()?;
+        let (number, arrived) = (self.number, self.arrived.clone());
+        thread::spawn(move || {
+            while let Ok(response) = read(&mut reader) {
+                if arrived.send(Arrival::Frame(number, response)).is_err() {
+                    return;
+                }
+            }
+            arrived.send(Arrival::Closed(number)).ok();
+        });
+        self.socket = Some(socket);
+        Ok(())
+    }
+
+    /// Until the next attempt.
+    fn hang_up(&mut self) {
+        if let Some(socket) = self.socket.take() {
+            socket.shutdown(std::net::Shutdown::Both).ok();
+        }
+        self.number = self.number.saturating_add(1);
+        self.retry_at = Instant::now().checked_add(self.delay).unwrap_or(self.retry_at);
+        self.delay = self.delay.saturating_mul(2).min(LAST_DELAY);
+    }
+}
+
+fn read(reader: &mut TcpStream) -> io::Result<Response> {
+    let mut head = [0; 4];
+    reader.read_exact(&mut head)?;
+    let mut value = vec![0; wire::length(head).ok_or(io::ErrorKind::InvalidData)?];
+    reader.read_exact(&mut value)?;
+    wire::decode(&value).map_err(|_| io::ErrorKind::InvalidData.into())
+}
