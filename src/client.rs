@@ -11,7 +11,7 @@ use crate::identity::IdentityKey;
 use crate::sesame::Needed;
 use crate::sesame::devices::DeviceList;
 use crate::sesame::link::NewDevice;
-use crate::store::Store;
+use crate::store::{Store, Transaction};
 
 mod account;
 mod actions;
@@ -131,9 +131,8 @@ impl<S: Store> Client<S> {
     ///
     /// # Errors
     /// [`Error::AccountExists`]: the store is not empty, [`Client::open`] it. [`Error::BadName`]. [`Error::Store`].
-    pub fn create(mut store: S, user: &str, now: u64, rng: &mut impl CryptoRng) -> Result<Self, Error> {
-        store.transact(|tx| Actions::create(tx, &Policy::default(), user, now, rng))?;
-        Self::open(store)
+    pub fn create(store: S, user: &str, now: u64, rng: &mut impl CryptoRng) -> Result<Self, Error> {
+        Self::open_when(store, |tx, policy| Actions::create(tx, policy, user, now, rng))
     }
 
     /// Makes this a device of the account that answered its code with a grant: see [`NewDevice`].
@@ -141,30 +140,41 @@ impl<S: Store> Client<S> {
     /// # Errors
     /// [`Error::BadLinkCode`]: the grant answers another code. [`Error::AccountExists`]: the store is not empty. [`Error::Store`].
     pub fn join(
-        mut store: S,
+        store: S,
         device: &NewDevice,
         grant: &[u8],
         now: u64,
         rng: &mut impl CryptoRng,
     ) -> Result<Self, Error> {
-        store.transact(|tx| Actions::join(tx, &Policy::default(), (device, grant), now, rng))?;
-        Self::open(store)
+        Self::open_when(store, |tx, policy| Actions::join(tx, policy, (device, grant), now, rng))
     }
 
     /// Opens the account in a store.
     ///
     /// # Errors
     /// [`Error::NoAccount`]: [`Client::create`] or [`Client::join`] one. [`Error::BadState`]; [`Error::Store`].
-    pub fn open(mut store: S) -> Result<Self, Error> {
+    pub fn open(store: S) -> Result<Self, Error> {
+        Self::open_when(store, |_, _| Ok(()))
+    }
+
+    /// Opens the account once this is done, in the same transaction.
+    fn open_when(
+        mut store: S,
+        first: impl FnOnce(&mut dyn Transaction, &Policy) -> Result<(), Error>,
+    ) -> Result<Self, Error> {
         let policy = Policy::default();
-        let work = |actions: &mut Actions<'_>| Ok::<_, Error>((actions.address(), actions.identity_key()));
-        let (address, identity_key) = store.transact(|tx| Actions::within(tx, &policy, work))?;
+        let (address, identity_key) = store.transact(|tx| {
+            first(tx, &policy)?;
+            Actions::within(tx, &policy, |actions| {
+                Ok::<_, Error>((actions.address(), actions.identity_key()))
+            })
+        })?;
         Ok(Self { store, policy, address, identity_key })
     }
 
     /// As [`Client::open`], by an app that keeps the last [`Client::generation`] it saw in a place that backups do not reach. Where the store
     /// is older than that it was restored from a copy: then the result is true, every session is renewed before anything is sent
-    /// in it (so the first messages ask for bundles), and there are new prekeys to upload.
+    /// in it (so the first messages ask for bundles), and there are new prekeys to upload. Fetch one's own device list before linking or removing a device.
     ///
     /// Without that hint a restored copy would use keys a second time until the other side notices. What it can no longer open is
     /// healed either way.

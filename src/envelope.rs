@@ -4,7 +4,8 @@
 //! envelope = version:u8 = 1 || kind:u8 = 1 || reference:16 || message (protocol.md, 8)
 //! ```
 //!
-//! All before the message is its associated data. The reference means something to the sender alone, who is asked by it for the message
+//! A message is bound to what is before it, and to who sends it: its associated data is `version || kind || reference || device:u32 || user`,
+//! so that nobody's message is taken for somebody else's. The reference means something to the sender alone, who is asked by it for the message
 //! again: `nonce:8 || (place:u64 XOR HMAC(reference key, nonce)[..8])`, so that two envelopes of one message show no likeness.
 //!
 //! ```text
@@ -26,6 +27,7 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
+use crate::address::Address;
 use crate::codec::{self, Reader, Writer};
 use crate::crypto::kdf::HmacKey;
 use crate::crypto::secret::Secret;
@@ -85,6 +87,11 @@ pub(crate) struct Envelope<'a> {
 
 const VERSION: u8 = 1;
 const SESSION: u8 = 1;
+
+/// What a message is bound to: what is before it, and who sends it, `device:u32 || user`.
+pub(crate) fn bound_to(head: &[u8], from: &Address) -> Vec<u8> {
+    [head, &from.device.to_be_bytes(), from.user.as_bytes()].concat()
+}
 
 /// What is before the message.
 pub(crate) const HEAD_LENGTH: usize = 18;
@@ -159,6 +166,21 @@ pub(crate) enum Body<'a> {
     Retry(&'a [u8]),
     Devices,
     Account(Option<&'a [u8; 32]>),
+}
+
+impl Body<'_> {
+    /// What names the message, whichever envelope it comes in.
+    pub(crate) const fn name(&self) -> Option<Reference> {
+        match self {
+            Self::Message { id, .. } | Self::Copy { id, .. } => Some(Reference(id.0)),
+            _ => None,
+        }
+    }
+
+    /// Whether it says nothing but which devices the sender has.
+    pub(crate) const fn is_about_devices(&self) -> bool {
+        matches!(self, Self::Devices | Self::Account(_))
+    }
 }
 
 const RESENT: u8 = 1;

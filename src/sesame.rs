@@ -83,14 +83,41 @@ pub(crate) struct User {
     pub(crate) list: DeviceList,
     /// A list by another account key, which nobody has accepted yet.
     pub(crate) changed: Option<Changed>,
+    /// The account keys before this one, the newest last: a list by one of them is old.
+    replaced: Vec<Replaced>,
 }
+
+#[derive(Serialize, Deserialize)]
+struct Replaced(#[serde(with = "identity::checked")] IdentityKey);
+
+/// So many replaced account keys are remembered.
+const MAX_REPLACED: usize = 16;
 
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Changed(#[serde(with = "devices::checked")] pub(crate) DeviceList);
 
 impl User {
     pub(crate) fn new(name: &str, list: DeviceList) -> Self {
-        Self { name: name.into(), verified: false, list, changed: None }
+        Self { name: name.into(), verified: false, list, changed: None, replaced: Vec::new() }
+    }
+
+    /// Puts a list in the place of the one known. One by another account key ends what the old one can say.
+    pub(crate) fn replace(&mut self, list: DeviceList) {
+        if list.account() != self.list.account() {
+            self.replaced.push(Replaced(self.list.account()));
+            self.replaced.drain(..self.replaced.len().saturating_sub(MAX_REPLACED)).for_each(drop);
+        }
+        self.list = list;
+    }
+
+    pub(crate) fn has_replaced(&self, account: &IdentityKey) -> bool {
+        self.replaced.iter().any(|replaced| replaced.0 == *account)
+    }
+
+    /// The number of the newest list of theirs that is here, accepted or not.
+    pub(crate) fn number(&self) -> u64 {
+        let changed = self.changed.as_ref().map_or(0, |changed| changed.0.number());
+        self.list.number().max(changed)
     }
 
     /// Whether a list of theirs has a device of this number.

@@ -199,6 +199,7 @@ fn a_manager_that_is_removed_takes_the_account_key_with_it() {
     world.write(&mut tablet, "bob", "hi");
     world.settle(&mut [&mut phone, &mut laptop, &mut tablet, &mut bob]);
     let before = phone.safety("alice").unwrap().unwrap().account;
+    let old_list = world.server.devices["alice"].encode();
     phone.remove_device(2, world.now, &mut world.rng).unwrap();
     world.connect(&mut phone);
     world.settle(&mut [&mut phone, &mut tablet, &mut bob]);
@@ -215,9 +216,13 @@ fn a_manager_that_is_removed_takes_the_account_key_with_it() {
     assert_eq!((safety.trust, safety.changed_to), (Trust::Changed, Some(after)));
     let refused = bob.encrypt("alice", b"?", world.now, &mut world.rng);
     assert_eq!(refused, Err(Error::IdentityChanged("alice".into())));
-    assert_eq!(bob.accept("alice", &before), Err(Error::IdentityChanged("alice".into())));
+    let other = bob.safety("bob").unwrap().unwrap().account;
+    assert_eq!(bob.accept("alice", &other), Err(Error::IdentityChanged("alice".into())));
     bob.accept("alice", &after).unwrap();
     bob.verify("alice", &after).unwrap();
+    // Who shows the old key again is late.
+    assert_eq!(bob.take_devices("alice", &old_list), Err(Error::StaleDeviceList));
+    assert_eq!(bob.safety("alice").unwrap().unwrap().trust, Trust::Verified);
     texts(&mut phone);
     world.write(&mut bob, "alice", "well met");
     world.settle(&mut [&mut phone, &mut tablet, &mut bob]);

@@ -102,10 +102,13 @@ impl Actions<'_> {
         if self.commit.generation >= generation {
             return Ok(false);
         }
+        // A second restoration of the same copy must not come to the same ids: more transactions were lost with it.
+        let lost = generation.saturating_sub(self.commit.generation).saturating_mul(256);
+        let lost = u32::try_from(lost).unwrap_or(u32::MAX).min(1 << 28);
         self.commit.generation = generation;
         self.commit.epoch = self.commit.epoch.saturating_add(1);
         let mut prekeys = self.prekeys()?;
-        prekeys.skip_ids(LOST_IDS)?;
+        prekeys.skip_ids(LOST_IDS.saturating_add(lost))?;
         prekeys.add_signed(now, rng)?;
         prekeys.add_last_resort(now, rng)?;
         self.put_prekeys(&prekeys)?;
@@ -232,7 +235,7 @@ impl Actions<'_> {
         self.add_targets(&mut fan, (tag, &own), false, now)?;
         for mut target in fan.targets {
             if new_key {
-                let row = Logged::new(&own.name, own.list.account(), now, LoggedBody::Account);
+                let row = Logged::new(&own, now, LoggedBody::Account);
                 let place = self.log(row, rng)?;
                 self.post_account(&mut target, (place, None), rng)?;
             } else {

@@ -345,20 +345,24 @@ impl<'t> Actions<'t> {
         Ok(self.get(Table::Seen, &seen_key(place, reference))?.is_some())
     }
 
-    /// Remembers that an envelope was opened, and forgets the one that was so long ago. The device's row is to be put.
+    /// Remembers that an envelope was opened, by its reference and whatever else names what is in it, and forgets the one that was so long
+    /// ago. The device's row is to be put.
     pub(super) fn see(
         &mut self,
         place: Place,
         device: &mut Device,
-        reference: Reference,
+        names: &[Reference],
     ) -> Result<(), Error> {
         let turn = |number: u64| place.key_with(&[&[1], &number.to_be_bytes()[..]].concat());
-        self.put(Table::Seen, &seen_key(place, reference), &[])?;
-        self.put(Table::Seen, &turn(device.opened), &reference.0)?;
+        for name in names {
+            self.put(Table::Seen, &seen_key(place, *name), &[])?;
+        }
+        let names: Vec<u8> = names.iter().flat_map(|name| name.0).collect();
+        self.put(Table::Seen, &turn(device.opened), &names)?;
         if let Some(old) = device.opened.checked_sub(self.policy.seen) {
-            if let Some(reference) = self.get(Table::Seen, &turn(old))? {
-                let reference = reference.as_slice().try_into().map_err(|_| Error::BadState)?;
-                self.delete(Table::Seen, &seen_key(place, Reference(reference)))?;
+            let names = self.get(Table::Seen, &turn(old))?.unwrap_or_default();
+            for name in names.as_chunks().0 {
+                self.delete(Table::Seen, &seen_key(place, Reference(*name)))?;
             }
             self.delete(Table::Seen, &turn(old))?;
         }

@@ -44,6 +44,7 @@ impl Actions<'_> {
                 | Error::TooOld
                 | Error::TooFarAhead
                 | Error::Duplicate
+                | Error::Replay
                 | Error::Decrypt
         );
         if !can_heal {
@@ -55,7 +56,7 @@ impl Actions<'_> {
             None => (STRANGERS, [0, 0]),
         };
         if !self.allow(&allowance, bucket, now)? {
-            return Ok(Received::Refused(error));
+            return Ok(Received::Refused(Error::RateLimited));
         }
         if user.as_ref().is_some_and(|user| !user.may_have(place.device)) {
             self.need(&Needed::Devices(from.user.as_str().into()))?;
@@ -70,7 +71,7 @@ impl Actions<'_> {
             None => None,
         };
         if let (Some(session), Some(user)) = (session, user) {
-            let (address, known) = (from.clone(), user.list.number());
+            let (address, known) = (from.clone(), user.number());
             let mut target = Target { address, place, session, known, copy: false };
             self.ask(&mut target, &reference.0, now, rng)?;
             return Ok(Received::AskedAgain);
@@ -91,12 +92,12 @@ impl Actions<'_> {
     ) -> Result<(), Error> {
         let (_, user) = self.known_user(&target.address.user)?;
         let body = LoggedBody::Retry(references.to_vec());
-        let place = self.log(Logged::new(&user.name, user.list.account(), now, body), rng)?;
+        let place = self.log(Logged::new(&user, now, body), rng)?;
         self.post(target, Body::Retry(references), (place, None), rng)
     }
 
-    /// Answers a retry request, in the session that it came in: whatever of it was sent to this user, by the same account key, or is a copy
-    /// for one's own device, and is still in the log.
+    /// Answers a retry request, in the session that it came in: whatever of it was for this device or this user, or is a copy for one's own
+    /// device, and is still in the log.
     ///
     /// References travel in the open, so anyone can ask for them: who asks must be who it was for.
     pub(super) fn send_again(
@@ -113,7 +114,7 @@ impl Actions<'_> {
         for asked in asked.iter().take(crate::sesame::MAX_ASKING).copied().map(Reference) {
             let logged_at = asked.place(&self.account.reference_key);
             let Some((number, mut row)) = self.logged(logged_at, now)? else { continue };
-            let entitled = is_own || row.to == from.user && row.account == user.list.account();
+            let entitled = is_own || row.to == from.user && row.is_for(&user, &reply.session.peer());
             if !entitled || row.left == 0 || !self.allow(&ANSWERS, place.tag.bucket(), now)? {
                 continue;
             }

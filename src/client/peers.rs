@@ -75,8 +75,9 @@ impl Actions<'_> {
             match actions.user(tag)? {
                 None => actions.put_user(tag, &User::new(user, list))?,
                 Some(known) => {
-                    let stale = list.account() == known.list.account() && list.number() < known.list.number();
-                    if stale {
+                    let same = list.account() == known.list.account();
+                    let older = same && list.number() < known.list.number();
+                    if older || known.has_replaced(&list.account()) {
                         return Err(Error::StaleDeviceList);
                     }
                     let learned = actions.learn(tag, known, list)??;
@@ -133,7 +134,7 @@ impl Actions<'_> {
             if asking.is_empty() {
                 return Ok(());
             }
-            let known = user.list.number();
+            let known = user.number();
             let mut target = Target { address: of.clone(), place, session, known, copy: false };
             actions.ask(&mut target, asking.as_flattened(), now, rng)
         })
@@ -226,6 +227,8 @@ impl Actions<'_> {
                     known.verified = false;
                     actions.adopt(tag, &mut known, changed.0)
                 }
+                // What was shown in its place is dismissed.
+                Some(_) if known.list.account() == *account => actions.put_user(tag, &known),
                 None if known.list.account() == *account => Ok(()),
                 _ => Err(Error::IdentityChanged(user.into())),
             }

@@ -13,7 +13,7 @@ use super::send::{NOT_LOGGED, Target};
 use super::{HANDSHAKES, Trust};
 use crate::address::Address;
 use crate::codec;
-use crate::envelope::{Body, Content, Envelope, MessageId};
+use crate::envelope::{self, Body, Content, Envelope, MessageId};
 use crate::error::Error;
 use crate::identity::IdentityKey;
 use crate::prekey::Prekeys;
@@ -36,8 +36,9 @@ pub enum Received {
     AskedAgain,
     /// Nothing opens it. Its sender is asked to send it again as soon as a bundle of this device is here.
     BundleNeeded(Address),
-    /// It is not taken, for this reason; nothing is lost with it that its sender sent. Where [`Error::DevicesNeeded`] or
-    /// [`Error::UnknownDevice`] is the reason, give the user's device list to the client, and then the envelope once more.
+    /// It is not taken, for this reason. Where that is [`Error::DevicesNeeded`] or [`Error::UnknownDevice`], give the user's device list to
+    /// the client, and then the envelope once more. Where it is [`Error::RateLimited`], it is one of very many that could not be opened:
+    /// give it once more later, or drop it as part of a flood.
     Refused(Error),
 }
 
@@ -184,14 +185,14 @@ impl Actions<'_> {
         if !may_write && matches!(content.body, Body::Retry(_)) {
             return self.heal(arrival, device, (envelope.reference, Error::Decrypt), rng);
         }
-        let repeated = match content.resent {
-            Some(original) => self.seen(place, original)?,
-            None => false,
-        };
-        self.see(place, &mut device, envelope.reference)?;
-        if let Some(original) = content.resent.filter(|_| !repeated) {
-            self.see(place, &mut device, original)?;
+        // By its own name too: it may have been asked for by several of its envelopes.
+        let names = [content.resent, content.body.name()];
+        let mut repeated = false;
+        for name in names.into_iter().flatten() {
+            repeated |= self.seen(place, name)?;
         }
+        let names = [Some(envelope.reference)].into_iter().chain(names).flatten();
+        self.see(place, &mut device, &names.collect::<Vec<_>>())?;
         if let Some(prekeys) = &opened.prekeys {
             self.put_prekeys(prekeys)?;
         }
@@ -199,7 +200,7 @@ impl Actions<'_> {
         let entry = Entry { answered: true, ..opened.entry };
         self.activate(place, &mut device, entry)?;
         let address = arrival.from.clone();
-        let known = user.list.number();
+        let known = user.number();
         let mut reply = Target { address, place, session: opened.session, known, copy: false };
         let genuine = Genuine { arrival, content: &content, trust, own_number: own.list.number() };
         if may_write {
@@ -218,7 +219,8 @@ impl Actions<'_> {
         device: &Device,
         envelope: &Envelope<'_>,
     ) -> Result<Result<Opened, Error>, Error> {
-        let (message, head) = (&envelope.message, envelope.head);
+        let message = &envelope.message;
+        let head = &envelope::bound_to(envelope.head, arrival.from);
         for entry in &device.sessions {
             let Some(mut session) = self.session(arrival.place, entry)? else { continue };
             if message.kind() == MessageKind::Initial && !session.answers(message) {
@@ -316,6 +318,9 @@ impl Actions<'_> {
             }
             return Ok(Ok(user));
         }
+        if user.has_replaced(&list.account()) {
+            return Ok(Ok(user));
+        }
         // One's own account key changes only at the hands of one's own devices.
         if self.is_own_new_key(&user, &list) {
             return Ok(Err(Error::IdentityChanged(user.name.as_str().into())));
@@ -342,7 +347,7 @@ impl Actions<'_> {
                 self.end_sessions(Place { tag, device: gone.device })?;
             }
         }
-        user.list = list;
+        user.replace(list);
         self.put_user(tag, user)
     }
 
@@ -360,8 +365,14 @@ impl Actions<'_> {
         if content.number > reply.known && content.list.is_none() {
             self.need(&Needed::Devices(arrival.from.user.as_str().into()))?;
         }
+        let is_own = arrival.from.user == self.account.user;
         let is_behind = content.known < *own_number;
-        if is_behind && self.allow(&LISTS, arrival.place.tag.bucket(), arrival.now)? {
+        if is_own && is_behind {
+            return self.post_account(reply, (NOT_LOGGED, None), rng);
+        }
+        // A new account key is told by one's own devices alone: they learn from this that it is not known here.
+        let asks = is_own && content.number > reply.known && !content.body.is_about_devices();
+        if (is_behind || asks) && self.allow(&LISTS, arrival.place.tag.bucket(), arrival.now)? {
             self.post(reply, Body::Devices, (NOT_LOGGED, None), rng)?;
         }
         Ok(())
@@ -373,18 +384,16 @@ impl Actions<'_> {
         reply: &mut Target,
         rng: &mut impl CryptoRng,
     ) -> Result<Received, Error> {
-        let Genuine { arrival, content, trust, .. } = genuine;
+        let Genuine { arrival, content, .. } = genuine;
         let is_own = arrival.from.user == self.account.user;
-        // Somebody under a new account key may speak, and is told nothing.
-        let is_trusted = *trust != Trust::Changed;
         match &content.body {
             Body::Message { id, text } => return self.deliver(genuine, None, *id, text),
             Body::Copy { id, to, text } if is_own => {
                 return self.deliver(genuine, Some((*to).into()), *id, text);
             }
-            Body::Retry(references) if is_trusted => self.send_again(*arrival, references, reply, rng)?,
+            Body::Retry(references) => self.send_again(*arrival, references, reply, rng)?,
             Body::Account(seed) if is_own => self.take_account(*arrival, content.list, *seed)?,
-            Body::Devices | Body::Copy { .. } | Body::Account(_) | Body::Retry(_) => {}
+            Body::Devices | Body::Copy { .. } | Body::Account(_) => {}
         }
         Ok(Received::Handled)
     }

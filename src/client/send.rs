@@ -70,6 +70,10 @@ struct OutboxRow {
     envelope: Vec<u8>,
 }
 
+/// A device that a message was for.
+#[derive(Serialize, Deserialize)]
+struct Entitled(#[serde(with = "identity::checked")] IdentityKey);
+
 /// What was sent, in case a device asks for it again.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Logged {
@@ -78,7 +82,9 @@ pub(super) struct Logged {
     pub(super) to: String,
     /// Who that was: nobody else who comes to be called so is sent it.
     #[serde(with = "identity::checked")]
-    pub(super) account: IdentityKey,
+    account: IdentityKey,
+    /// The devices that they had then: these may have it whatever became of the account key.
+    devices: Vec<Entitled>,
     pub(super) at: u64,
     /// How often it may be sent again.
     pub(super) left: u8,
@@ -86,8 +92,23 @@ pub(super) struct Logged {
 }
 
 impl Logged {
-    pub(super) fn new(to: &str, account: IdentityKey, at: u64, body: LoggedBody) -> Self {
-        Self { check: 0, to: to.into(), account, at, left: RESENDS, body }
+    pub(super) fn new(user: &User, at: u64, body: LoggedBody) -> Self {
+        let devices = user.list.devices().iter().map(|listed| Entitled(listed.identity)).collect();
+        Self {
+            check: 0,
+            to: user.name.clone(),
+            account: user.list.account(),
+            devices,
+            at,
+            left: RESENDS,
+            body,
+        }
+    }
+
+    /// Whether a device of the user may have it: one that it was for, or another under the same account key.
+    pub(super) fn is_for(&self, user: &User, device: &IdentityKey) -> bool {
+        let is_same = user.changed.is_none() && self.account == user.list.account();
+        is_same || self.devices.iter().any(|entitled| entitled.0 == *device)
     }
 
     fn place(&self, number: u64) -> u64 {
@@ -212,7 +233,7 @@ impl Actions<'_> {
             let device = self.device(place)?;
             match self.active(place, &device, &listed.identity, now)? {
                 Some(session) => {
-                    fan.targets.push(Target { address, place, session, known: user.list.number(), copy });
+                    fan.targets.push(Target { address, place, session, known: user.number(), copy });
                 }
                 None => fan.missed.push(address),
             }
@@ -254,7 +275,7 @@ impl Actions<'_> {
         let id = MessageId::random(rng);
         let (_, user) = self.known_user(to)?;
         let body = LoggedBody::Message { id, text: text.to_vec() };
-        let place = self.log(Logged::new(to, user.list.account(), now, body), rng)?;
+        let place = self.log(Logged::new(&user, now, body), rng)?;
         for mut target in targets {
             let body = match target.copy {
                 false => Body::Message { id, text },
@@ -283,7 +304,7 @@ impl Actions<'_> {
             LoggedBody::Retry(references) => references.len(),
             LoggedBody::Account => 0,
         };
-        self.put(Table::Sent, &number.to_be_bytes(), &encode(row, length.saturating_add(400)))
+        self.put(Table::Sent, &number.to_be_bytes(), &encode(row, length.saturating_add(1_600)))
     }
 
     /// What is in a place of the log, unless it is too old, and its number.
@@ -312,7 +333,8 @@ impl Actions<'_> {
         let (number, known) = (own.list.number(), target.known);
         let content = Content { number, known, resent, list: list.as_deref(), body };
         let reference = Reference::new(&self.account.reference_key, place, rng);
-        let envelope = seal(session, reference, &content, rng)?;
+        let own = Address::new(&self.account.user, self.account.device);
+        let envelope = seal(session, (reference, &own), &content, rng)?;
         self.put_session(target.place, &target.session)?;
         let key = self.next_key();
         let length = envelope.len().saturating_add(300);
@@ -345,13 +367,13 @@ impl Actions<'_> {
 
 fn seal(
     session: &mut Session,
-    reference: Reference,
+    (reference, own): (Reference, &Address),
     content: &Content<'_>,
     rng: &mut impl CryptoRng,
 ) -> Result<Vec<u8>, Error> {
     let head = Envelope::head(reference);
     let content = zeroize::Zeroizing::new(content.encode());
-    let message = session.encrypt(&content, &head, rng)?;
+    let message = session.encrypt(&content, &crate::envelope::bound_to(&head, own), rng)?;
     let mut envelope = Vec::with_capacity(HEAD_LENGTH.saturating_add(message.as_bytes().len()));
     envelope.extend_from_slice(&head);
     envelope.extend_from_slice(message.as_bytes());
