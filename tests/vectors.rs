@@ -12,6 +12,8 @@
 
 #[path = "support/replay.rs"]
 mod replay;
+#[path = "../examples/vectors.rs"]
+mod written;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -184,9 +186,8 @@ fn bundles_to_take() {
     }
 }
 
-#[test]
-fn handshakes() {
-    for case in vectors("handshake.json")["cases"].as_array().unwrap() {
+fn play_handshakes(file: &Value) {
+    for case in file["cases"].as_array().unwrap() {
         let mut parties = Parties::new(case);
         let sent = play(&mut parties, &case["events"]);
         assert_eq!(parties.bob.as_ref().unwrap().id(), parties.alice.id());
@@ -197,9 +198,36 @@ fn handshakes() {
 }
 
 #[test]
+fn handshakes() {
+    play_handshakes(&vectors("handshake.json"));
+}
+
+#[test]
 fn a_conversation() {
     let vector = vectors("conversation.json");
     play(&mut Parties::new(&vector), &vector["events"]);
+}
+
+/// So that another implementation has as much to check itself against as it wants.
+#[test]
+fn what_the_example_writes_can_be_played() {
+    for seed in [0, 1, 2, u64::MAX] {
+        let text = written::vectors(seed).unwrap().to_string();
+        let file: Value = serde_json::from_str(&text).unwrap();
+        play_handshakes(&file["handshake"]);
+        let conversation = &file["conversation"];
+        let sent = play(&mut Parties::new(conversation), &conversation["events"]).len();
+
+        let results = |result: &str| {
+            let events = conversation["events"].as_array().unwrap();
+            events.iter().filter(|event| event["result"] == result).count()
+        };
+        let (opened, twice) = (results("ok"), results("Duplicate"));
+        assert!(sent > 300 && opened > 250 && twice > 10, "seed {seed}: {sent}, {opened}, {twice}");
+        // The draws are those of the streams it names.
+        let alice = &conversation["setup"]["A"];
+        assert_eq!(alice["identity_seed"], hex(&stream(alice["stream"].as_str().unwrap(), 0, 32)));
+    }
 }
 
 #[test]

