@@ -150,6 +150,8 @@ impl Chat {
             received = self.client.receive(from, envelope, now(), &mut SystemRng);
         }
         match received {
+            // One of very many: the relay keeps it for later.
+            Ok(Received::Refused(Error::RateLimited)) => return Ok(()),
             Ok(Received::Refused(error)) => self.show(&format!("* from {from}, refused: {error}")),
             Err(error) if is_fatal(&error) => return Err(error.into()),
             Ok(_) | Err(_) => {}

@@ -353,7 +353,7 @@ impl<S: Store> Client<S> {
     }
 
     /// Opens an envelope that comes, as the transport says, `from` there. What was written is in the inbox when this returns; acknowledge the
-    /// envelope to the server then, whatever the result. A forgery is not an error but [`Received::Refused`].
+    /// envelope to the server then, unless it is refused as [`Error::RateLimited`]. A forgery is not an error but [`Received::Refused`].
     ///
     /// # Errors
     /// [`Error::Store`], [`Error::BadState`]: do not acknowledge it.
@@ -463,7 +463,8 @@ impl<S: Store> Client<S> {
     }
 
     /// Adds the device that shows this code to the account, and returns the grant for it. A `manager` gets the account key, and can link and remove
-    /// devices as well. Upload afterwards: the device list is new.
+    /// devices as well. Take in one's own device list before, and upload afterwards: where two managers change the list at once, the one whose list
+    /// comes late has to be told by a further change (remove what it linked, and link again).
     ///
     /// # Errors
     /// [`Error::BadLinkCode`]: mistyped. [`Error::NotPermitted`]: this device does not hold the account key. [`Error::AccountExists`]: the device is

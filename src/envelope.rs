@@ -4,8 +4,8 @@
 //! envelope = version:u8 = 1 || kind:u8 = 1 || reference:16 || message (protocol.md, 8)
 //! ```
 //!
-//! A message is bound to what is before it, and to who sends it: its associated data is `version || kind || reference || device:u32 || user`,
-//! so that nobody's message is taken for somebody else's. The reference means something to the sender alone, who is asked by it for the message
+//! A message is bound to what is before it, to who sends it and whom it is for: its associated data is `version || kind || reference ||
+//! device:u32 || length:u8 || user || device:u32 || user`, the sender first, so that nobody's message is taken for somebody else's. The reference means something to the sender alone, who is asked by it for the message
 //! again: `nonce:8 || (place:u64 XOR HMAC(reference key, nonce)[..8])`, so that two envelopes of one message show no likeness.
 //!
 //! ```text
@@ -88,9 +88,12 @@ pub(crate) struct Envelope<'a> {
 const VERSION: u8 = 1;
 const SESSION: u8 = 1;
 
-/// What a message is bound to: what is before it, and who sends it, `device:u32 || user`.
-pub(crate) fn bound_to(head: &[u8], from: &Address) -> Vec<u8> {
-    [head, &from.device.to_be_bytes(), from.user.as_bytes()].concat()
+/// What a message is bound to: what is before it, who sends it, and whom it is for.
+pub(crate) fn bound_to(head: &[u8], from: &Address, to: &Address) -> Vec<u8> {
+    let length = u8::try_from(from.user.len()).unwrap_or(u8::MAX);
+    let from_parts: [&[u8]; 3] = [&from.device.to_be_bytes(), &[length], from.user.as_bytes()];
+    let to_parts: [&[u8]; 2] = [&to.device.to_be_bytes(), to.user.as_bytes()];
+    [head, &from_parts.concat(), &to_parts.concat()].concat()
 }
 
 /// What is before the message.
@@ -314,6 +317,16 @@ mod tests {
             assert_eq!((one.place(&key), two.place(&key)), (place, place));
             assert_ne!(one.place(&other), place);
         }
+    }
+
+    #[test]
+    fn no_two_pairs_of_addresses_are_bound_alike() {
+        let names = ["a", "b", "ab", "a\0\0\0\u{1}b", "\u{1}a"];
+        let all = names.iter().flat_map(|name| [1, 0x0101_0101].map(|device| Address::new(name, device)));
+        let all: Vec<Address> = all.collect();
+        let pairs = all.iter().flat_map(|from| all.iter().map(move |to| bound_to(b"head", from, to)));
+        let bound: alloc::collections::BTreeSet<Vec<u8>> = pairs.collect();
+        assert_eq!(bound.len(), all.len() * all.len());
     }
 
     #[test]

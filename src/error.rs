@@ -25,7 +25,7 @@ pub enum Error {
     StaleBundle,
     /// A signed key of the bundle was made more than a day after `now`.
     FutureBundle,
-    /// The bundle is of the caller's own identity, or the address the caller's own.
+    /// The bundle, the address or the only device of a user is the caller's own.
     OwnIdentity,
     /// An initial message names a prekey whose secret is not here: used already, or rotated away.
     UnknownPrekey,
@@ -61,7 +61,7 @@ pub enum Error {
     StaleDeviceList,
     /// Two device lists have the same number and say different things: somebody else holds the account key.
     ForkedDeviceList,
-    /// So many of these came from one sender that the next ones are refused without looking.
+    /// So many of these came from one sender that the next ones are refused without looking: keep it for later.
     RateLimited,
     /// The store has no account yet.
     NoAccount,
@@ -123,7 +123,7 @@ pub enum Remedy {
     FetchDevices,
     /// Have people compare their keys before going on.
     CheckIdentity,
-    /// Try again later: make room, or close what else has the store open.
+    /// Try again later: make room in the store, close what else has it open, let a flood pass.
     Retry,
 }
 
@@ -145,8 +145,7 @@ impl Error {
             | Self::Replay
             | Self::Duplicate
             | Self::Decrypt
-            | Self::StaleDeviceList
-            | Self::RateLimited => Remedy::Drop,
+            | Self::StaleDeviceList => Remedy::Drop,
             Self::InvalidKey
             | Self::BadSignature
             | Self::StaleBundle
@@ -168,7 +167,7 @@ impl Error {
             | Self::WrongPassphrase
             | Self::Store(StoreFault::Unread) => Remedy::FixCall,
             Self::BadState | Self::Store(StoreFault::Corrupt) => Remedy::RestoreState,
-            Self::Store(_) => Remedy::Retry,
+            Self::Store(_) | Self::RateLimited => Remedy::Retry,
         }
     }
 }

@@ -285,6 +285,16 @@ impl Prekeys {
         Ok(())
     }
 
+    /// Deletes one-time prekeys, the oldest first, until there are no more than so many of each kind.
+    pub(crate) fn keep_newest(&mut self, most: usize) {
+        while self.keys.one_time.len() > most {
+            self.keys.one_time.pop_first();
+        }
+        while self.keys.one_time_kem.len() > most {
+            self.keys.one_time_kem.pop_first();
+        }
+    }
+
     /// How many one-time sets have ids above `id`.
     pub(crate) fn one_time_above(&self, id: u32) -> usize {
         let after = (Excluded(id), Unbounded);

@@ -110,8 +110,10 @@ impl User {
         self.list = list;
     }
 
+    /// Whether a key is an old one for certain, since people compared the one after it. Else a wrong one that was accepted by mistake would
+    /// silence the right one.
     pub(crate) fn has_replaced(&self, account: &IdentityKey) -> bool {
-        self.replaced.iter().any(|replaced| replaced.0 == *account)
+        self.verified && self.replaced.iter().any(|replaced| replaced.0 == *account)
     }
 
     /// The number of the newest list of theirs that is here, accepted or not.
@@ -156,6 +158,8 @@ pub(crate) struct Entry {
     /// When it was begun, by this device's clock.
     pub(crate) created_at: u64,
     pub(crate) answered: bool,
+    /// How many envelopes of the device were opened when one was in this session.
+    pub(crate) used: u64,
     /// Whether this device began it to ask for what it could not open.
     pub(crate) healing: bool,
     /// Sessions of an earlier epoch were in a store that was restored from a copy, or were reset: they may be read, and
@@ -194,11 +198,18 @@ impl Device {
         sessions.find(|entry| entry.identity == *identity && entry.epoch == epoch)
     }
 
-    /// Makes a session the active one. Returns those that there is no more room for.
-    pub(crate) fn activate(&mut self, entry: Entry) -> Vec<Entry> {
+    /// Makes a session the active one. Returns those that there is no more room for, and those in which none of the last `idle` envelopes
+    /// was: what is still held back of them would come after it was forgotten that it was asked for and shown.
+    pub(crate) fn activate(&mut self, mut entry: Entry, idle: u64) -> Vec<Entry> {
+        entry.used = self.opened;
         self.sessions.retain(|other| other.id != entry.id);
         self.sessions.insert(0, entry);
-        self.sessions.split_off(self.sessions.len().min(MAX_SESSIONS))
+        let opened = self.opened;
+        let is_kept = |entry: &Entry| opened.saturating_sub(entry.used) <= idle;
+        let (mut kept, mut dropped): (Vec<Entry>, Vec<Entry>) = self.sessions.drain(..).partition(is_kept);
+        dropped.extend(kept.split_off(kept.len().min(MAX_SESSIONS)));
+        self.sessions = kept;
+        dropped
     }
 
     /// Remembers to ask for an envelope again. The oldest is given up where there are too many.
@@ -243,7 +254,7 @@ mod tests {
             let id =
                 postcard::from_bytes(&[&[32][..], &[u8::try_from(number).unwrap(); 32]].concat()).unwrap();
             let created_at = 1_000 + u64::try_from(number).unwrap();
-            Entry { id, identity, created_at, answered: false, healing: false, epoch: 1 }
+            Entry { id, identity, created_at, answered: false, used: 0, healing: false, epoch: 1 }
         };
         (0..count).map(entry).collect()
     }
@@ -252,10 +263,11 @@ mod tests {
     fn five_sessions_are_kept_the_active_one_first() {
         let mut device = Device::default();
         let entries = entries(7);
-        let dropped: Vec<Entry> = entries.iter().flat_map(|entry| device.activate(entry.clone())).collect();
+        let dropped: Vec<Entry> =
+            entries.iter().flat_map(|entry| device.activate(entry.clone(), 100)).collect();
         let ids = |entries: &[Entry]| entries.iter().map(|entry| entry.id).collect::<Vec<_>>();
         assert_eq!(ids(&dropped), ids(&entries[..2]));
-        assert!(device.activate(entries[4].clone()).is_empty());
+        assert!(device.activate(entries[4].clone(), 100).is_empty());
         assert_eq!(device.sessions[0].id, entries[4].id);
         assert_eq!(device.sessions.len(), MAX_SESSIONS);
         let again = Device::decode(&device.encode()).unwrap();
@@ -267,8 +279,8 @@ mod tests {
         let mut device = Device::default();
         let [old, new] = entries(2).try_into().unwrap_or_else(|_| unreachable!());
         let identity = new.identity;
-        device.activate(old.clone());
-        device.activate(new.clone());
+        device.activate(old.clone(), 100);
+        device.activate(new.clone(), 100);
         let active =
             |device: &Device, epoch, now| device.active(&identity, epoch, now, 100).map(|entry| entry.id);
         assert_eq!(active(&device, 1, 1_101), Some(new.id));

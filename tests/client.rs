@@ -15,7 +15,7 @@ mod server;
 use network::{NOW, Seeded};
 use server::{Server, connect, flush, sync, take, write};
 use subrosa::store::{Memory, Store, Table};
-use subrosa::{Address, Client, Error, Needed, NewDevice, Received, Trust};
+use subrosa::{Address, Client, Error, Needed, NewDevice, Prekeys, Received, Trust};
 
 const HOUR: u64 = 60 * 60;
 const DAY: u64 = 24 * HOUR;
@@ -500,4 +500,77 @@ fn lists_that_are_stale_forked_or_not_signed_are_refused() {
     }
     assert_eq!(bob.devices("alice").unwrap().unwrap().devices().len(), 2);
     drop(laptop);
+}
+
+#[test]
+fn two_managers_who_remove_a_third_at_once_come_to_one_account_key() {
+    for seed in 0..8 {
+        let world = &mut World::new(&format!("split {seed}"));
+        let mut phone = world.create("alice");
+        let (mut laptop, mut tablet) = (world.link(&mut phone, true), world.link(&mut phone, true));
+        world.write(&mut phone, "alice", "a note");
+        world.write(&mut laptop, "alice", "another");
+        world.settle(&mut [&mut phone, &mut laptop, &mut tablet]);
+        phone.remove_device(3, world.now, &mut world.rng).unwrap();
+        laptop.remove_device(3, world.now, &mut world.rng).unwrap();
+        world.connect(&mut phone);
+        world.connect(&mut laptop);
+        world.settle(&mut [&mut phone, &mut laptop]);
+        let list = |client: &mut Client<Memory>| client.devices("alice").unwrap().unwrap();
+        assert_eq!(list(&mut phone), list(&mut laptop), "seed {seed}");
+        assert_eq!(list(&mut phone).devices().len(), 2);
+        // Both hold the key.
+        world.link(&mut phone, false);
+        world.settle(&mut [&mut phone, &mut laptop]);
+        world.link(&mut laptop, false);
+        assert_eq!(list(&mut laptop).devices().len(), 4, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_hint_that_no_store_reaches_is_refused() {
+    let world = &mut World::new("hint");
+    let mut store = world.create("alice").into_store();
+    for hint in [u64::MAX, 1 << 50] {
+        let refused = Client::open_after(&mut store, hint, world.now, &mut world.rng);
+        assert_eq!(refused.err(), Some(Error::Exhausted));
+    }
+    let (mut alice, restored) = Client::open_after(store, 1, world.now, &mut world.rng).unwrap();
+    assert!(!restored);
+    assert!(alice.generation().unwrap() < 10);
+}
+
+#[test]
+fn whoever_takes_bundles_without_end_makes_no_more_prekeys_be_kept() {
+    let world = &mut World::new("bundles");
+    let mut alice = world.create("alice");
+    for day in 0..15 {
+        let upload = alice.upload(0, world.now + day * DAY, &mut world.rng).unwrap().unwrap();
+        alice.uploaded(&upload).unwrap();
+    }
+    let kept = alice.into_store().transact(|tx| tx.get(Table::Account, b"prekeys")).unwrap().unwrap();
+    assert_eq!(Prekeys::decode(&kept).unwrap().one_time_count(), 1_000);
+}
+
+#[test]
+fn a_key_that_was_accepted_by_mistake_silences_nobody() {
+    let world = &mut World::new("mistake");
+    let (mut alice, mut bob) = (world.create("alice"), world.create("bob"));
+    world.write(&mut alice, "bob", "one");
+    world.settle(&mut [&mut alice, &mut bob]);
+    let genuine = bob.safety("alice").unwrap().unwrap().account;
+    // The server shows an account of its own, and Bob takes it for Alice's.
+    let mallory = Client::create(Memory::new(), "alice", world.now, &mut world.rng);
+    let fake = mallory.unwrap().devices("alice").unwrap().unwrap();
+    bob.take_devices("alice", &fake.encode()).unwrap();
+    bob.accept("alice", &fake.account()).unwrap();
+    texts(&mut bob);
+    // Alice herself is heard all the same, marked, and can be taken back.
+    alice.reset(&Address::new("bob", 1)).unwrap();
+    world.write(&mut alice, "bob", "it is still me");
+    world.settle(&mut [&mut bob]);
+    let incoming = take(&mut bob).unwrap();
+    assert_eq!((incoming.len(), incoming[0].trust), (1, Trust::Changed));
+    bob.accept("alice", &genuine).unwrap();
+    assert_eq!(bob.safety("alice").unwrap().unwrap().account, genuine);
 }

@@ -30,6 +30,12 @@ pub struct Upload {
     up_to: u32,
 }
 
+/// A hint that is further ahead is no generation: no store does so many transactions.
+const MOST_LOST: u64 = 1 << 40;
+
+/// One-time sets above this many are given up, the oldest first: whoever takes bundles without end makes no more of them be kept.
+const MOST_ONE_TIME: usize = 1_000;
+
 /// After a store was restored from a copy, ids go on so far above those of the copy: more than were given out since.
 const LOST_IDS: u32 = 1 << 20;
 
@@ -92,25 +98,27 @@ impl Actions<'_> {
     /// [`Client::open_after`](crate::Client::open_after). Says whether it is.
     ///
     /// # Errors
-    /// [`Error::Store`], [`Error::Exhausted`]
+    /// [`Error::Exhausted`]: `generation` is no generation, or prekey ids are used up. [`Error::Store`].
     pub fn notice_restored(
         &mut self,
         generation: u64,
         now: u64,
         rng: &mut impl CryptoRng,
     ) -> Result<bool, Error> {
-        if self.commit.generation >= generation {
+        let Some(lost) = generation.checked_sub(self.commit.generation).filter(|lost| *lost > 0) else {
             return Ok(false);
+        };
+        if lost > MOST_LOST {
+            return Err(Error::Exhausted);
         }
-        // A second restoration of the same copy must not come to the same ids: more transactions were lost with it.
-        let lost = generation.saturating_sub(self.commit.generation).saturating_mul(256);
-        let lost = u32::try_from(lost).unwrap_or(u32::MAX).min(1 << 28);
-        self.commit.generation = generation;
-        self.commit.epoch = self.commit.epoch.saturating_add(1);
         let mut prekeys = self.prekeys()?;
-        prekeys.skip_ids(LOST_IDS.saturating_add(lost))?;
+        // A second restoration of the same copy must not come to the same ids: more transactions were lost with it.
+        let more = u32::try_from(lost.saturating_mul(256)).unwrap_or(u32::MAX).min(LOST_IDS);
+        prekeys.skip_ids(LOST_IDS.saturating_add(more))?;
         prekeys.add_signed(now, rng)?;
         prekeys.add_last_resort(now, rng)?;
+        self.commit.generation = generation;
+        self.commit.epoch = self.commit.epoch.saturating_add(1);
         self.put_prekeys(&prekeys)?;
         self.set_uploaded((0, 0));
         Ok(true)
@@ -155,6 +163,7 @@ impl Actions<'_> {
             let there = on_server.saturating_add(waiting);
             if there < actions.policy.prekeys_low {
                 prekeys.refill(there, actions.policy.prekeys_target, now, rng)?;
+                prekeys.keep_newest(MOST_ONE_TIME.max(actions.policy.prekeys_target));
             }
             if rotated || prekeys.last_id() != before {
                 actions.put_prekeys(&prekeys)?;
@@ -221,7 +230,7 @@ impl Actions<'_> {
                 account_key = IdentityKeyPair::generate(rng);
                 actions.put_account_key(Some(&account_key))?;
             }
-            let list = own.list.without(&account_key, device);
+            let list = own.list.without(&account_key, device)?;
             actions.adopt(tag, &mut own, list)?;
             actions.tell_own_devices(removed.manager, now, rng)
         })
@@ -273,7 +282,7 @@ impl Actions<'_> {
         let (tag, mut own) = self.own_user()?;
         let is_manager = own.list.get(arrival.from.device).is_some_and(|listed| listed.manager);
         let Some(Ok(list)) = list.map(DeviceList::decode) else { return Ok(()) };
-        if !is_manager || list.number() <= own.list.number() {
+        if !is_manager || !list.succeeds(&own.list) {
             return Ok(());
         }
         let key = seed.map(|seed| IdentityKeyPair::from_seed(&Secret::new(*seed)));

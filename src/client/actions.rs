@@ -172,7 +172,7 @@ impl<'t> Actions<'t> {
             return Err(error);
         }
         if self.writes > 0 {
-            self.commit.generation = self.commit.generation.saturating_add(1);
+            self.commit.generation = self.commit.generation.checked_add(1).ok_or(Error::Exhausted)?;
             self.tx.put(Table::Account, COMMIT, &codec::state::encode(1, &self.commit, 64))?;
         }
         Ok(())
@@ -296,7 +296,7 @@ impl<'t> Actions<'t> {
 
     /// Puts a session in front, and the device's row.
     pub(super) fn activate(&mut self, place: Place, device: &mut Device, entry: Entry) -> Result<(), Error> {
-        for dropped in device.activate(entry) {
+        for dropped in device.activate(entry, self.policy.seen / 2) {
             self.delete_session(place, &dropped)?;
         }
         self.put_device(place, device)
@@ -359,7 +359,7 @@ impl<'t> Actions<'t> {
         }
         let names: Vec<u8> = names.iter().flat_map(|name| name.0).collect();
         self.put(Table::Seen, &turn(device.opened), &names)?;
-        if let Some(old) = device.opened.checked_sub(self.policy.seen) {
+        if let Some(old) = device.opened.checked_sub(self.policy.seen.max(1)) {
             let names = self.get(Table::Seen, &turn(old))?.unwrap_or_default();
             for name in names.as_chunks().0 {
                 self.delete(Table::Seen, &seen_key(place, Reference(*name)))?;

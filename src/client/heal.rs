@@ -5,6 +5,8 @@
 //!
 //! It never becomes a loop: requests and answers have an allowance for each user, and a message is sent again 32 times at most.
 
+use alloc::collections::BTreeSet;
+
 use rand_core::CryptoRng;
 
 use super::actions::{Actions, Allowance};
@@ -12,7 +14,7 @@ use super::receive::{Arrival, Received};
 use super::send::{Logged, LoggedBody, Target};
 use crate::envelope::{Body, Reference};
 use crate::error::Error;
-use crate::sesame::{Device, Needed};
+use crate::sesame::{Device, MAX_ASKING, Needed};
 
 /// Requests to the devices of one user.
 const REQUESTS: Allowance = Allowance { kind: 2, burst: 1_000, period: 10 };
@@ -111,14 +113,19 @@ impl Actions<'_> {
         let is_own = from.user == self.account.user;
         let (_, user) = self.known_user(&from.user)?;
         let (asked, _) = references.as_chunks::<{ Reference::LENGTH }>();
-        for asked in asked.iter().take(crate::sesame::MAX_ASKING).copied().map(Reference) {
+        let mut once = BTreeSet::new();
+        for asked in
+            asked.iter().take(MAX_ASKING).filter(|asked| once.insert(**asked)).copied().map(Reference)
+        {
             let logged_at = asked.place(&self.account.reference_key);
             let Some((number, mut row)) = self.logged(logged_at, now)? else { continue };
             let entitled = is_own || row.to == from.user && row.is_for(&user, &reply.session.peer());
-            if !entitled || row.left == 0 || !self.allow(&ANSWERS, place.tag.bucket(), now)? {
+            let [to_user, to_own] = &mut row.left;
+            let left = if row.to == from.user { to_user } else { to_own };
+            if !entitled || *left == 0 || !self.allow(&ANSWERS, place.tag.bucket(), now)? {
                 continue;
             }
-            row.left = row.left.saturating_sub(1);
+            *left = left.saturating_sub(1);
             self.put_logged(number, &row)?;
             let again = (logged_at, Some(asked));
             match &row.body {

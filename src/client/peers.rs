@@ -127,7 +127,7 @@ impl Actions<'_> {
             let mut device = actions.device(place)?;
             let asking = core::mem::take(&mut device.asking);
             let healing = !asking.is_empty();
-            let entry = Entry { id, identity, created_at: now, answered: false, healing, epoch };
+            let entry = Entry { id, identity, created_at: now, answered: false, used: 0, healing, epoch };
             actions.put_session(place, &session)?;
             actions.activate(place, &mut device, entry)?;
             actions.need_no_more(&Needed::Bundle(of.clone()))?;

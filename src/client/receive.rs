@@ -38,7 +38,7 @@ pub enum Received {
     BundleNeeded(Address),
     /// It is not taken, for this reason. Where that is [`Error::DevicesNeeded`] or [`Error::UnknownDevice`], give the user's device list to
     /// the client, and then the envelope once more. Where it is [`Error::RateLimited`], it is one of very many that could not be opened:
-    /// give it once more later, or drop it as part of a flood.
+    /// do not acknowledge it, and give it once more later.
     Refused(Error),
 }
 
@@ -191,8 +191,11 @@ impl Actions<'_> {
         for name in names.into_iter().flatten() {
             repeated |= self.seen(place, name)?;
         }
-        let names = [Some(envelope.reference)].into_iter().chain(names).flatten();
-        self.see(place, &mut device, &names.collect::<Vec<_>>())?;
+        // What is a repetition takes no place, or somebody could have the first one forgotten.
+        if !repeated {
+            let names = [Some(envelope.reference)].into_iter().chain(names).flatten();
+            self.see(place, &mut device, &names.collect::<Vec<_>>())?;
+        }
         if let Some(prekeys) = &opened.prekeys {
             self.put_prekeys(prekeys)?;
         }
@@ -220,7 +223,7 @@ impl Actions<'_> {
         envelope: &Envelope<'_>,
     ) -> Result<Result<Opened, Error>, Error> {
         let message = &envelope.message;
-        let head = &envelope::bound_to(envelope.head, arrival.from);
+        let head = &envelope::bound_to(envelope.head, arrival.from, &self.address());
         for entry in &device.sessions {
             let Some(mut session) = self.session(arrival.place, entry)? else { continue };
             if message.kind() == MessageKind::Initial && !session.answers(message) {
@@ -246,7 +249,8 @@ impl Actions<'_> {
         let responded = Session::respond(&identity, &mut prekeys, message, head);
         Ok(responded.map(|(session, plaintext)| {
             let (id, identity, epoch) = (session.id(), session.peer(), self.commit.epoch);
-            let entry = Entry { id, identity, created_at: now, answered: true, healing: false, epoch };
+            let entry =
+                Entry { id, identity, created_at: now, answered: true, used: 0, healing: false, epoch };
             Opened { session, plaintext: Zeroizing::new(plaintext), entry, prekeys: Some(prekeys) }
         }))
     }
@@ -283,7 +287,11 @@ impl Actions<'_> {
             (Some(user), Some(list)) if is_listed(&list) && !self.is_own_new_key(&user, &list) => {
                 match self.learn(place.tag, user, list)? {
                     Ok(user) => user,
-                    Err(error) => return Ok(Err(error)),
+                    // Two managers changed it at once, say. The list that is known says whether the sender is one of theirs.
+                    Err(_) => {
+                        self.need(&Needed::Devices(from.user.as_str().into()))?;
+                        self.user(place.tag)?.ok_or(Error::BadState)?
+                    }
                 }
             }
             (Some(user), Some(_)) => user,
@@ -367,15 +375,15 @@ impl Actions<'_> {
         }
         let is_own = arrival.from.user == self.account.user;
         let is_behind = content.known < *own_number;
-        if is_own && is_behind {
-            return self.post_account(reply, (NOT_LOGGED, None), rng);
-        }
         // A new account key is told by one's own devices alone: they learn from this that it is not known here.
         let asks = is_own && content.number > reply.known && !content.body.is_about_devices();
-        if (is_behind || asks) && self.allow(&LISTS, arrival.place.tag.bucket(), arrival.now)? {
-            self.post(reply, Body::Devices, (NOT_LOGGED, None), rng)?;
+        if !(is_behind || asks) || !self.allow(&LISTS, arrival.place.tag.bucket(), arrival.now)? {
+            Ok(())
+        } else if is_own && is_behind {
+            self.post_account(reply, (NOT_LOGGED, None), rng)
+        } else {
+            self.post(reply, Body::Devices, (NOT_LOGGED, None), rng)
         }
-        Ok(())
     }
 
     fn handle(
@@ -436,4 +444,4 @@ impl Actions<'_> {
 }
 
 /// How often a user is told of one's devices, unasked.
-const LISTS: Allowance = Allowance { kind: 5, burst: 4, period: 600 };
+const LISTS: Allowance = Allowance { kind: 5, burst: 32, period: 60 };

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::actions::{Actions, boxed, encode};
 use crate::address::Address;
 use crate::codec;
-use crate::envelope::{Body, Content, Envelope, HEAD_LENGTH, MessageId, Reference};
+use crate::envelope::{self, Body, Content, Envelope, HEAD_LENGTH, MessageId, Reference};
 use crate::error::Error;
 use crate::identity::{self, IdentityKey};
 use crate::sesame::{Device, Place, Tag, User};
@@ -86,8 +86,8 @@ pub(super) struct Logged {
     /// The devices that they had then: these may have it whatever became of the account key.
     devices: Vec<Entitled>,
     pub(super) at: u64,
-    /// How often it may be sent again.
-    pub(super) left: u8,
+    /// How often it may be sent again: to the user, and to one's own other devices.
+    pub(super) left: [u8; 2],
     pub(super) body: LoggedBody,
 }
 
@@ -100,7 +100,7 @@ impl Logged {
             account: user.list.account(),
             devices,
             at,
-            left: RESENDS,
+            left: [RESENDS; 2],
             body,
         }
     }
@@ -133,7 +133,7 @@ const CHECK_BITS: u32 = 24;
 /// In place of a place: not logged.
 pub(super) const NOT_LOGGED: u64 = u64::MAX;
 
-/// A message comes again at most so often, to all devices together, for whatever reason it cannot be read.
+/// A message comes again at most so often, to all devices of a user together, for whatever reason it cannot be read.
 const RESENDS: u8 = 32;
 
 /// The devices that something is for: with a session, and without.
@@ -208,6 +208,9 @@ impl Actions<'_> {
         let mut fan = Fan::default();
         self.add_targets(&mut fan, (tag, &user), false, now)?;
         if tag != own_tag {
+            if fan.targets.is_empty() && fan.missed.is_empty() {
+                return Err(Error::OwnIdentity);
+            }
             self.add_targets(&mut fan, (own_tag, &own), true, now)?;
         }
         Ok(fan)
@@ -333,8 +336,10 @@ impl Actions<'_> {
         let (number, known) = (own.list.number(), target.known);
         let content = Content { number, known, resent, list: list.as_deref(), body };
         let reference = Reference::new(&self.account.reference_key, place, rng);
-        let own = Address::new(&self.account.user, self.account.device);
-        let envelope = seal(session, (reference, &own), &content, rng)?;
+        let bound = |head: &[u8]| {
+            envelope::bound_to(head, &Address::new(&self.account.user, self.account.device), &target.address)
+        };
+        let envelope = seal(session, reference, bound, &content, rng)?;
         self.put_session(target.place, &target.session)?;
         let key = self.next_key();
         let length = envelope.len().saturating_add(300);
@@ -367,13 +372,14 @@ impl Actions<'_> {
 
 fn seal(
     session: &mut Session,
-    (reference, own): (Reference, &Address),
+    reference: Reference,
+    bound_to: impl Fn(&[u8]) -> Vec<u8>,
     content: &Content<'_>,
     rng: &mut impl CryptoRng,
 ) -> Result<Vec<u8>, Error> {
     let head = Envelope::head(reference);
     let content = zeroize::Zeroizing::new(content.encode());
-    let message = session.encrypt(&content, &crate::envelope::bound_to(&head, own), rng)?;
+    let message = session.encrypt(&content, &bound_to(&head), rng)?;
     let mut envelope = Vec::with_capacity(HEAD_LENGTH.saturating_add(message.as_bytes().len()));
     envelope.extend_from_slice(&head);
     envelope.extend_from_slice(message.as_bytes());

@@ -15,7 +15,7 @@ use crate::identity::{IdentityKey, IdentityKeyPair};
 /// count * (device:u32 || identity:32 || manager:u8 (0|1)) || signature:64
 /// ```
 ///
-/// Devices are in ascending order, and no identity is in it twice. `number` goes up by one with each change; `last_device` is the highest
+/// Devices are in ascending order, and no identity is in it twice. `number` (1 to 2^48) goes up with each change; `last_device` (up to 2^31) is the highest
 /// number that a device was ever given, so that none is given twice. A manager holds the account key. The signature is Ed25519 over
 /// `"Subrosa v1 device list"` and all that is before it. 110 bytes and 37 for each device.
 ///
@@ -48,6 +48,13 @@ impl DeviceList {
 
     const VERSION: u8 = 1;
 
+    /// More changes and more devices than anybody makes. Whoever signs numbers near these wants there to be no next one.
+    const MAX_NUMBER: u64 = 1 << 48;
+    const MAX_DEVICE: u32 = 1 << 31;
+
+    /// So far a list may be ahead of the one known: changes go up by 256 at most.
+    const MAX_JUMP: u64 = 1 << 16;
+
     /// The list of a new account: its first device.
     pub(crate) fn first(account: &IdentityKeyPair, identity: IdentityKey) -> Self {
         let device = ListedDevice { device: 1, identity, manager: true };
@@ -57,7 +64,7 @@ impl DeviceList {
     /// The next list, with one device more, and its number.
     ///
     /// # Errors
-    /// [`Error::Exhausted`]: 32 devices are linked, or 2^32 - 1 were. [`Error::AccountExists`]: the device is linked already.
+    /// [`Error::Exhausted`]: 32 devices are linked, or 2^31 were. [`Error::AccountExists`]: the device is linked already.
     pub(crate) fn with(
         &self,
         account: &IdentityKeyPair,
@@ -67,19 +74,34 @@ impl DeviceList {
         if self.device_of(&identity).is_some() {
             return Err(Error::AccountExists);
         }
-        let device = self.last_device.checked_add(1).ok_or(Error::Exhausted)?;
+        let device = self.last_device.saturating_add(1);
+        if device > Self::MAX_DEVICE {
+            return Err(Error::Exhausted);
+        }
         let mut devices = self.devices.clone();
         devices.push(ListedDevice { device, identity, manager });
         if devices.len() > Self::MAX_DEVICES {
             return Err(Error::Exhausted);
         }
-        Ok((Self::signed(account, self.number.saturating_add(1), device, devices), device))
+        Ok((Self::signed(account, self.next_number(0)?, device, devices), device))
     }
 
-    /// The next list, without a device. `account` may be another key than before.
-    pub(crate) fn without(&self, account: &IdentityKeyPair, device: u32) -> Self {
+    /// The next list, without a device. `account` may be another key than before: then the number goes up by some more, which that key
+    /// says, so that of two managers who make a new key at the same time one has the higher number.
+    ///
+    /// # Errors
+    /// [`Error::Exhausted`]
+    pub(crate) fn without(&self, account: &IdentityKeyPair, device: u32) -> Result<Self, Error> {
         let devices = self.devices.iter().filter(|listed| listed.device != device).copied().collect();
-        Self::signed(account, self.number.saturating_add(1), self.last_device, devices)
+        let key = account.public_key();
+        let [more, ..] = *key.as_bytes();
+        let more = if key == self.account { 0 } else { u64::from(more) };
+        Ok(Self::signed(account, self.next_number(more)?, self.last_device, devices))
+    }
+
+    fn next_number(&self, more: u64) -> Result<u64, Error> {
+        let next = self.number.saturating_add(1).saturating_add(more);
+        if next > Self::MAX_NUMBER { Err(Error::Exhausted) } else { Ok(next) }
     }
 
     fn signed(account: &IdentityKeyPair, number: u64, last_device: u32, devices: Vec<ListedDevice>) -> Self {
@@ -128,7 +150,8 @@ impl DeviceList {
         }
         let account = identity(reader.array::<32>()?)?;
         let (number, last_device, count) = (reader.u64()?, reader.u32()?, usize::from(reader.u8()?));
-        if number == 0 || !(1..=Self::MAX_DEVICES).contains(&count) {
+        let in_range = (1..=Self::MAX_NUMBER).contains(&number) && last_device <= Self::MAX_DEVICE;
+        if !in_range || !(1..=Self::MAX_DEVICES).contains(&count) {
             return Err(Error::Malformed);
         }
         let mut devices: Vec<ListedDevice> = Vec::with_capacity(count);
@@ -180,6 +203,19 @@ impl DeviceList {
         self.devices.iter().find(|listed| listed.identity == *identity)
     }
 
+    /// Whether it is too far ahead to be what honest devices made of the one known.
+    fn jumps(&self, known: &Self) -> bool {
+        let devices = u64::from(self.last_device.saturating_sub(known.last_device));
+        self.number.saturating_sub(known.number) > Self::MAX_JUMP || devices > Self::MAX_JUMP
+    }
+
+    /// Whether this list, by another account key of the same user, takes the place of the one known: the higher number does, and the
+    /// higher key where they are the same.
+    pub(crate) fn succeeds(&self, known: &Self) -> bool {
+        let order = |list: &Self| (list.number, list.account);
+        order(self) > order(known) && !self.jumps(known)
+    }
+
     /// Whether this list, of the same account, takes the place of the one known.
     ///
     /// # Errors
@@ -187,6 +223,8 @@ impl DeviceList {
     pub(crate) fn replaces(&self, known: &Self) -> Result<bool, Error> {
         if self.number < known.number {
             Err(Error::StaleDeviceList)
+        } else if self.jumps(known) {
+            Err(Error::ForkedDeviceList)
         } else if self.number > known.number {
             Ok(true)
         } else if self.unsigned() == known.unsigned() {

@@ -65,8 +65,8 @@ impl NewDevice {
         Self { identity, ephemeral, secret: Secret::random(rng) }
     }
 
-    /// The code: 160 letters and digits, in groups of eight. Whoever reads it before it is used can link a device of theirs in place
-    /// of this one's: it is for the eyes of the account's owner. Good for one linking.
+    /// The code: 160 letters and digits, in groups of eight, good for one linking. It is for the eyes of the account's owner: whoever else reads
+    /// it before it is used can answer it, and this device then joins *their* account. Show the name and the account key after joining.
     #[must_use]
     pub fn code(&self) -> Zeroizing<String> {
         let mut bytes = self.code_bytes();
