@@ -16,6 +16,7 @@ use crate::store::{Store, Transaction};
 mod account;
 mod actions;
 mod heal;
+mod lists;
 mod peers;
 mod receive;
 mod send;

@@ -32,7 +32,7 @@ const ONLY: [(&str, &[&str]); 5] = [
 ];
 
 /// Within a room: what each file knows of the files beside it.
-const INSIDE: [(&str, &str, &[&str]); 28] = [
+const INSIDE: [(&str, &str, &[&str]); 29] = [
     ("crypto", "secret", &[]),
     ("crypto", "kdf", &["secret"]),
     ("crypto", "curve", &["secret", "kdf"]),
@@ -58,6 +58,7 @@ const INSIDE: [(&str, &str, &[&str]); 28] = [
     ("client", "actions", &[]),
     ("client", "send", &["actions"]),
     ("client", "receive", &["actions", "send"]),
+    ("client", "lists", &["actions", "receive", "send"]),
     ("client", "heal", &["actions", "receive", "send"]),
     ("client", "account", &["actions", "receive", "send"]),
     ("client", "peers", &["actions", "send"]),

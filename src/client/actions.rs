@@ -1,6 +1,5 @@
 //! One transaction of the client: what it knows, and its rows.
 
-use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -427,9 +426,4 @@ impl core::fmt::Debug for Actions<'_> {
         let address = Address::new(&self.account.user, self.account.device);
         f.debug_struct("Actions").field("address", &address).finish_non_exhaustive()
     }
-}
-
-/// A list of names for an error.
-pub(super) fn boxed(addresses: Vec<Address>) -> Box<[Address]> {
-    addresses.into_boxed_slice()
 }

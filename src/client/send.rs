@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use rand_core::CryptoRng;
 use serde::{Deserialize, Serialize};
 
-use super::actions::{Actions, boxed, encode};
+use super::actions::{Actions, encode};
 use crate::address::Address;
 use crate::codec;
 use crate::envelope::{self, Body, Content, Envelope, HEAD_LENGTH, MessageId, Reference};
@@ -171,7 +171,7 @@ impl Actions<'_> {
             if missed.is_empty() {
                 actions.fan_out((to, text), targets, now, rng)
             } else {
-                Err(Error::BundlesNeeded(boxed(missed)))
+                Err(Error::BundlesNeeded(missed.into()))
             }
         })
     }
@@ -191,7 +191,7 @@ impl Actions<'_> {
             let Fan { targets, missed } = actions.targets(to, text, now)?;
             let reached = targets.iter().any(|target| !target.copy);
             if !reached && !missed.is_empty() {
-                return Err(Error::BundlesNeeded(boxed(missed)));
+                return Err(Error::BundlesNeeded(missed.into()));
             }
             let id = actions.fan_out((to, text), targets, now, rng)?;
             Ok(Reached { id, missed })
