@@ -152,15 +152,20 @@ pub(crate) fn sync<S: Store>(
     rng: &mut impl CryptoRng,
 ) -> Result<Vec<Received>, Error> {
     let address = client.address().clone();
-    let mut all = Vec::new();
+    let (mut all, mut later) = (Vec::new(), Vec::new());
     while let Some((from, envelope)) = server.mail.get_mut(&address).and_then(VecDeque::pop_front) {
         let mut received = client.receive(&from, &envelope, now, rng)?;
         if let Received::Refused(Error::UnknownDevice(_) | Error::DevicesNeeded(_)) = received {
             fetch_devices(client, server, &from.user)?;
             received = client.receive(&from, &envelope, now, rng)?;
         }
+        if received == Received::Refused(Error::RateLimited) {
+            later.push((from, envelope));
+        }
         all.push(received);
     }
+    // Not acknowledged: it comes again.
+    server.mail.entry(address).or_default().extend(later);
     for needed in client.needed(1_000)? {
         let had = match &needed {
             Needed::Devices(user) => fetch_devices(client, server, user).map(|()| true)?,

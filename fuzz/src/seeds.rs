@@ -1,0 +1,234 @@
+//! What the fuzzing begins with: the vectors of `tests/`, and what the public API makes of the same parties that the targets have.
+
+use serde_json::Value;
+
+use crate::decode::PARTIES;
+use crate::household::HOUSEHOLD;
+use crate::linking::JOINING;
+use crate::network::{Seeded, Side};
+use crate::receive::{DOOR, content};
+use crate::rows::ROWS;
+
+/// An input: the target it is for, a name, its bytes.
+pub type Seed = (&'static str, String, Vec<u8>);
+
+/// All of them, the same each time.
+pub fn seeds() -> Vec<Seed> {
+    let mut seeds = rejected();
+    seeds.extend(vectors());
+    seeds.extend(parties());
+    seeds.extend(linking());
+    seeds.extend(envelopes());
+    seeds.extend(stores());
+    seeds.extend(plays());
+    seeds
+}
+
+fn read(path: &str) -> Value {
+    let path = format!("{}/../tests/vectors/{path}", env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+fn bytes(value: &Value) -> Vec<u8> {
+    let text = value.as_str().expect("hexadecimal");
+    data_encoding::HEXLOWER.decode(text.as_bytes()).expect("hexadecimal")
+}
+
+/// One for each fault in `tests/vectors/reject/`.
+fn rejected() -> Vec<Seed> {
+    let folder = format!("{}/../tests/vectors/reject", env!("CARGO_MANIFEST_DIR"));
+    let files = std::fs::read_dir(folder).expect("it is there");
+    let mut names: Vec<String> =
+        files.map(|file| file.expect("it is there").file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    let seed = |name: String| {
+        let case = read(&format!("reject/{name}"));
+        let target = match case["what"].as_str()? {
+            "bundle" => "bundle",
+            "identity key pair" => "identity",
+            "message" => "message",
+            "prekeys" => "prekeys",
+            "published prekeys" => "published",
+            "session" => "session",
+            what => panic!("{what}: no target"),
+        };
+        Some((target, name.replace(".json", ""), bytes(&case["bytes"])))
+    };
+    names.into_iter().filter_map(seed).collect()
+}
+
+fn vectors() -> Vec<Seed> {
+    let mut seeds = Vec::new();
+    let identity = read("identity.json");
+    for (at, case) in identity["decode"].as_array().expect("a list").iter().enumerate() {
+        seeds.push(("identity_key", format!("vector-{at}"), bytes(&case["encoding"])));
+    }
+    for (at, case) in identity["keys"].as_array().expect("a list").iter().enumerate() {
+        let pair = [&[1, 32][..], &bytes(&case["seed"])].concat();
+        seeds.push(("identity", format!("vector-{at}"), pair));
+        seeds.push(("identity_key", format!("vector-key-{at}"), bytes(&case["public"])));
+    }
+    for (at, case) in read("prekeys.json")["bundles"].as_array().expect("a list").iter().enumerate() {
+        seeds.push(("bundle", format!("vector-{at}"), bytes(&case["encoding"])));
+    }
+    for case in read("handshake.json")["cases"].as_array().expect("a list") {
+        for (at, event) in case["events"].as_array().expect("a list").iter().enumerate().take(3) {
+            if event["message"].is_string() {
+                let name =
+                    format!("vector-{}-{at}", case["name"].as_str().expect("a name").replace(' ', "-"));
+                seeds.push(("message", name, bytes(&event["message"])));
+            }
+        }
+    }
+    seeds
+}
+
+/// Genuine bytes of the parties that the targets have.
+fn parties() -> Vec<Seed> {
+    PARTIES.with(|parties| {
+        let mut seeds = Vec::new();
+        for (at, letter) in parties.letters.iter().enumerate().skip(1) {
+            seeds.push(("message", format!("letter-{at}"), letter.bytes.clone()));
+        }
+        let party = &parties.new.responder.party;
+        let mut published = party.prekeys.publish(&party.identity);
+        seeds.push(("published", "genuine".into(), published.encode()));
+        seeds.push(("prekeys", "genuine".into(), party.prekeys.encode().to_vec()));
+        seeds.push(("identity", "genuine".into(), party.identity.encode().to_vec()));
+        for (at, bundle) in (0..3).filter_map(|_| published.take_bundle()).enumerate() {
+            seeds.push(("bundle", format!("genuine-{at}"), bundle.encode()));
+        }
+        seeds.push(("published", "last-resort".into(), published.encode()));
+        let session = parties.new.initiator.session();
+        seeds.push(("session", "initiated".into(), session.encode().to_vec()));
+        // The post-quantum ratchet has eleven states, and what is kept of a side that skipped.
+        let mut pair = parties.talking.copy();
+        for turn in 0..24 {
+            for side in Side::BOTH {
+                let stored = pair.end(side).session().encode();
+                seeds.push(("session", format!("turn-{turn}-{side:?}").to_lowercase(), stored.to_vec()));
+            }
+            for _ in 0..4 {
+                drop(pair.send_many(Side::Initiator, turn % 3));
+                pair.round_trip(Side::Initiator);
+            }
+        }
+        seeds
+    })
+}
+
+fn linking() -> Vec<Seed> {
+    let mut seeds: Vec<Seed> =
+        JOINING.with(|joining| vec![("grant", "genuine".into(), joining.grant.clone())]);
+    let code = subrosa::NewDevice::generate(&mut Seeded::new(1, "code")).code();
+    seeds.push(("link", "letters".into(), [b"x", code.as_bytes()].concat()));
+    let said = data_encoding::BASE32_NOPAD.decode(code.replace('-', "").to_uppercase().as_bytes());
+    let mut said = said.expect("a code is base32");
+    said.truncate(97);
+    seeds.push(("link", "bytes".into(), [&[0], &said[..]].concat()));
+    for (at, list) in DOOR.with(|door| door.lists.clone()).into_iter().enumerate() {
+        seeds.push(("devices", format!("genuine-{at}"), list));
+    }
+    seeds
+}
+
+/// A choice, a length, and so many bytes.
+fn framed(choice: u8, bytes: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(bytes.len()).expect("it is short").to_be_bytes();
+    [&[choice][..], &length, bytes].concat()
+}
+
+fn envelopes() -> Vec<Seed> {
+    let mut contents = vec![
+        ("message", content(1, &[], &[&[9; 16][..], b"text"].concat())),
+        ("copy", content(2, &[], &[&[9; 16][..], b"\x05alice", b"text"].concat())),
+        ("retry", content(3, &[], &[8; 48])),
+        ("devices", content(4, &[], &[])),
+        ("no-key", content(5, &[], &[0])),
+        ("key", content(5, &[], &[&[1][..], &[5; 32]].concat())),
+        ("again", content(1, &[(1, &[7; 16])], &[&[9; 16][..], b"text"].concat())),
+    ];
+    for list in DOOR.with(|door| door.lists.clone()) {
+        contents.push(("list", content(4, &[(2, &list)], &[])));
+        contents.push(("key-and-list", content(5, &[(2, &list)], &[&[1][..], &[5; 32]].concat())));
+    }
+    let mut seeds = Vec::new();
+    for (at, (name, content)) in contents.iter().enumerate() {
+        for who in 0..3 {
+            // One that it names and one more with the name of the last.
+            let frames = [framed(4 + 8 * who, content), framed(3 + 8 * who, content)].concat();
+            seeds.push(("receive", format!("{name}-{at}-{who}"), frames));
+        }
+    }
+    for at in 0..4 {
+        seeds.push(("receive", format!("changed-{at}"), vec![1 + 8 * at, 2, 0, 150, 1, 2, 14, 16]));
+    }
+    seeds
+}
+
+fn stores() -> Vec<Seed> {
+    let mut seeds: Vec<Seed> = Vec::new();
+    ROWS.with(|(rows, _)| {
+        let mut last = None;
+        for (at, (table, _, value)) in rows.iter().enumerate() {
+            // Two of each table, all of the account's.
+            let name = table.name();
+            let before = rows[..at].iter().filter(|row| row.0 == *table).count();
+            if before < 2 || name == "account" {
+                let place = u16::try_from(at).expect("there are few").to_be_bytes();
+                let length = u16::try_from(value.len()).expect("it is short").to_be_bytes();
+                let seed = [&[0][..], &place, &length, value].concat();
+                seeds.push(("rows", format!("{name}-{at}"), seed));
+                seeds.push(("rows", format!("{name}-{at}-gone"), [&[4][..], &place].concat()));
+                seeds.push((
+                    "rows",
+                    format!("{name}-{at}-changed"),
+                    [&[1][..], &place, &[2, 0, 9, 1]].concat(),
+                ));
+            }
+            if let Some(last) = last.replace(place_of(at)) {
+                seeds.push(("rows", format!("exchanged-{at}"), [&[3][..], &place_of(at), &last].concat()));
+            }
+        }
+    });
+    for kind in 0..2 {
+        for at in 0..2 {
+            let choice = kind + 2 * at;
+            seeds.push(("vault", format!("changed-{choice}"), vec![choice, 2, 0, 40, 1]));
+            seeds.push(("vault", format!("short-{choice}"), vec![choice, 0, 0, 29]));
+        }
+        let head = [&[1, 2 - kind][..], &[0, 0, 32, 0, 0, 0, 0, 1, 0, 0, 0, 1], &[3; 16]].concat();
+        seeds.push(("vault", format!("head-{kind}"), [&[kind + 18][..], &head].concat()));
+    }
+    seeds
+}
+
+fn place_of(at: usize) -> [u8; 2] {
+    u16::try_from(at).expect("there are few").to_be_bytes()
+}
+
+/// Lives of the conversation and of the society, as a generator chose them.
+fn plays() -> Vec<Seed> {
+    let mut seeds: Vec<Seed> = Vec::new();
+    for seed in 0..12 {
+        for (target, length) in [("conversation", 250), ("society", 160)] {
+            let mut rng = Seeded::new(seed, target);
+            let play = (0..length).map(|_| u8::try_from(rng.below(256)).expect("a byte")).collect();
+            seeds.push((target, format!("play-{seed}"), play));
+        }
+    }
+    // One side speaks until keys are dropped; then what was lost comes.
+    let mut flood = vec![1, 4, 0, 255, 5, 4, 60, 0, 5];
+    flood.extend([11, 0, 9, 11, 3, 0, 11, 9, 9, 0x80, 5, 0, 5]);
+    seeds.push(("conversation", "flood".into(), flood));
+    // Everybody is asked to send again what was sent before the sessions were lost.
+    let heal =
+        [0, 16, 32, 0x0f, 1, 0x1f, 1, 0x2f, 1, 0, 16, 32, 4, 20, 36, 4, 20, 36, 11, 27, 43, 12, 28, 44];
+    seeds.push(("society", "heal".into(), heal.to_vec()));
+    // A session is lost after the first of many messages that begin it: so many handshakes that some are to come again later.
+    let begun = [&[255, 255][..], &[0; 34], &[0xe6, 255, 255, 0xbf, 255]].concat();
+    seeds.push(("society", "handshakes".into(), begun));
+    assert!(HOUSEHOLD.with(|household| household.server.mail.values().all(|mail| mail.is_empty())));
+    seeds
+}
