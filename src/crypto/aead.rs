@@ -16,6 +16,16 @@ use subtle::ConstantTimeEq;
 use super::secret::Secret;
 use crate::error::Error;
 
+/// A text or its associated data is not what was sealed. Of no size, since most trials of header keys end with it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Forged;
+
+impl From<Forged> for Error {
+    fn from(_: Forged) -> Self {
+        Self::Decrypt
+    }
+}
+
 pub(crate) const NONCE_LENGTH: usize = 12;
 pub(crate) const TAG_LENGTH: usize = 16;
 
@@ -66,15 +76,15 @@ pub(crate) fn seal(
 /// Decrypts `sealed` into `text`, which is 16 bytes shorter.
 ///
 /// # Errors
-/// [`Error::Decrypt`]; `text` then holds nothing of the plaintext.
+/// [`Forged`]; `text` then holds nothing of the plaintext.
 pub(crate) fn open(
     key: &Secret<32>,
     nonce: &[u8; NONCE_LENGTH],
     sealed: &[u8],
     associated_data: &[u8],
     text: &mut [u8],
-) -> Result<(), Error> {
-    let (encrypted, tag) = sealed.split_last_chunk::<TAG_LENGTH>().ok_or(Error::Decrypt)?;
+) -> Result<(), Forged> {
+    let (encrypted, tag) = sealed.split_last_chunk::<TAG_LENGTH>().ok_or(Forged)?;
     if Tiny::holds(encrypted, associated_data) {
         Tiny::new(key, nonce, encrypted.len()).open(encrypted, tag, associated_data, text)
     } else if Small::holds(encrypted, associated_data) {
@@ -82,10 +92,10 @@ pub(crate) fn open(
     } else if Middle::holds(encrypted, associated_data) {
         Middle::new(key, nonce, encrypted.len()).open(encrypted, tag, associated_data, text)
     } else {
-        let text = InOutBuf::new(encrypted, text).map_err(|_| Error::Decrypt)?;
+        let text = InOutBuf::new(encrypted, text).map_err(|_| Forged)?;
         ChaCha20Poly1305::new(key.expose().into())
             .decrypt_inout_detached(nonce.into(), associated_data, text, tag.into())
-            .map_err(|_| Error::Decrypt)
+            .map_err(|_| Forged)
     }
 }
 
@@ -135,9 +145,9 @@ impl<const STREAM: usize, const ALL: usize> Short<STREAM, ALL> {
         tag: &[u8; TAG_LENGTH],
         associated_data: &[u8],
         text: &mut [u8],
-    ) -> Result<(), Error> {
+    ) -> Result<(), Forged> {
         if bool::from(self.tag(encrypted, associated_data).ct_ne(tag)) {
-            return Err(Error::Decrypt);
+            return Err(Forged);
         }
         let bytes = encrypted.iter().zip(self.stream.expose().iter().skip(BLOCK));
         text.iter_mut().zip(bytes).for_each(|(text, (byte, stream))| *text = byte ^ stream);
