@@ -38,6 +38,16 @@ impl World {
         client
     }
 
+    /// Alice and Bob, who have a session in which each has read the other.
+    fn talking(&mut self) -> (Client<Memory>, Client<Memory>) {
+        let (mut alice, mut bob) = (self.create("alice"), self.create("bob"));
+        self.write(&mut alice, "bob", "one");
+        self.settle(&mut [&mut alice, &mut bob]);
+        self.write(&mut bob, "alice", "two");
+        self.settle(&mut [&mut alice, &mut bob]);
+        (alice, bob)
+    }
+
     /// A further device of the account of `old`.
     fn link(&mut self, old: &mut Client<Memory>, manager: bool) -> Client<Memory> {
         let device = NewDevice::generate(&mut self.rng);
@@ -232,11 +242,7 @@ fn a_manager_that_is_removed_takes_the_account_key_with_it() {
 #[test]
 fn what_cannot_be_opened_comes_again_and_once() {
     let world = &mut World::new("heal");
-    let (mut alice, mut bob) = (world.create("alice"), world.create("bob"));
-    world.write(&mut alice, "bob", "one");
-    world.settle(&mut [&mut alice, &mut bob]);
-    world.write(&mut bob, "alice", "two");
-    world.settle(&mut [&mut alice, &mut bob]);
+    let (mut alice, mut bob) = world.talking();
     texts(&mut alice);
     texts(&mut bob);
     // Bob loses every session.
@@ -405,11 +411,7 @@ fn a_session_that_nobody_answers_expires() {
 #[test]
 fn a_restored_copy_that_is_noticed_renews_its_sessions() {
     let world = &mut World::new("restored");
-    let (mut alice, mut bob) = (world.create("alice"), world.create("bob"));
-    world.write(&mut alice, "bob", "one");
-    world.settle(&mut [&mut alice, &mut bob]);
-    world.write(&mut bob, "alice", "two");
-    world.settle(&mut [&mut alice, &mut bob]);
+    let (alice, mut bob) = world.talking();
     let backup = alice.into_store();
     let mut alice = Client::open(backup.clone()).unwrap();
     for turn in 0..3 {
@@ -436,11 +438,7 @@ fn a_restored_copy_that_is_noticed_renews_its_sessions() {
 #[test]
 fn a_restored_copy_that_is_not_noticed_heals() {
     let world = &mut World::new("restored unnoticed");
-    let (mut alice, mut bob) = (world.create("alice"), world.create("bob"));
-    world.write(&mut alice, "bob", "one");
-    world.settle(&mut [&mut alice, &mut bob]);
-    world.write(&mut bob, "alice", "two");
-    world.settle(&mut [&mut alice, &mut bob]);
+    let (alice, mut bob) = world.talking();
     let backup = alice.into_store();
     let mut alice = Client::open(backup.clone()).unwrap();
     for turn in 0..3 {

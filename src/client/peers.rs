@@ -80,11 +80,7 @@ impl Actions<'_> {
                     if older || known.has_replaced(&list.account()) {
                         return Err(Error::StaleDeviceList);
                     }
-                    let learned = actions.learn(tag, known, list)??;
-                    if learned.changed.is_some() {
-                        actions.need_no_more(&Needed::Devices(user.into()))?;
-                        return Ok(());
-                    }
+                    actions.learn(tag, known, list)??;
                 }
             }
             actions.need_no_more(&Needed::Devices(user.into()))

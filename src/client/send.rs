@@ -167,9 +167,9 @@ impl Actions<'_> {
         rng: &mut impl CryptoRng,
     ) -> Result<MessageId, Error> {
         self.whole(|actions| {
-            let Fan { targets, missed } = actions.targets(to, text, now)?;
+            let (user, Fan { targets, missed }) = actions.targets(to, text, now)?;
             if missed.is_empty() {
-                actions.fan_out((to, text), targets, now, rng)
+                actions.fan_out((&user, text), targets, now, rng)
             } else {
                 Err(Error::BundlesNeeded(missed.into()))
             }
@@ -188,18 +188,18 @@ impl Actions<'_> {
         rng: &mut impl CryptoRng,
     ) -> Result<Reached, Error> {
         self.whole(|actions| {
-            let Fan { targets, missed } = actions.targets(to, text, now)?;
+            let (user, Fan { targets, missed }) = actions.targets(to, text, now)?;
             let reached = targets.iter().any(|target| !target.copy);
             if !reached && !missed.is_empty() {
                 return Err(Error::BundlesNeeded(missed.into()));
             }
-            let id = actions.fan_out((to, text), targets, now, rng)?;
+            let id = actions.fan_out((&user, text), targets, now, rng)?;
             Ok(Reached { id, missed })
         })
     }
 
-    /// The devices that a message to a user is for, with the sessions to write in, and those that there is none with.
-    fn targets(&mut self, to: &str, text: &[u8], now: u64) -> Result<Fan, Error> {
+    /// The user, and the devices that a message to them is for: those with a session to write in, and those that there is none with.
+    fn targets(&mut self, to: &str, text: &[u8], now: u64) -> Result<(User, Fan), Error> {
         if text.len() > super::MAX_TEXT {
             return Err(Error::TooLong);
         }
@@ -213,7 +213,7 @@ impl Actions<'_> {
             }
             self.add_targets(&mut fan, (own_tag, &own), true, now)?;
         }
-        Ok(fan)
+        Ok((user, fan))
     }
 
     /// Adds the devices of a user, but for this one.
@@ -270,19 +270,18 @@ impl Actions<'_> {
 
     fn fan_out(
         &mut self,
-        (to, text): (&str, &[u8]),
+        (user, text): (&User, &[u8]),
         targets: Vec<Target>,
         now: u64,
         rng: &mut impl CryptoRng,
     ) -> Result<MessageId, Error> {
         let id = MessageId::random(rng);
-        let (_, user) = self.known_user(to)?;
         let body = LoggedBody::Message { id, text: text.to_vec() };
-        let place = self.log(Logged::new(&user, now, body), rng)?;
+        let place = self.log(Logged::new(user, now, body), rng)?;
         for mut target in targets {
             let body = match target.copy {
                 false => Body::Message { id, text },
-                true => Body::Copy { id, to, text },
+                true => Body::Copy { id, to: &user.name, text },
             };
             self.post(&mut target, body, (place, None), rng)?;
         }
