@@ -200,7 +200,7 @@ async fn show(tx: &Transaction<'_>, user: &str) -> Result<bool> {
     });
     let all = all.await??;
     for incoming in &all {
-        tx.execute("insert into shown values ($1, $2)", &[&user, &incoming.text]).await?;
+        tx.execute("insert into shown values ($1, $2)", &[&user, &incoming.text.as_slice()]).await?;
     }
     Ok(!all.is_empty())
 }

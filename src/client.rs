@@ -112,7 +112,7 @@ impl Default for Policy {
 ///
 /// for incoming in bob.inbox(100)? {
 ///     assert_eq!(incoming.from, Address::new("alice", 1));
-///     assert_eq!(incoming.text, b"meet me under the rose");
+///     assert_eq!(incoming.text[..], b"meet me under the rose"[..]);
 ///     bob.done(incoming.id)?;
 /// }
 /// # Ok::<(), Error>(())

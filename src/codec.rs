@@ -238,7 +238,7 @@ pub(crate) mod records {
     }
 }
 
-/// State at rest, for `#[serde(with = "...")]`: `Vec<u8>` as one run of bytes.
+/// State at rest, for `#[serde(with = "...")]`: `Vec<u8>` as one run of bytes, wiped or not.
 pub(crate) mod run {
     use alloc::vec::Vec;
     use serde::{Deserializer, Serializer};
@@ -247,8 +247,10 @@ pub(crate) mod run {
         serializer.serialize_bytes(bytes)
     }
 
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
-        super::records::deserialize::<D, 1>(deserializer).map(Vec::into_flattened)
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>, T: From<Vec<u8>>>(
+        deserializer: D,
+    ) -> Result<T, D::Error> {
+        super::records::deserialize::<D, 1>(deserializer).map(Vec::into_flattened).map(T::from)
     }
 }
 

@@ -4,6 +4,7 @@
 //! leaves a length only as many significant bits as its exponent has: the padded length tells little of the
 //! plaintext's, and is at most 12 % longer above 32 bytes.
 
+use crate::crypto::mark;
 use crate::error::Error;
 
 const MARK: u8 = 0x80;
@@ -47,16 +48,20 @@ pub(crate) fn unpad(padded: &[u8]) -> Result<usize, Error> {
     let (_, words) = padded.as_rchunks();
     let (_, window) = words.split_at(words.len().saturating_sub(most));
     let (last, words_after) = last_nonzero(window);
-    if last == 0 {
+    let [.., low] = last.wrapping_shr(last.trailing_zeros() & !7).to_be_bytes();
+    let zeros_after = usize::try_from(last.trailing_zeros() / 8).unwrap_or(0);
+    // Without a branch on overflow: it is at most the length.
+    let padding = words_after.wrapping_mul(8).wrapping_add(zeros_after).wrapping_add(1);
+    // The caller is told all of this.
+    let (none, marked) = (mark::public(last == 0), mark::public(low == MARK));
+    let padding = mark::public(padding);
+    if none {
         return match padded.iter().rposition(|byte| *byte != 0) {
             Some(at) if padded.get(at) == Some(&MARK) => Ok(at),
             _ => Err(Error::Decrypt),
         };
     }
-    let zeros_after = usize::try_from(last.trailing_zeros() / 8).unwrap_or(0);
-    let [.., low] = last.wrapping_shr(last.trailing_zeros() & !7).to_be_bytes();
-    let padding = words_after.saturating_mul(8).saturating_add(zeros_after).saturating_add(1);
-    if low == MARK { padded.len().checked_sub(padding).ok_or(Error::Decrypt) } else { Err(Error::Decrypt) }
+    if marked { padded.len().checked_sub(padding).ok_or(Error::Decrypt) } else { Err(Error::Decrypt) }
 }
 
 /// The last word that is not zero, and how many come after it; 0 if there is none. Looks at every word alike.

@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 
 use crate::codec;
 use crate::crypto::kdf::HmacKey;
+use crate::crypto::mark;
 use crate::crypto::secret::Secret;
 use crate::envelope::Reference;
 use crate::error::Error;
@@ -42,7 +43,7 @@ impl Tag {
             return Err(Error::BadName);
         }
         let mac = HmacKey::new(key).mac(&[name.as_bytes()]);
-        mac.expose().first_chunk().copied().map(Self).ok_or(Error::BadName)
+        mac.expose().first_chunk().copied().map(mark::public).map(Self).ok_or(Error::BadName)
     }
 
     /// One of 4,096, which nobody else can choose.

@@ -56,7 +56,8 @@ pub use message::{Message, MessageKind};
 /// # Ok::<(), subrosa::Error>(())
 /// ```
 pub struct Session {
-    state: State,
+    /// So that a session that is moved leaves no copy of its keys where it was.
+    state: Box<State>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -101,7 +102,7 @@ impl Session {
             unanswered: Some(Repeated(initiated.handshake)),
             ratchet: TripleRatchet::initiator(&initiated.session_secret.secret, bundle.signed.key, point),
         };
-        Ok(Self { state })
+        Ok(Self { state: Box::new(state) })
     }
 
     /// Answers an initial message that belongs to no session yet (see [`Session::answers`]): the session, and the
@@ -131,7 +132,7 @@ impl Session {
             unanswered: None,
             ratchet: TripleRatchet::responder(&responded.session_secret.secret, responded.signed_prekey),
         };
-        let mut session = Self { state };
+        let mut session = Self { state: Box::new(state) };
         let plaintext = session.decrypt(message, associated_data)?;
         prekeys.consume(&handshake.ids, &handshake.ephemeral_key);
         Ok((session, plaintext))
@@ -232,7 +233,7 @@ impl Session {
     /// a tenth of all messages never arrives that is 3 to 4 KB.
     #[must_use]
     pub fn encode(&self) -> Zeroizing<Vec<u8>> {
-        codec::state::encode(VERSION, &self.state, self.state.most_bytes())
+        codec::state::encode(VERSION, &*self.state, self.state.most_bytes())
     }
 
     /// From what [`Session::encode`] made.
@@ -240,7 +241,7 @@ impl Session {
     /// # Errors
     /// [`Error::BadState`]
     pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
-        let state: State = codec::state::decode(VERSION, bytes)?;
+        let state: Box<State> = codec::state::decode(VERSION, bytes)?;
         if state.ratchet.is_sound() { Ok(Self { state }) } else { Err(Error::BadState) }
     }
 }

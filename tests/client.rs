@@ -91,7 +91,7 @@ impl World {
 fn texts(client: &mut Client<Memory>) -> Vec<(String, Option<String>, String)> {
     let all = take(client).unwrap().into_iter();
     all.map(|incoming| {
-        (incoming.from.to_string(), incoming.copy_to, String::from_utf8(incoming.text).unwrap())
+        (incoming.from.to_string(), incoming.copy_to, String::from_utf8(incoming.text.to_vec()).unwrap())
     })
     .collect()
 }

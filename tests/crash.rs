@@ -206,7 +206,7 @@ impl World {
             self.receive(device, &from, &envelope);
         }
         for incoming in step!(self, device, |_| inbox(100)).unwrap() {
-            let text = String::from_utf8(incoming.text).unwrap();
+            let text = String::from_utf8(incoming.text.to_vec()).unwrap();
             let row = (device.address.to_string(), incoming.from.to_string(), text);
             *self.shown.entry(row).or_default() += 1;
             step!(self, device, |_| done(incoming.id)).unwrap();

@@ -154,7 +154,7 @@ impl Calm {
 }
 
 fn texts(client: &mut Client<Memory>) -> Vec<String> {
-    take(client).unwrap().into_iter().map(|one| String::from_utf8(one.text).unwrap()).collect()
+    take(client).unwrap().into_iter().map(|one| String::from_utf8(one.text.to_vec()).unwrap()).collect()
 }
 
 fn copy_of(client: Client<Memory>) -> (Client<Memory>, Memory) {

@@ -248,7 +248,7 @@ impl World {
         };
         let (taken, effort) = self.databases[side].within(rng, take).await?;
         if let Some(text) = taken {
-            self.shown[side].lock().unwrap().push(text);
+            self.shown[side].lock().unwrap().push(text.to_vec());
             self.note("take", effort);
         }
         Ok(())

@@ -164,7 +164,7 @@ impl Society {
         let client = &mut self.clients[at];
         let device = client.address().clone();
         for incoming in take(client).expect("the store is sound") {
-            let text = String::from_utf8(incoming.text).expect("it was written as text");
+            let text = String::from_utf8(incoming.text.to_vec()).expect("it was written as text");
             assert!(self.owed[&device].contains(&text), "{device} shows {text:?}, which is not for it");
             let is_copy = incoming.from.user == device.user;
             assert_eq!(incoming.copy_to.is_some(), is_copy, "{text:?} on {device}");

@@ -52,8 +52,8 @@ pub struct Incoming {
     pub copy_to: Option<String>,
     /// The message's name, the same for everyone who got it.
     pub message: MessageId,
-    /// What was written.
-    pub text: Vec<u8>,
+    /// What was written; wiped when dropped.
+    pub text: Zeroizing<Vec<u8>>,
     /// What is known of who sent it.
     pub trust: Trust,
     /// The time that was given to [`Client::receive`](crate::Client::receive).
@@ -91,7 +91,7 @@ struct InboxRow {
     copy_to: Option<String>,
     message: MessageId,
     #[serde(with = "codec::run")]
-    text: Vec<u8>,
+    text: Zeroizing<Vec<u8>>,
     trust: Trust,
     received_at: u64,
 }
@@ -282,7 +282,8 @@ impl Actions<'_> {
     ) -> Result<Received, Error> {
         let Genuine { arrival, trust, .. } = *genuine;
         let (from, received_at) = (arrival.from.clone(), arrival.now);
-        let row = InboxRow { from, copy_to, message, text: text.to_vec(), trust, received_at };
+        let row =
+            InboxRow { from, copy_to, message, text: Zeroizing::new(text.to_vec()), trust, received_at };
         let key = self.next_key();
         self.put(Table::Inbox, &key, &encode(&row, text.len().saturating_add(700)))?;
         Ok(Received::Message(Box::new(row.with_id(key))))

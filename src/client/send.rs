@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 
 use rand_core::CryptoRng;
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
 use super::actions::{Actions, encode};
 use crate::address::Address;
@@ -121,7 +122,7 @@ pub(super) enum LoggedBody {
     Message {
         id: MessageId,
         #[serde(with = "codec::run")]
-        text: Vec<u8>,
+        text: Zeroizing<Vec<u8>>,
     },
     Retry(#[serde(with = "codec::run")] Vec<u8>),
     Account,
@@ -276,7 +277,7 @@ impl Actions<'_> {
         rng: &mut impl CryptoRng,
     ) -> Result<MessageId, Error> {
         let id = MessageId::random(rng);
-        let body = LoggedBody::Message { id, text: text.to_vec() };
+        let body = LoggedBody::Message { id, text: Zeroizing::new(text.to_vec()) };
         let place = self.log(Logged::new(user, now, body), rng)?;
         for mut target in targets {
             let body = match target.copy {
@@ -377,7 +378,7 @@ fn seal(
     rng: &mut impl CryptoRng,
 ) -> Result<Vec<u8>, Error> {
     let head = Envelope::head(reference);
-    let content = zeroize::Zeroizing::new(content.encode());
+    let content = Zeroizing::new(content.encode());
     let message = session.encrypt(&content, &bound_to(&head), rng)?;
     let mut envelope = Vec::with_capacity(HEAD_LENGTH.saturating_add(message.as_bytes().len()));
     envelope.extend_from_slice(&head);

@@ -13,6 +13,7 @@ use chacha20poly1305::aead::inout::InOutBuf;
 use chacha20poly1305::{AeadInOut, ChaCha20Poly1305, KeyInit};
 use subtle::ConstantTimeEq;
 
+use super::mark;
 use super::secret::Secret;
 use crate::error::Error;
 
@@ -146,7 +147,8 @@ impl<const STREAM: usize, const ALL: usize> Short<STREAM, ALL> {
         associated_data: &[u8],
         text: &mut [u8],
     ) -> Result<(), Forged> {
-        if bool::from(self.tag(encrypted, associated_data).ct_ne(tag)) {
+        // Whether it is genuine, not where it differs.
+        if mark::public(self.tag(encrypted, associated_data).ct_ne(tag).into()) {
             return Err(Forged);
         }
         let bytes = encrypted.iter().zip(self.stream.expose().iter().skip(BLOCK));

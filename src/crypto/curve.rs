@@ -6,12 +6,15 @@
 //! once, as a [`Point`]. The u-coordinates that are not on the curve but on its twist take the ladder. Which way is
 //! taken depends on the public key alone; both are constant in time in the secret.
 
+use alloc::boxed::Box;
+
 use curve25519_dalek::edwards::EdwardsPoint;
 use curve25519_dalek::montgomery::MontgomeryPoint;
 use rand_core::CryptoRng;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroize;
 
+use super::mark;
 use super::secret::Secret;
 use crate::codec;
 use crate::error::Error;
@@ -32,15 +35,15 @@ impl PublicKey {
     /// Makes the key ready for any number of exchanges with it.
     pub(crate) fn point(&self) -> Point {
         let u = MontgomeryPoint(self.0);
-        u.to_edwards(0).map_or(Point::Twist(u), Point::Curve)
+        u.to_edwards(0).map_or_else(|| Point::Twist(Box::new(u)), |point| Point::Curve(Box::new(point)))
     }
 }
 
-/// A public key made ready for exchanges.
+/// A public key made ready for exchanges. In a box: see the sending chains of the Double Ratchet.
 #[derive(Clone, Debug)]
 pub(crate) enum Point {
-    Curve(EdwardsPoint),
-    Twist(MontgomeryPoint),
+    Curve(Box<EdwardsPoint>),
+    Twist(Box<MontgomeryPoint>),
 }
 
 /// An X25519 secret key.
@@ -64,7 +67,7 @@ impl SecretKey {
     }
 
     pub(crate) fn public_key(&self) -> PublicKey {
-        PublicKey(EdwardsPoint::mul_base_clamped(*self.0.expose()).to_montgomery().to_bytes())
+        PublicKey(mark::public(EdwardsPoint::mul_base_clamped(*self.0.expose()).to_montgomery().to_bytes()))
     }
 
     /// `X25519(secret, public)`
@@ -83,7 +86,7 @@ impl SecretKey {
         };
         let secret = Secret::new(shared.to_bytes());
         shared.zeroize();
-        if secret == Secret::new([0; 32]) { Err(Error::InvalidKey) } else { Ok(secret) }
+        if secret.is_zero() { Err(Error::InvalidKey) } else { Ok(secret) }
     }
 }
 

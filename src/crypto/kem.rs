@@ -10,12 +10,13 @@ use rand_core::CryptoRng;
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, Zeroizing};
 
+use super::mark;
 use super::secret::Secret;
 use crate::error::Error;
 
 /// ML-KEM-1024, for one handshake.
 pub(crate) mod whole {
-    use super::{Box, CryptoRng, Deserialize, Error, Secret, Serialize, Zeroize, Zeroizing, mlkem1024};
+    use super::{Box, CryptoRng, Deserialize, Error, Secret, Serialize, Zeroize, Zeroizing, mark, mlkem1024};
 
     pub(crate) const PUBLIC_KEY_LENGTH: usize = 1568;
     pub(crate) const CIPHERTEXT_LENGTH: usize = 1568;
@@ -39,7 +40,7 @@ pub(crate) mod whole {
         pub(crate) fn public_key(&self) -> PublicKey {
             let (mut secret, public) = mlkem1024::generate_key_pair(*self.0.expose()).into_parts();
             wipe(&mut secret);
-            Box::new(public.into())
+            Box::new(mark::public(public.into()))
         }
 
         /// The public key, which a transcript needs too, and the shared secret. A ciphertext that was not made for
@@ -48,7 +49,7 @@ pub(crate) mod whole {
             let (mut secret, public) = mlkem1024::generate_key_pair(*self.0.expose()).into_parts();
             let shared = Zeroizing::new(mlkem1024::decapsulate(&secret, &ciphertext.into()));
             wipe(&mut secret);
-            (Box::new(public.into()), Secret::new(*shared))
+            (Box::new(mark::public(public.into())), Secret::new(*shared))
         }
     }
 
@@ -76,7 +77,7 @@ pub(crate) mod whole {
 /// ML-KEM-768 cut in pieces (spqr.md, 4): joined they are the key and the ciphertext of FIPS 203.
 pub(crate) mod halves {
     use super::mlkem768::incremental as mlkem768;
-    use super::{Box, CryptoRng, Deserialize, Error, Secret, Serialize, Zeroizing};
+    use super::{Box, CryptoRng, Deserialize, Error, Secret, Serialize, Zeroizing, mark};
 
     /// `rho:32 || H(ek):32`
     pub(crate) const HEADER_LENGTH: usize = 64;
@@ -104,7 +105,7 @@ pub(crate) mod halves {
             let vector = expanded.as_slice().get(VECTOR_LENGTH..).and_then(<[u8]>::first_chunk);
             let header = expanded.as_slice().get(2 * VECTOR_LENGTH..).and_then(<[u8]>::first_chunk);
             let (Some(vector), Some(header)) = (vector, header) else { unreachable!("2,400 bytes") };
-            (*header, Box::new(*vector))
+            (mark::public(*header), Box::new(mark::public(*vector)))
         }
 
         /// As FIPS 203: a wrong ciphertext gives a secret that nobody knows.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroize;
 
+use super::mark;
 use crate::codec;
 
 /// `N` secret bytes: wiped when dropped, compared in constant time, never printed, never copied unasked.
@@ -25,6 +26,12 @@ impl<const N: usize> Secret<N> {
         secret
     }
 
+    /// Whether it was never written, or was erased.
+    pub(crate) fn is_zero(&self) -> bool {
+        let any = self.0.iter().fold(0, |any, byte| any | byte);
+        mark::public(any.ct_eq(&0).into())
+    }
+
     /// The bytes themselves. For the primitives and for `encode`, nowhere else.
     pub(crate) const fn expose(&self) -> &[u8; N] {
         &self.0
@@ -38,6 +45,7 @@ impl<const N: usize> Secret<N> {
 
 impl<const N: usize> Drop for Secret<N> {
     fn drop(&mut self) {
+        mark::wiped(&self.0);
         // As a slice: arrays are wiped byte by byte.
         self.0.as_mut_slice().zeroize();
     }
@@ -45,7 +53,8 @@ impl<const N: usize> Drop for Secret<N> {
 
 impl<const N: usize> PartialEq for Secret<N> {
     fn eq(&self, other: &Self) -> bool {
-        self.0.ct_eq(&other.0).into()
+        // Whether they are equal is what is asked.
+        mark::public(self.0.ct_eq(&other.0).into())
     }
 }
 

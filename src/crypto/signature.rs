@@ -1,11 +1,13 @@
 //! Ed25519 (RFC 8032), and the X25519 form of its keys.
 
+use alloc::boxed::Box;
 use core::fmt;
 
 use ed25519_dalek::Signer;
 use zeroize::Zeroizing;
 
 use super::curve::{Point, SecretKey};
+use super::mark;
 use super::secret::Secret;
 use crate::error::Error;
 
@@ -23,11 +25,11 @@ impl SigningKey {
     }
 
     pub(crate) fn public_key(&self) -> [u8; 32] {
-        self.0.verifying_key().to_bytes()
+        mark::public(self.0.verifying_key().to_bytes())
     }
 
     pub(crate) fn sign(&self, message: &[u8]) -> [u8; 64] {
-        self.0.sign(message).to_bytes()
+        mark::public(self.0.sign(message).to_bytes())
     }
 
     /// The first 32 bytes of SHA-512(seed) (RFC 8032, 5.1.5).
@@ -73,7 +75,7 @@ impl VerifyingKey {
 
     /// For exchanges with the X25519 form of the key.
     pub(crate) fn point(&self) -> Point {
-        Point::Curve(self.0.to_edwards())
+        Point::Curve(Box::new(self.0.to_edwards()))
     }
 }
 

@@ -28,6 +28,7 @@ use crate::crypto::kdf::{self, HmacKey, NO_SALT};
 use crate::crypto::kem::halves::{
     CT1_LENGTH, CT2_LENGTH, Encapsulation, HEADER_LENGTH, SecretKey, VECTOR_LENGTH,
 };
+use crate::crypto::mark;
 use crate::crypto::secret::Secret;
 
 /// Header and MAC: 96 bytes.
@@ -73,20 +74,72 @@ pub(crate) struct Braid {
     state: State,
 }
 
+/// Each in a box of its own: where an enum has room to spare there would be what the stack held before, old keys too.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 enum State {
     KeysUnsampled,
-    KeysSampled { key: SecretKey, header: Encoder<HEADER>, ek: Emitter<EK> },
-    HeaderSent { key: SecretKey, ek: Emitter<EK>, ct1: Decoder<CT1> },
-    Ct1Received { key: SecretKey, ek: Emitter<EK>, ct1: Ct1 },
-    EkSentCt1Received { key: SecretKey, ct1: Ct1, ct2: Decoder<CT2> },
-    NoHeaderReceived { header: Decoder<HEADER> },
-    HeaderReceived(#[serde(with = "crate::codec::array")] [u8; HEADER_LENGTH]),
-    Ct1Sampled { encapsulation: Encapsulation, ct1: Emitter<CT1>, ek: Decoder<EK> },
-    EkReceivedCt1Sampled { encapsulation: Encapsulation, ct1: Emitter<CT1>, ek: Ek },
-    Ct1Acknowledged { encapsulation: Encapsulation, ek: Decoder<EK> },
-    Ct2Sampled(Encoder<CT2>),
+    KeysSampled(Box<KeysSampled>),
+    HeaderSent(Box<HeaderSent>),
+    Ct1Received(Box<Ct1Received>),
+    EkSentCt1Received(Box<EkSentCt1Received>),
+    NoHeaderReceived(Box<Decoder<HEADER>>),
+    HeaderReceived(Box<Header>),
+    Ct1Sampled(Box<Ct1Sampled>),
+    EkReceivedCt1Sampled(Box<EkReceivedCt1Sampled>),
+    Ct1Acknowledged(Box<Ct1Acknowledged>),
+    Ct2Sampled(Box<Encoder<CT2>>),
 }
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct KeysSampled {
+    key: SecretKey,
+    header: Encoder<HEADER>,
+    ek: Emitter<EK>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct HeaderSent {
+    key: SecretKey,
+    ek: Emitter<EK>,
+    ct1: Decoder<CT1>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Ct1Received {
+    key: SecretKey,
+    ek: Emitter<EK>,
+    ct1: Ct1,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct EkSentCt1Received {
+    key: SecretKey,
+    ct1: Ct1,
+    ct2: Decoder<CT2>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Ct1Sampled {
+    encapsulation: Encapsulation,
+    ct1: Emitter<CT1>,
+    ek: Decoder<EK>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct EkReceivedCt1Sampled {
+    encapsulation: Encapsulation,
+    ct1: Emitter<CT1>,
+    ek: Ek,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Ct1Acknowledged {
+    encapsulation: Encapsulation,
+    ek: Decoder<EK>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Header(#[serde(with = "crate::codec::array")] [u8; HEADER_LENGTH]);
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Ek(#[serde(with = "erasure::boxed")] Box<erasure::Message<EK>>);
@@ -111,7 +164,7 @@ impl Braid {
 
     /// The side that begins as the CT side: the session's responder.
     pub(crate) fn responder(auth_key: &Secret<32>) -> Self {
-        Self::new(auth_key, State::NoHeaderReceived { header: Decoder::new() })
+        Self::new(auth_key, State::NoHeaderReceived(Box::new(Decoder::new())))
     }
 
     fn new(auth_key: &Secret<32>, state: State) -> Self {
@@ -127,10 +180,11 @@ impl Braid {
     pub(crate) fn is_sound(&self) -> bool {
         self.epoch >= 1
             && match &self.state {
-                State::HeaderSent { ct1, .. } => ct1.is_sound(),
-                State::EkSentCt1Received { ct2, .. } => ct2.is_sound(),
-                State::NoHeaderReceived { header } => header.is_sound(),
-                State::Ct1Sampled { ek, .. } | State::Ct1Acknowledged { ek, .. } => ek.is_sound(),
+                State::HeaderSent(state) => state.ct1.is_sound(),
+                State::EkSentCt1Received(state) => state.ct2.is_sound(),
+                State::NoHeaderReceived(header) => header.is_sound(),
+                State::Ct1Sampled(state) => state.ek.is_sound(),
+                State::Ct1Acknowledged(state) => state.ek.is_sound(),
                 _ => true,
             }
     }
@@ -142,17 +196,17 @@ impl Braid {
         let payload = match &mut self.state {
             State::KeysUnsampled => self.sample_keys(rng),
             State::HeaderReceived(header) => {
-                let encapsulation = Encapsulation::new(*header, rng);
+                let encapsulation = Encapsulation::new(header.0, rng);
                 return self.sample_ct1(encapsulation);
             }
-            State::KeysSampled { header, .. } => Payload::Hdr(header.emit()),
-            State::HeaderSent { key, ek, .. } => Payload::Ek(ek.emit(|| ek_message(key))),
-            State::Ct1Received { key, ek, .. } => Payload::EkCt1Ack(ek.emit(|| ek_message(key))),
-            State::EkSentCt1Received { .. } => Payload::Ct1Ack,
-            State::NoHeaderReceived { .. } | State::Ct1Acknowledged { .. } => Payload::None,
-            State::Ct1Sampled { encapsulation, ct1, .. }
-            | State::EkReceivedCt1Sampled { encapsulation, ct1, .. } => {
-                Payload::Ct1(ct1.emit(|| erasure::message(&[&*encapsulation.first().0])))
+            State::KeysSampled(state) => Payload::Hdr(state.header.emit()),
+            State::HeaderSent(state) => Payload::Ek(state.ek.emit(|| ek_message(&state.key))),
+            State::Ct1Received(state) => Payload::EkCt1Ack(state.ek.emit(|| ek_message(&state.key))),
+            State::EkSentCt1Received(_) => Payload::Ct1Ack,
+            State::NoHeaderReceived(_) | State::Ct1Acknowledged(_) => Payload::None,
+            State::Ct1Sampled(state) => Payload::Ct1(state.ct1.emit(|| ct1_message(&state.encapsulation))),
+            State::EkReceivedCt1Sampled(state) => {
+                Payload::Ct1(state.ct1.emit(|| ct1_message(&state.encapsulation)))
             }
             State::Ct2Sampled(ct2) => Payload::Ct2(ct2.emit()),
         };
@@ -163,10 +217,10 @@ impl Braid {
         let key = SecretKey::generate(rng);
         let (header, vector) = key.public_key();
         let mac = self.authenticator.mac_header(self.epoch, &header);
-        let mut header = Encoder::new(erasure::message(&[&header, mac.expose()]));
+        let mut header = Encoder::new(erasure::message(&[&header, &mark::public(*mac.expose())]));
         let chunk = header.emit();
         let ek = Emitter::new(erasure::message(&[&*vector]));
-        self.state = State::KeysSampled { key, header, ek };
+        self.state = State::KeysSampled(Box::new(KeysSampled { key, header, ek }));
         Payload::Hdr(chunk)
     }
 
@@ -176,8 +230,9 @@ impl Braid {
         self.authenticator = self.authenticator.update(self.epoch, &secret);
         let message = erasure::message(&[&*ct1]);
         let mut ct1 = Emitter::new(message);
-        let chunk = ct1.emit(|| erasure::message(&[&*encapsulation.first().0]));
-        self.state = State::Ct1Sampled { encapsulation, ct1, ek: Decoder::new() };
+        let chunk = ct1.emit(|| ct1_message(&encapsulation));
+        let state = Ct1Sampled { encapsulation, ct1, ek: Decoder::new() };
+        self.state = State::Ct1Sampled(Box::new(state));
         (Payload::Ct1(chunk), Some(secret))
     }
 
@@ -216,10 +271,11 @@ impl Braid {
             // A swap: what is moved out of a box stays behind in it, and the box wipes what it holds.
             Step::Become(mut braid) => core::mem::swap(self, &mut braid),
             Step::Add(chunk) => match &mut self.state {
-                State::HeaderSent { ct1, .. } => ct1.add(&chunk),
-                State::EkSentCt1Received { ct2, .. } => ct2.add(&chunk),
-                State::NoHeaderReceived { header } => header.add(&chunk),
-                State::Ct1Sampled { ek, .. } | State::Ct1Acknowledged { ek, .. } => ek.add(&chunk),
+                State::HeaderSent(state) => state.ct1.add(&chunk),
+                State::EkSentCt1Received(state) => state.ct2.add(&chunk),
+                State::NoHeaderReceived(header) => header.add(&chunk),
+                State::Ct1Sampled(state) => state.ek.add(&chunk),
+                State::Ct1Acknowledged(state) => state.ek.add(&chunk),
                 _ => {}
             },
         }
@@ -235,14 +291,14 @@ impl Braid {
     }
 
     fn receive_header(&self, chunk: &Chunk) -> Result<Step, Refusal> {
-        let State::NoHeaderReceived { header } = &self.state else { return Ok(Step::Nothing) };
+        let State::NoHeaderReceived(header) = &self.state else { return Ok(Step::Nothing) };
         let Some(message) = header.complete(chunk) else { return Ok(Step::Add(*chunk)) };
         let [one, two, mac] = *message;
         let mut header = [0; HEADER_LENGTH];
         header[..32].copy_from_slice(&one);
         header[32..].copy_from_slice(&two);
         if self.authenticator.mac_header(self.epoch, &header) == Secret::new(mac) {
-            Ok(self.to(State::HeaderReceived(header)))
+            Ok(self.to(State::HeaderReceived(Box::new(Header(header)))))
         } else {
             Err(Refusal::Mac)
         }
@@ -250,15 +306,17 @@ impl Braid {
 
     fn receive_ct1(&self, chunk: &Chunk) -> Step {
         match &self.state {
-            State::KeysSampled { key, ek, .. } => {
+            State::KeysSampled(state) => {
                 let mut ct1 = Decoder::new();
                 ct1.add(chunk);
-                self.to(State::HeaderSent { key: key.clone(), ek: ek.clone(), ct1 })
+                let state = HeaderSent { key: state.key.clone(), ek: state.ek.clone(), ct1 };
+                self.to(State::HeaderSent(Box::new(state)))
             }
-            State::HeaderSent { key, ek, ct1 } => match ct1.complete(chunk) {
+            State::HeaderSent(state) => match state.ct1.complete(chunk) {
                 None => Step::Add(*chunk),
                 Some(message) => {
-                    self.to(State::Ct1Received { key: key.clone(), ek: ek.clone(), ct1: Ct1(message) })
+                    let (key, ek) = (state.key.clone(), state.ek.clone());
+                    self.to(State::Ct1Received(Box::new(Ct1Received { key, ek, ct1: Ct1(message) })))
                 }
             },
             _ => Step::Nothing,
@@ -267,15 +325,15 @@ impl Braid {
 
     fn receive_ct2(&self, chunk: &Chunk) -> Result<(Step, Option<Secret<32>>), Refusal> {
         match &self.state {
-            State::Ct1Received { key, ct1, .. } => {
+            State::Ct1Received(state) => {
                 let mut ct2 = Decoder::new();
                 ct2.add(chunk);
-                let (key, ct1) = (key.clone(), ct1.clone());
-                Ok((self.to(State::EkSentCt1Received { key, ct1, ct2 }), None))
+                let state = EkSentCt1Received { key: state.key.clone(), ct1: state.ct1.clone(), ct2 };
+                Ok((self.to(State::EkSentCt1Received(Box::new(state))), None))
             }
-            State::EkSentCt1Received { key, ct1, ct2 } => match ct2.complete(chunk) {
+            State::EkSentCt1Received(state) => match state.ct2.complete(chunk) {
                 None => Ok((Step::Add(*chunk), None)),
-                Some(message) => self.decapsulate(key, erasure::flat(&ct1.0), &message),
+                Some(message) => self.decapsulate(&state.key, erasure::flat(&state.ct1.0), &message),
             },
             _ => Ok((Step::Nothing, None)),
         }
@@ -295,35 +353,37 @@ impl Braid {
             return Err(Refusal::Mac);
         }
         let epoch = self.epoch.checked_add(1).ok_or(Refusal::Epoch)?;
-        let state = State::NoHeaderReceived { header: Decoder::new() };
+        let state = State::NoHeaderReceived(Box::new(Decoder::new()));
         Ok((Self { epoch, authenticator, state }.step(), Some(secret)))
     }
 
     /// A chunk of the encapsulation key, an acknowledgement of ct1, or both.
     fn receive_ek(&self, chunk: Option<&Chunk>, acknowledged: bool) -> Result<Step, Refusal> {
         match (&self.state, chunk) {
-            (State::Ct1Sampled { encapsulation, ct1, ek }, Some(chunk)) => {
+            (State::Ct1Sampled(state), Some(chunk)) => {
+                let Ct1Sampled { encapsulation, ct1, ek } = &**state;
                 match (ek.complete(chunk), acknowledged) {
                     (None, false) => Ok(Step::Add(*chunk)),
                     (None, true) => {
-                        let mut ek = ek.clone();
+                        let (encapsulation, mut ek) = (encapsulation.clone(), ek.clone());
                         ek.add(chunk);
-                        Ok(self.to(State::Ct1Acknowledged { encapsulation: encapsulation.clone(), ek }))
+                        Ok(self.to(State::Ct1Acknowledged(Box::new(Ct1Acknowledged { encapsulation, ek }))))
                     }
                     (Some(ek), false) => {
                         encapsulation.check(erasure::flat(&ek)).map_err(|_| Refusal::Key)?;
                         let (encapsulation, ct1) = (encapsulation.clone(), ct1.clone());
-                        Ok(self.to(State::EkReceivedCt1Sampled { encapsulation, ct1, ek: Ek(ek) }))
+                        let state = EkReceivedCt1Sampled { encapsulation, ct1, ek: Ek(ek) };
+                        Ok(self.to(State::EkReceivedCt1Sampled(Box::new(state))))
                     }
                     (Some(ek), true) => self.sample_ct2(encapsulation, erasure::flat(&ek)),
                 }
             }
-            (State::EkReceivedCt1Sampled { encapsulation, ek, .. }, _) if acknowledged => {
-                self.sample_ct2(encapsulation, erasure::flat(&ek.0))
+            (State::EkReceivedCt1Sampled(state), _) if acknowledged => {
+                self.sample_ct2(&state.encapsulation, erasure::flat(&state.ek.0))
             }
-            (State::Ct1Acknowledged { encapsulation, ek }, Some(chunk)) => match ek.complete(chunk) {
+            (State::Ct1Acknowledged(state), Some(chunk)) => match state.ek.complete(chunk) {
                 None => Ok(Step::Add(*chunk)),
-                Some(ek) => self.sample_ct2(encapsulation, erasure::flat(&ek)),
+                Some(ek) => self.sample_ct2(&state.encapsulation, erasure::flat(&ek)),
             },
             _ => Ok(Step::Nothing),
         }
@@ -332,8 +392,13 @@ impl Braid {
     fn sample_ct2(&self, encapsulation: &Encapsulation, ek: &[u8; VECTOR_LENGTH]) -> Result<Step, Refusal> {
         let (ct1, ct2) = encapsulation.both(ek).map_err(|_| Refusal::Key)?;
         let mac = self.authenticator.mac_ciphertext(self.epoch, &ct1, &ct2);
-        Ok(self.to(State::Ct2Sampled(Encoder::new(erasure::message(&[&ct2, mac.expose()])))))
+        let message = erasure::message(&[&ct2, &mark::public(*mac.expose())]);
+        Ok(self.to(State::Ct2Sampled(Box::new(Encoder::new(message)))))
     }
+}
+
+fn ct1_message(encapsulation: &Encapsulation) -> Box<erasure::Message<CT1>> {
+    erasure::message(&[&*encapsulation.first().0])
 }
 
 fn ek_message(key: &SecretKey) -> Box<erasure::Message<EK>> {
@@ -388,15 +453,15 @@ impl Braid {
     pub(crate) fn state_name(&self) -> &'static str {
         match &self.state {
             State::KeysUnsampled => "KeysUnsampled",
-            State::KeysSampled { .. } => "KeysSampled",
-            State::HeaderSent { .. } => "HeaderSent",
-            State::Ct1Received { .. } => "Ct1Received",
-            State::EkSentCt1Received { .. } => "EkSentCt1Received",
-            State::NoHeaderReceived { .. } => "NoHeaderReceived",
+            State::KeysSampled(_) => "KeysSampled",
+            State::HeaderSent(_) => "HeaderSent",
+            State::Ct1Received(_) => "Ct1Received",
+            State::EkSentCt1Received(_) => "EkSentCt1Received",
+            State::NoHeaderReceived(_) => "NoHeaderReceived",
             State::HeaderReceived(_) => "HeaderReceived",
-            State::Ct1Sampled { .. } => "Ct1Sampled",
-            State::EkReceivedCt1Sampled { .. } => "EkReceivedCt1Sampled",
-            State::Ct1Acknowledged { .. } => "Ct1Acknowledged",
+            State::Ct1Sampled(_) => "Ct1Sampled",
+            State::EkReceivedCt1Sampled(_) => "EkReceivedCt1Sampled",
+            State::Ct1Acknowledged(_) => "Ct1Acknowledged",
             State::Ct2Sampled(_) => "Ct2Sampled",
         }
     }

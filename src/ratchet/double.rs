@@ -16,6 +16,7 @@ use super::header::{HEADER_LENGTH, Header, SEALED_HEADER_LENGTH};
 use crate::crypto::aead::{self, NONCE_LENGTH};
 use crate::crypto::curve::{Point, PublicKey, SecretKey};
 use crate::crypto::kdf::{self, HmacKey};
+use crate::crypto::mark;
 use crate::crypto::secret::Secret;
 use crate::error::Error;
 
@@ -29,12 +30,12 @@ pub(crate) struct DoubleRatchet {
     /// \[RK\]
     root_key: Secret<32>,
     /// \[DHr\] None before the responder's first message.
-    remote: Option<RemoteKey>,
+    remote: Option<Box<RemoteKey>>,
     sending: Sending,
     /// \[PN\] How many messages the previous sending chain had.
     previous: u32,
     /// None before the first message.
-    receiving: Option<Receiving>,
+    receiving: Option<Box<Receiving>>,
     /// \[NHKr\]
     next_header_key: Secret<32>,
     /// \[MKSKIPPED\] The chains before the receiving one, of which keys are kept, the oldest first.
@@ -50,21 +51,32 @@ struct RemoteKey {
     point: Option<Point>,
 }
 
+/// Each in a box of its own: where an enum has room to spare there would be what the stack held before, old keys too.
 #[derive(Debug, Serialize, Deserialize)]
 enum Sending {
-    /// The responder before its first message: \[DHs\] is its signed prekey.
-    Awaiting { secret: SecretKey, next_header_key: Secret<32> },
+    /// The responder before its first message.
+    Awaiting(Box<Awaiting>),
     /// The next message sent begins a chain, under this header key \[HKs\] and a new ratchet key.
-    Due { header_key: Secret<32> },
-    /// \[DHs, CKs, HKs, NHKs, Ns\]
-    Chain {
-        secret: SecretKey,
-        public: PublicKey,
-        chain_key: Secret<32>,
-        header_key: Secret<32>,
-        next_header_key: Secret<32>,
-        number: u32,
-    },
+    Due(Box<Secret<32>>),
+    Chain(Box<SendingChain>),
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Awaiting {
+    /// \[DHs\] Its signed prekey.
+    secret: SecretKey,
+    next_header_key: Secret<32>,
+}
+
+/// \[DHs, CKs, HKs, NHKs, Ns\]
+#[derive(Debug, Serialize, Deserialize)]
+struct SendingChain {
+    secret: SecretKey,
+    public: PublicKey,
+    chain_key: Secret<32>,
+    header_key: Secret<32>,
+    next_header_key: Secret<32>,
+    number: u32,
 }
 
 /// The receiving chain.
@@ -118,10 +130,11 @@ pub(crate) enum Step {
 /// A new receiving chain, and the end of the one before it.
 pub(crate) struct Ratchet {
     skipped_before: KeptKeys,
-    remote: RemoteKey,
+    /// Never None.
+    remote: Option<Box<RemoteKey>>,
     root_key: Secret<32>,
     /// Never None.
-    receiving: Option<Receiving>,
+    receiving: Option<Box<Receiving>>,
     next_header_key: Secret<32>,
 }
 
@@ -134,8 +147,8 @@ impl DoubleRatchet {
         signed_prekey: PublicKey,
         point: Point,
     ) -> Self {
-        let remote = Some(RemoteKey { key: signed_prekey, point: Some(point) });
-        Self::new(root_key, remote, Sending::Due { header_key }, next_header_key)
+        let remote = Some(Box::new(RemoteKey { key: signed_prekey, point: Some(point) }));
+        Self::new(root_key, remote, Sending::Due(Box::new(header_key)), next_header_key)
     }
 
     /// The responder: its signed prekey is its first ratchet key.
@@ -145,13 +158,13 @@ impl DoubleRatchet {
         next_header_key: Secret<32>,
         signed_prekey: SecretKey,
     ) -> Self {
-        let sending = Sending::Awaiting { secret: signed_prekey, next_header_key };
-        Self::new(root_key, None, sending, remote_header_key)
+        let sending = Awaiting { secret: signed_prekey, next_header_key };
+        Self::new(root_key, None, Sending::Awaiting(Box::new(sending)), remote_header_key)
     }
 
     fn new(
         root_key: Secret<32>,
-        remote: Option<RemoteKey>,
+        remote: Option<Box<RemoteKey>>,
         sending: Sending,
         next_header_key: Secret<32>,
     ) -> Self {
@@ -164,7 +177,7 @@ impl DoubleRatchet {
         let current = self.receiving.as_ref().map_or(0, |receiving| usize::from(!receiving.kept.is_empty()));
         let older = self.older.iter().all(|chain| !chain.kept.is_empty() && chain.kept.is_sound(u32::MAX));
         let receiving = self.receiving.as_ref().is_none_or(|chain| chain.kept.is_sound(chain.number));
-        let sending = self.remote.is_some() || matches!(self.sending, Sending::Awaiting { .. });
+        let sending = self.remote.is_some() || matches!(self.sending, Sending::Awaiting(_));
         older
             && receiving
             && sending
@@ -185,8 +198,8 @@ impl DoubleRatchet {
     /// [`Error::Exhausted`] at the end of a chain of 2^32 - 1 messages.
     pub(crate) const fn can_send(&self) -> Result<(), Error> {
         match &self.sending {
-            Sending::Chain { number: u32::MAX, .. } => Err(Error::Exhausted),
-            Sending::Awaiting { .. } => Err(Error::BadState),
+            Sending::Chain(chain) if chain.number == u32::MAX => Err(Error::Exhausted),
+            Sending::Awaiting(_) => Err(Error::BadState),
             _ => Ok(()),
         }
     }
@@ -198,28 +211,28 @@ impl DoubleRatchet {
     /// one that receiving lets in.
     pub(crate) fn prepare_to_send(&mut self, rng: &mut impl CryptoRng) -> Result<(), Error> {
         self.can_send()?;
-        let Sending::Due { header_key } = &self.sending else { return Ok(()) };
+        let Sending::Due(header_key) = &self.sending else { return Ok(()) };
         let remote = self.remote.as_mut().ok_or(Error::BadState)?;
         let secret = SecretKey::generate(rng);
         let point = remote.point.get_or_insert_with(|| remote.key.point());
         let shared = secret.diffie_hellman(point).map_err(|_| Error::BadState)?;
         let [root_key, chain_key, next_header_key] = root_step(&self.root_key, &shared);
-        let (public, header_key) = (secret.public_key(), header_key.clone());
+        let (public, header_key) = (secret.public_key(), Secret::clone(header_key));
         self.root_key = root_key;
-        self.sending = Sending::Chain { secret, public, chain_key, header_key, next_header_key, number: 0 };
+        let chain = SendingChain { secret, public, chain_key, header_key, next_header_key, number: 0 };
+        self.sending = Sending::Chain(Box::new(chain));
         Ok(())
     }
 
     /// The key of the next message of the chain that [`DoubleRatchet::prepare_to_send`] saw to.
     pub(crate) fn send(&mut self, carried: &[u8]) -> Result<Sent, Error> {
-        let Sending::Chain { public, chain_key, number, .. } = &mut self.sending else {
-            return Err(Error::BadState);
-        };
+        let Sending::Chain(chain) = &mut self.sending else { return Err(Error::BadState) };
         // An epoch whose number takes more room than a header has is never reached.
-        let header = Header::new(*public, self.previous, *number, carried).ok_or(Error::Exhausted)?;
-        let link = step(chain_key);
-        *number = number.checked_add(1).ok_or(Error::Exhausted)?;
-        *chain_key = link.next;
+        let header = Header::new(chain.public, self.previous, chain.number, carried);
+        let header = header.ok_or(Error::Exhausted)?;
+        let link = step(&chain.chain_key);
+        chain.number = chain.number.checked_add(1).ok_or(Error::Exhausted)?;
+        chain.chain_key = link.next;
         Ok(Sent { message_key: link.message_key, header })
     }
 
@@ -230,10 +243,10 @@ impl DoubleRatchet {
         nonce: &[u8; NONCE_LENGTH],
         associated_data: &[u8],
     ) -> Result<[u8; SEALED_HEADER_LENGTH], Error> {
-        let Sending::Chain { header_key, .. } = &self.sending else { return Err(Error::BadState) };
+        let Sending::Chain(chain) = &self.sending else { return Err(Error::BadState) };
         let mut sealed = [0; SEALED_HEADER_LENGTH];
         sealed[..HEADER_LENGTH].copy_from_slice(&sent.header.encode());
-        aead::seal(header_key, nonce, &mut sealed, associated_data);
+        aead::seal(&chain.header_key, nonce, &mut sealed, associated_data);
         Ok(sealed)
     }
 
@@ -255,7 +268,8 @@ impl DoubleRatchet {
         let mut header = [0; HEADER_LENGTH];
         for (opened_by, key) in current.chain([next]).chain(older) {
             if aead::open(key, nonce, sealed, associated_data, &mut header).is_ok() {
-                return Ok((opened_by, Header::decode(&header)?));
+                // Genuine, and what it says is between the two: numbers, and public keys.
+                return Ok((opened_by, Header::decode(&mark::public(header))?));
             }
         }
         Err(Error::UnknownHeader)
@@ -291,8 +305,9 @@ impl DoubleRatchet {
     /// The receiving half of DHRatchetHE.
     fn receive_ratchet(&self, header: &Header) -> Result<(Secret<32>, Step), Error> {
         let secret = match &self.sending {
-            Sending::Awaiting { secret, .. } | Sending::Chain { secret, .. } => secret,
-            Sending::Due { .. } => return Err(Error::Decrypt),
+            Sending::Awaiting(awaiting) => &awaiting.secret,
+            Sending::Chain(chain) => &chain.secret,
+            Sending::Due(_) => return Err(Error::Decrypt),
         };
         let before = self.receiving.as_ref();
         let skipped_before = before.map_or(0, |chain| header.previous.saturating_sub(chain.number));
@@ -309,9 +324,9 @@ impl DoubleRatchet {
         let header_key = self.next_header_key.clone();
         let ratchet = Ratchet {
             skipped_before,
-            remote: RemoteKey { key: header.ratchet_key, point: Some(point) },
+            remote: Some(Box::new(RemoteKey { key: header.ratchet_key, point: Some(point) })),
             root_key,
-            receiving: Some(Receiving { chain_key: link.next, header_key, number: after, kept }),
+            receiving: Some(Box::new(Receiving { chain_key: link.next, header_key, number: after, kept })),
             next_header_key,
         };
         Ok((link.message_key, Step::Ratchet(Box::new(ratchet))))
@@ -350,7 +365,7 @@ impl DoubleRatchet {
         mem::swap(&mut self.receiving, &mut ratchet.receiving);
         mem::swap(&mut self.root_key, &mut ratchet.root_key);
         mem::swap(&mut self.next_header_key, &mut ratchet.next_header_key);
-        self.remote = Some(ratchet.remote.clone());
+        mem::swap(&mut self.remote, &mut ratchet.remote);
         if let Some(before) = &mut ratchet.receiving {
             before.kept.append(mem::take(&mut ratchet.skipped_before));
             if !before.kept.is_empty() {
@@ -359,12 +374,12 @@ impl DoubleRatchet {
             }
         }
         let (next_header_key, number) = match &self.sending {
-            Sending::Awaiting { next_header_key, .. } => (next_header_key, 0),
-            Sending::Chain { next_header_key, number, .. } => (next_header_key, *number),
-            Sending::Due { header_key } => (header_key, self.previous),
+            Sending::Awaiting(awaiting) => (&awaiting.next_header_key, 0),
+            Sending::Chain(chain) => (&chain.next_header_key, chain.number),
+            Sending::Due(header_key) => (&**header_key, self.previous),
         };
         self.previous = number;
-        self.sending = Sending::Due { header_key: next_header_key.clone() };
+        self.sending = Sending::Due(Box::new(next_header_key.clone()));
         self.keep_to_limits();
     }
 
@@ -437,9 +452,11 @@ impl DoubleRatchet {
             "RK": hex(&self.root_key), "NHKr": hex(&self.next_header_key), "PN": self.previous,
         });
         match &self.sending {
-            Sending::Awaiting { .. } => {}
-            Sending::Due { header_key } => state["HKs"] = hex(header_key),
-            Sending::Chain { secret, chain_key, header_key, next_header_key, number, public } => {
+            Sending::Awaiting(_) => {}
+            Sending::Due(header_key) => state["HKs"] = hex(header_key),
+            Sending::Chain(chain) => {
+                let SendingChain { secret, public, chain_key, header_key, next_header_key, number } =
+                    &**chain;
                 assert_eq!(secret.public_key(), *public);
                 state["DHs"] = hex(secret.secret());
                 state["CKs"] = hex(chain_key);

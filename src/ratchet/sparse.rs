@@ -6,6 +6,7 @@
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+use core::mem;
 
 use rand_core::CryptoRng;
 use serde::{Deserialize, Serialize};
@@ -60,8 +61,9 @@ enum Direction {
 #[derive(Debug, Serialize, Deserialize)]
 struct EpochChains {
     sent: u32,
-    /// Erased when a later epoch is sent in.
-    sending: Option<Secret<32>>,
+    /// Zero, and so stored as none, when a later epoch is sent in.
+    #[serde(with = "erased")]
+    sending: Secret<32>,
     received: u32,
     receiving: Secret<32>,
     kept: KeptKeys,
@@ -73,10 +75,13 @@ pub(crate) struct Sent {
     pub(crate) message_key: Secret<32>,
 }
 
+/// The next root key, and the chains of a new epoch. Boxed, so that the steps that add none, nearly all, have less to move.
+type Added = (Box<Secret<32>>, Box<EpochChains>);
+
 /// What receiving changes. Nothing does before [`SparseRatchet::commit`].
 pub(crate) struct Step {
     braid: braid::Step,
-    added: Option<(Secret<32>, Box<EpochChains>)>,
+    added: Option<Added>,
     epoch: u64,
     chain: ChainStep,
 }
@@ -121,7 +126,7 @@ impl SparseRatchet {
             && self.send_epoch <= self.tagged_epoch()
             && self.tagged_epoch() <= self.current_epoch
             && chains.all(|epoch| epoch.kept.is_sound(epoch.received.saturating_add(1)))
-            && self.epochs_from(self.send_epoch).all(|epoch| epoch.sending.is_some())
+            && self.epochs_from(self.send_epoch).all(|epoch| !epoch.sending.is_zero())
             && self.kept() <= chain::MAX_KEPT
     }
 
@@ -142,7 +147,7 @@ impl SparseRatchet {
     /// [`Error::Exhausted`] at the end of a chain.
     pub(crate) fn can_send(&self) -> Result<(), Error> {
         let chains = self.epochs.get(self.place(self.tagged_epoch())?).ok_or(Error::BadState)?;
-        if chains.sending.is_none() {
+        if self.tagged_epoch() < self.send_epoch {
             Err(Error::BadState)
         } else if chains.sent == u32::MAX || self.braid.epoch() >= MAX_EPOCH {
             Err(Error::Exhausted)
@@ -160,8 +165,8 @@ impl SparseRatchet {
         let tag = self.braid.epoch();
         let (payload, secret) = self.braid.send(rng);
         if let Some(secret) = secret {
-            let (next_root, added) = self.chains_of(&secret);
-            self.add(next_root, Box::new(added));
+            let added = self.chains_of(&secret);
+            self.add(added);
         }
         let epoch = tag.saturating_sub(1);
         if epoch != self.send_epoch {
@@ -170,9 +175,9 @@ impl SparseRatchet {
         let place = self.place(epoch)?;
         let chains = self.epochs.get_mut(place).ok_or(Error::BadState)?;
         let index = chains.sent.checked_add(1).ok_or(Error::Exhausted)?;
-        let link = step(chains.sending.as_ref().ok_or(Error::BadState)?, index);
+        let link = step(&chains.sending, index);
         chains.sent = index;
-        chains.sending = Some(link.next);
+        chains.sending = link.next;
         let message = Message { epoch: tag, index, payload }.encode();
         Ok(Sent { message, message_key: link.message_key })
     }
@@ -186,7 +191,7 @@ impl SparseRatchet {
         let Message { epoch: tag, index, payload } = message;
         let (tag, index) = (*tag, *index);
         let (braid, secret) = self.braid.receive(tag, payload)?;
-        let added = secret.map(|secret| self.chains_of(&secret)).map(|(root, added)| (root, Box::new(added)));
+        let added = secret.map(|secret| self.chains_of(&secret));
         let epoch = tag.saturating_sub(1);
         let chains = self.epochs.get(self.place(epoch)?).ok_or(Error::TooOld)?;
         let Some(skipped) = index.checked_sub(chains.received).and_then(|ahead| ahead.checked_sub(1)) else {
@@ -219,8 +224,8 @@ impl SparseRatchet {
                 }
             }
         }
-        if let Some((next_root, added)) = step.added {
-            self.add(next_root, added);
+        if let Some(added) = step.added {
+            self.add(added);
         }
     }
 
@@ -250,14 +255,15 @@ impl SparseRatchet {
     }
 
     /// `HKDF(next_root, secret, "Signal PQ Ratchet V1 Chain Add Epoch", 96)` (spqr.md, K2)
-    fn chains_of(&self, secret: &Secret<32>) -> (Secret<32>, EpochChains) {
+    fn chains_of(&self, secret: &Secret<32>) -> Added {
         let info: &[u8] = b"Signal PQ Ratchet V1 Chain Add Epoch";
         let derived = kdf::hkdf(&HmacKey::new(&self.next_root), &[secret.expose()], &[info]);
-        EpochChains::new(self.direction, derived)
+        let (next_root, chains) = EpochChains::new(self.direction, derived);
+        (Box::new(next_root), Box::new(chains))
     }
 
-    fn add(&mut self, next_root: Secret<32>, added: Box<EpochChains>) {
-        self.next_root = next_root;
+    fn add(&mut self, (mut next_root, added): Added) {
+        mem::swap(&mut self.next_root, &mut next_root);
         self.current_epoch = self.current_epoch.saturating_add(1);
         self.epochs.push(added);
     }
@@ -269,7 +275,7 @@ impl SparseRatchet {
         self.epochs.drain(..self.epochs.len().saturating_sub(kept)).for_each(drop);
         let newer = self.epochs_from(epoch).count();
         let older = self.epochs.len().saturating_sub(newer);
-        self.epochs.iter_mut().take(older).for_each(|chains| chains.sending = None);
+        self.epochs.iter_mut().take(older).for_each(|chains| chains.sending = ERASED);
     }
 }
 
@@ -281,7 +287,24 @@ impl EpochChains {
             Direction::Responder => (b2a, a2b),
         };
         let kept = KeptKeys::default();
-        (next_root, Self { sent: 0, sending: Some(sending), received: 0, receiving, kept })
+        (next_root, Self { sent: 0, sending, received: 0, receiving, kept })
+    }
+}
+
+/// No chain derives a key that is zero.
+const ERASED: Secret<32> = Secret::new([0; 32]);
+
+/// State at rest: a key that may be erased.
+mod erased {
+    use super::{Deserialize, ERASED, Secret, Serialize};
+    use serde::{Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(key: &Secret<32>, serializer: S) -> Result<S::Ok, S::Error> {
+        (!key.is_zero()).then_some(key).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Secret<32>, D::Error> {
+        Option::deserialize(deserializer).map(|key| key.unwrap_or(ERASED))
     }
 }
 
@@ -399,7 +422,7 @@ impl SparseRatchet {
             json!({
                 "epoch": newest - back,
                 "send_ctr": link.sent,
-                "send_next": link.sending.as_ref().map(|chain| hex(chain.expose())),
+                "send_next": (!link.sending.is_zero()).then(|| hex(link.sending.expose())),
                 "recv_ctr": link.received,
                 "recv_next": hex(link.receiving.expose()),
                 "recv_kept": kept,
@@ -526,12 +549,12 @@ mod tests {
         let mut ratchet = SparseRatchet::initiator(&auth_key);
         for (epoch, case) in file["chain"].as_array().unwrap().iter().enumerate() {
             if epoch > 0 {
-                let (next_root, added) = ratchet.chains_of(&epoch_secret);
-                ratchet.add(next_root, Box::new(added));
+                let added = ratchet.chains_of(&epoch_secret);
+                ratchet.add(added);
             }
             assert_eq!(ratchet.next_root, Secret::new(array(&case["next_root"])));
             let chains = &ratchet.epochs[epoch];
-            for (name, start) in [("A2B", chains.sending.as_ref().unwrap()), ("B2A", &chains.receiving)] {
+            for (name, start) in [("A2B", &chains.sending), ("B2A", &chains.receiving)] {
                 let mut chain = start.clone();
                 for (index, key) in (1..).zip(case[name].as_array().unwrap()) {
                     let link = step(&chain, index);

@@ -11,6 +11,7 @@
 //!             "Subrosa v1 vault row" || length of the table's name:u8 || name || key
 //! ```
 
+use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -50,7 +51,8 @@ pub struct Vault<S> {
 /// A vault that was unlocked, without its store: for transactions that come one by one, say from an
 /// [`Overlay`](super::Overlay).
 pub struct VaultKey {
-    data_key: Secret<32>,
+    /// In a box, so that a vault that is moved leaves no copy of it where it was.
+    data_key: Box<Secret<32>>,
     nonces: Nonces,
     cost: Argon2Cost,
 }
@@ -149,7 +151,7 @@ impl VaultKey {
         match tx.get(Table::Vault, LOCK)? {
             Some(row) => {
                 let locked = Locked::decode(&row)?;
-                let data_key = locked.open(lock)?;
+                let data_key = Box::new(locked.open(lock)?);
                 let raised = locked.cost.and_at_least(cost);
                 let key = Self { data_key, nonces, cost: raised };
                 if matches!(lock, Lock::Passphrase(_)) && raised != locked.cost {
@@ -158,7 +160,7 @@ impl VaultKey {
                 Ok(key)
             }
             None if is_empty(tx)? => {
-                let key = Self { data_key: fresh, nonces, cost };
+                let key = Self { data_key: Box::new(fresh), nonces, cost };
                 key.change_lock(tx, lock, rng)?;
                 Ok(key)
             }

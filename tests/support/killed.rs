@@ -283,7 +283,7 @@ impl App {
         let device = &mut self.devices[at];
         for incoming in device.client.inbox(20).unwrap() {
             let (id, from) = (format!("{:?}", incoming.id), incoming.from.to_string());
-            let text = String::from_utf8(incoming.text).unwrap();
+            let text = String::from_utf8(incoming.text.to_vec()).unwrap();
             device.shown.append(&[&id, &from, incoming.copy_to.as_deref().unwrap_or("-"), &text]);
             device.client.done(incoming.id).unwrap();
         }
