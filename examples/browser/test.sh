@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# Builds the page and has two people chat in it, in a headless Chromium.
+#   examples/browser/test.sh [FOLDER FOR SCREENSHOTS] [SEED]
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+screenshots=${1:-$here/target/screenshots}
+
+skip() { echo "skipped: $*"; exit 0; }
+found() { command -v chromium google-chrome chrome 2>/dev/null | head -n 1; }
+
+command -v node >/dev/null || skip "there is no node here"
+if [ -z "$(found)" ] || ! command -v chromedriver >/dev/null; then
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        { apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium chromium-driver; } || true
+    fi
+    [ -n "$(found)" ] && command -v chromedriver >/dev/null ||
+        skip "there is no Chromium here (Debian: apt-get install chromium chromium-driver)"
+fi
+code=0
+"$here/build.sh" "$here/target/page" || code=$?
+[ "$code" != 77 ] || exit 0
+[ "$code" = 0 ] || exit "$code"
+CHROMIUM=$(found) CHROMEDRIVER=$(command -v chromedriver) node "$here/test.mjs" "$here/target/page" "$screenshots" ${2:+"$2"}
