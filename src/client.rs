@@ -28,9 +28,6 @@ pub use peers::{Safety, SessionInfo, Trust};
 pub use receive::{InboxId, Incoming, Received};
 pub use send::{OutboxId, Outgoing, Reached};
 
-/// A text is at most so long: a message less what goes with it.
-const MAX_TEXT: usize = crate::session::Session::MAX_PLAINTEXT - 4_096;
-
 /// Handshakes with the devices of one user: each costs 0.4 ms, and anyone can ask for it.
 const HANDSHAKES: Allowance = Allowance { kind: 1, burst: 32, period: 30 };
 
@@ -126,7 +123,7 @@ pub struct Client<S> {
 
 impl<S: Store> Client<S> {
     /// A text is at most so long: 2^20 - 4,096 bytes. Larger things travel as attachments.
-    pub const MAX_TEXT: usize = MAX_TEXT;
+    pub const MAX_TEXT: usize = Actions::MAX_TEXT;
 
     /// Makes an account in an empty store: a new user, whose first device this is.
     ///

@@ -156,6 +156,9 @@ pub(super) struct Target {
 }
 
 impl Actions<'_> {
+    /// A text is at most so long: 2^20 - 4,096 bytes, a message less what goes with it.
+    pub const MAX_TEXT: usize = Session::MAX_PLAINTEXT - 4_096;
+
     /// See [`Client::encrypt`](crate::Client::encrypt).
     ///
     /// # Errors
@@ -201,7 +204,7 @@ impl Actions<'_> {
 
     /// The user, and the devices that a message to them is for: those with a session to write in, and those that there is none with.
     fn targets(&mut self, to: &str, text: &[u8], now: u64) -> Result<(User, Fan), Error> {
-        if text.len() > super::MAX_TEXT {
+        if text.len() > Self::MAX_TEXT {
             return Err(Error::TooLong);
         }
         let (own_tag, own) = self.linked_user()?;

@@ -16,7 +16,10 @@ use crate::error::Error;
 ///
 /// An operation of a client reads seven to ten rows, one run for each that is missing. Supply those that the last one relied on beforehand, with
 /// one query, and it takes one or two. Each operation that changes something changes the account's row of counters, so that workers of one
-/// account take turns: where there are many, a lock for each account saves them the repeating.
+/// account take turns: where there are many, a lock for each account saves them the repeating. What two of them take from the outbox at once is sent twice, which does no
+/// harm: whoever receives it shows it once.
+///
+/// To keep it encrypted, unlock a [`VaultKey`](super::VaultKey), and work [`within`](super::VaultKey::within) it.
 ///
 /// ```
 /// use subrosa::store::{Overlay, Ran, Table};
@@ -66,7 +69,7 @@ pub enum Missing {
         table: Table,
         /// How their keys begin.
         prefix: Vec<u8>,
-        /// How many at most.
+        /// How many at most. To some databases 0 means all: here it means none.
         most: usize,
     },
 }

@@ -28,7 +28,8 @@ use crate::error::Error;
 /// Any store, with every value encrypted.
 ///
 /// A value is bound to its table and key, so that rows cannot be exchanged; a whole older copy of the store, or of a row, can be put
-/// back by who can write to it. Keys are not encrypted; those of this crate show no names. One passphrase or key opens the store:
+/// back by who can write to it. Keys are not encrypted; those of this crate show no names. For a store that answers later there is
+/// [`VaultKey`]. One passphrase or key opens the store:
 ///
 /// ```
 /// use subrosa::store::{Lock, Memory, Store, Table, Vault};

@@ -7,8 +7,8 @@ use std::fmt;
 use std::time::Duration;
 
 use js_sys::Date;
-use subrosa::store::{Memory, Transaction};
-use subrosa::{Actions, Address, Client, Error, IdentityKey, Policy, SystemRng, Trust};
+use subrosa::store::Transaction;
+use subrosa::{Actions, Address, Error, IdentityKey, Policy, SystemRng, Trust};
 use wasm_bindgen::prelude::{JsValue, wasm_bindgen};
 
 mod failure;
@@ -55,7 +55,7 @@ impl Device {
         let line = Line { mine: true, text, at: now_in_seconds(), waiting: true };
         let draft = Draft { to: to.to_owned(), line };
         let written = self.rows.act(|actions| {
-            if draft.line.text.len() > Client::<Memory>::MAX_TEXT {
+            if draft.line.text.len() > Actions::MAX_TEXT {
                 return Err(Error::TooLong);
             }
             // Whether that can be a name.
