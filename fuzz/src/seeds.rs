@@ -1,5 +1,6 @@
 //! What the fuzzing begins with: the vectors of `tests/`, and what the public API makes of the same parties that the targets have.
 
+use rand_core::Rng;
 use serde_json::Value;
 
 use crate::decode::PARTIES;
@@ -20,6 +21,7 @@ pub fn seeds() -> Vec<Seed> {
     seeds.extend(linking());
     seeds.extend(envelopes());
     seeds.extend(stores());
+    seeds.extend(chunks());
     seeds.extend(plays());
     seeds
 }
@@ -133,10 +135,15 @@ fn linking() -> Vec<Seed> {
     seeds
 }
 
-/// A choice, a length, and so many bytes.
-fn framed(choice: u8, bytes: &[u8]) -> Vec<u8> {
+/// A length, and so many bytes.
+fn run(bytes: &[u8]) -> Vec<u8> {
     let length = u16::try_from(bytes.len()).expect("it is short").to_be_bytes();
-    [&[choice][..], &length, bytes].concat()
+    [&length, bytes].concat()
+}
+
+/// A choice, and a run.
+fn framed(choice: u8, bytes: &[u8]) -> Vec<u8> {
+    [&[choice][..], &run(bytes)].concat()
 }
 
 fn envelopes() -> Vec<Seed> {
@@ -177,8 +184,7 @@ fn stores() -> Vec<Seed> {
             let before = rows[..at].iter().filter(|row| row.0 == *table).count();
             if before < 2 || name == "account" {
                 let place = u16::try_from(at).expect("there are few").to_be_bytes();
-                let length = u16::try_from(value.len()).expect("it is short").to_be_bytes();
-                let seed = [&[0][..], &place, &length, value].concat();
+                let seed = [&[0][..], &place, &run(value)].concat();
                 seeds.push(("rows", format!("{name}-{at}"), seed));
                 seeds.push(("rows", format!("{name}-{at}-gone"), [&[4][..], &place].concat()));
                 seeds.push((
@@ -208,6 +214,36 @@ fn place_of(at: usize) -> [u8; 2] {
     u16::try_from(at).expect("there are few").to_be_bytes()
 }
 
+/// For each length a message in two parts, the number of the first chunk, what the decoder holds, and what comes.
+fn chunks() -> Vec<Seed> {
+    let mut seeds = Vec::new();
+    for (choice, length) in (0_u8..).zip([3_u16, 5, 30, 36]) {
+        let mut rng = Seeded::new(choice.into(), "erasure");
+        let mut some = |length: u16| {
+            let mut bytes = vec![0; length.into()];
+            rng.fill_bytes(&mut bytes);
+            bytes
+        };
+        let message = [&[choice][..], &run(&some(17)), &run(&some(32 * length - 17))].concat();
+        let held: Vec<u8> = (1..length).flat_map(|at| [&at.to_be_bytes()[..], &some(32)].concat()).collect();
+        let (lossy, play) = ([3, 0, 3, 0, 3, 6, 0, 0, 7, 0].repeat(8), some(120));
+        for (name, first, held, play) in [
+            ("in-order", 0, &[][..], &[][..]),
+            ("parity", length, &[], &[]),
+            ("around", 65_530, &[], &[]),
+            ("lossy", 0, &[], &lossy),
+            ("held", 0, &held, &[]),
+            ("full", 0, &[&held[..34], &held].concat(), &[]),
+            ("twice", 0, &held[..34].repeat(2), &[]),
+            ("play", length, &held[..34], &play),
+        ] {
+            let seed = [&message, &u16::to_be_bytes(first)[..], &run(held), play].concat();
+            seeds.push(("erasure", format!("{name}-{length}"), seed));
+        }
+    }
+    seeds
+}
+
 /// Lives of the conversation and of the society, as a generator chose them.
 fn plays() -> Vec<Seed> {
     let mut seeds: Vec<Seed> = Vec::new();
@@ -229,6 +265,8 @@ fn plays() -> Vec<Seed> {
     // A session is lost after the first of many messages that begin it: so many handshakes that some are to come again later.
     let begun = [&[255, 255][..], &[0; 34], &[0xe6, 255, 255, 0xbf, 255]].concat();
     seeds.push(("society", "handshakes".into(), begun));
+    // The last client asks the first for what it cannot open, and nothing else is on the way.
+    seeds.push(("society", "asks-last".into(), vec![0x00, 0x2f, 0x02, 0x24, 0x14]));
     assert!(HOUSEHOLD.with(|household| household.server.mail.values().all(|mail| mail.is_empty())));
     seeds
 }
