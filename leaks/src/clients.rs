@@ -6,9 +6,7 @@ use subrosa::{Client, Error, NewDevice, Received, Zeroizing};
 use crate::server::{Server, connect, fetch_devices, flush, sync, take, write};
 use crate::{Drawn, NOW};
 
-/// So many texts each way in any order, a device that is linked half way, a session that is lost and heals, and every client closed and opened again.
-///
-/// `wrap` says what the clients keep their stores in, over and over.
+/// So many texts each way between each of these: a device is linked, a session lost, a backup restored, a device removed. Clients are closed and opened again.
 ///
 /// # Errors
 /// None, unless the crate breaks a promise.
@@ -20,11 +18,13 @@ pub fn tell<S: Store>(stores: [S; 3], texts: usize, rng: &mut Drawn) -> Result<u
     for client in &mut clients {
         connect(client, server, NOW, rng)?;
     }
-    talk(&mut clients, server, texts, rng)?;
+    talk(&mut clients, server, texts, NOW, rng)?;
 
     let new = NewDevice::generate(rng);
     let grant = {
         let code = new.code();
+        let mistyped = Zeroizing::new(format!("{}!", &code[..code.len() - 1]));
+        assert_eq!(clients[0].link(&mistyped, true, NOW, rng), Err(Error::BadLinkCode));
         clients[0].link(&code, true, NOW, rng)?
     };
     clients.push(Client::join(third, &new, &grant, NOW, rng)?);
@@ -33,12 +33,31 @@ pub fn tell<S: Store>(stores: [S; 3], texts: usize, rng: &mut Drawn) -> Result<u
         connect(client, server, NOW, rng)?;
     }
     fetch_devices(&mut clients[1], server, "alice")?;
-    talk(&mut clients, server, texts, rng)?;
+    talk(&mut clients, server, texts, NOW, rng)?;
 
-    let lost = clients[1].sessions("alice", NOW)?;
     clients[1].forget("alice")?;
-    assert!(!lost.is_empty());
-    talk(&mut clients, server, texts, rng)
+    talk(&mut clients, server, texts, NOW, rng)?;
+
+    // As if from a backup, weeks later: sessions and prekeys are made anew.
+    let later = NOW + 30 * 24 * 60 * 60;
+    let generation = clients[1].generation()? + 1;
+    let (bob, restored) = Client::open_after(clients.remove(1).into_store(), generation, later, rng)?;
+    assert!(restored);
+    clients.insert(1, bob);
+    for client in &mut clients {
+        connect(client, server, later, rng)?;
+    }
+    talk(&mut clients, server, texts, later, rng)?;
+
+    // A device that could manage the others leaves: there is a new account key.
+    let last = clients.pop().expect("there are three");
+    clients[0].remove_device(last.address().device, later, rng)?;
+    drop(last);
+    connect(&mut clients[0], server, later, rng)?;
+    fetch_devices(&mut clients[1], server, "alice")?;
+    let changed = clients[1].safety("alice")?.and_then(|safety| safety.changed_to);
+    clients[1].accept("alice", &changed.expect("the key changed"))?;
+    talk(&mut clients, server, texts, later, rng)
 }
 
 /// How many texts were read.
@@ -46,6 +65,7 @@ fn talk<S: Store>(
     clients: &mut Vec<Client<S>>,
     server: &mut Server,
     texts: usize,
+    now: u64,
     rng: &mut Drawn,
 ) -> Result<usize, Error> {
     let mut read = 0;
@@ -53,12 +73,12 @@ fn talk<S: Store>(
         let from = rng.below(clients.len());
         let to = if from == 1 { "alice" } else { "bob" };
         let text = Zeroizing::new(rng.text(40 + number));
-        write(&mut clients[from], server, (to, &text), NOW, rng)?;
+        write(&mut clients[from], server, (to, &text), now, rng)?;
         flush(&mut clients[from], server)?;
         if number % 4 == 3 || number + 1 == texts {
             for _ in 0..3 {
                 for client in &mut *clients {
-                    let all = sync(client, server, NOW, rng)?;
+                    let all = sync(client, server, now, rng)?;
                     assert!(!all.iter().any(|one| matches!(one, Received::Refused(_))), "{all:?}");
                     read += take(client)?.len();
                 }

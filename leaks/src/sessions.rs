@@ -24,6 +24,45 @@ pub struct Tally {
 /// # Errors
 /// None, unless the crate breaks a promise.
 pub fn tell(one_time: usize, messages: usize, rng: &mut Drawn) -> Result<Tally, Error> {
+    let mut pair = Pair { sides: begin(one_time, rng)?, links: Default::default(), tally: Tally::default() };
+    for number in 0..messages {
+        pair.turn(number, rng)?;
+    }
+    pair.tally.epochs = pair.sides[0].post_quantum_epochs();
+    Ok(pair.tally)
+}
+
+/// One side writes so many messages, of which the last comes first and many never, over and over; so that keys are kept up to the limit, dropped, and
+/// taken in any order.
+///
+/// # Errors
+/// None, unless the crate breaks a promise.
+pub fn skip(messages: usize, turns: usize, rng: &mut Drawn) -> Result<Tally, Error> {
+    let mut pair = Pair { sides: begin(1, rng)?, links: Default::default(), tally: Tally::default() };
+    for _ in 0..turns {
+        let mut all = Vec::with_capacity(messages);
+        for _ in 0..messages {
+            let text = Zeroizing::new(rng.text(30));
+            all.push(sent(pair.sides[0].encrypt(&text, CHAT, rng)?));
+        }
+        let orders: [Vec<usize>; 3] = [
+            vec![messages - 1],
+            (0..messages).step_by(7).collect(),
+            (0..messages).rev().step_by(5).collect(),
+        ];
+        for at in orders.into_iter().flatten() {
+            pair.open(1, &all[at])?;
+        }
+        pair.sides[1] = Session::decode(&pair.sides[1].encode())?;
+        let text = Zeroizing::new(rng.text(5_000));
+        let answer = sent(pair.sides[1].encrypt(&text, CHAT, rng)?);
+        pair.open(0, &answer)?;
+    }
+    Ok(pair.tally)
+}
+
+/// A handshake, in which everything is stored and loaded on the way.
+fn begin(one_time: usize, rng: &mut Drawn) -> Result<[Session; 2], Error> {
     let identities = [IdentityKeyPair::generate(rng), IdentityKeyPair::generate(rng)];
     let identities = identities.map(|identity| IdentityKeyPair::decode(&identity.encode()));
     let [alice, bob] = identities.map(|identity| identity.expect("as encoded"));
@@ -39,12 +78,7 @@ pub fn tell(one_time: usize, messages: usize, rng: &mut Drawn) -> Result<Tally, 
     let (to_alice, opened) = Session::respond(&bob, &mut prekeys, &Message::decode(&first)?, CHAT)?;
     let opened = Zeroizing::new(opened);
     assert_eq!(opened.len(), text.len());
-    let mut pair = Pair { sides: [to_bob, to_alice], links: Default::default(), tally: Tally::default() };
-    for number in 0..messages {
-        pair.turn(number, rng)?;
-    }
-    pair.tally.epochs = pair.sides[0].post_quantum_epochs();
-    Ok(pair.tally)
+    Ok([to_bob, to_alice])
 }
 
 struct Pair {
@@ -80,18 +114,23 @@ impl Pair {
         for side in 0..2 {
             for _ in 0..rng.below(4) {
                 let Some(envelope) = self.links[side].pop_front() else { break };
-                match self.sides[side].decrypt(&Message::decode(&envelope)?, CHAT) {
-                    Ok(text) => {
-                        drop(Zeroizing::new(text));
-                        self.tally.opened += 1;
-                    }
-                    Err(_) => self.tally.refused += 1,
-                }
+                self.open(side, &envelope)?;
             }
         }
         if number.is_multiple_of(16) {
             let stored = self.sides[from].encode();
             self.sides[from] = Session::decode(&stored)?;
+        }
+        Ok(())
+    }
+
+    fn open(&mut self, side: usize, envelope: &[u8]) -> Result<(), Error> {
+        match self.sides[side].decrypt(&Message::decode(envelope)?, CHAT) {
+            Ok(text) => {
+                drop(Zeroizing::new(text));
+                self.tally.opened += 1;
+            }
+            Err(_) => self.tally.refused += 1,
         }
         Ok(())
     }

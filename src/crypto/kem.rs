@@ -23,6 +23,8 @@ pub(crate) mod whole {
 
     /// What the library expands a seed to.
     const SECRET_KEY_LENGTH: usize = 3168;
+    /// The secret vector, its first part.
+    const VECTOR_LENGTH: usize = 1536;
 
     pub(crate) type PublicKey = Box<[u8; PUBLIC_KEY_LENGTH]>;
     pub(crate) type Ciphertext = Box<[u8; CIPHERTEXT_LENGTH]>;
@@ -54,6 +56,7 @@ pub(crate) mod whole {
     }
 
     fn wipe(secret: &mut mlkem1024::MlKem1024PrivateKey) {
+        mark::wiped(&secret[0..VECTOR_LENGTH]);
         secret[0..SECRET_KEY_LENGTH].zeroize();
     }
 
@@ -119,6 +122,7 @@ pub(crate) mod halves {
         fn expand(&self) -> Zeroizing<[u8; mlkem768::COMPRESSED_KEYPAIR_LEN]> {
             let mut expanded = Zeroizing::new([0; mlkem768::COMPRESSED_KEYPAIR_LEN]);
             mlkem768::generate_key_pair_compressed(*self.0.expose(), &mut expanded);
+            mark::wiped(expanded.get(..VECTOR_LENGTH).unwrap_or_default());
             expanded
         }
     }

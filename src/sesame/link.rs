@@ -11,6 +11,7 @@
 //! The secret is never sent, only shown: without it a grant opens for nobody, whatever becomes of X25519.
 
 use alloc::string::String;
+use alloc::vec;
 use alloc::vec::Vec;
 
 use data_encoding::{Encoding, Specification};
@@ -129,8 +130,12 @@ impl Code {
     /// # Errors
     /// [`Error::BadLinkCode`]
     pub(crate) fn decode(code: &str) -> Result<Self, Error> {
-        let all = base32().decode(code.as_bytes()).map_err(|_| Error::BadLinkCode)?;
-        let mut bytes = Zeroizing::new(all);
+        let base32 = base32();
+        let most = base32.decode_len(code.len()).map_err(|_| Error::BadLinkCode)?;
+        // What a code with a wrong letter says up to it is wiped too.
+        let mut bytes = Zeroizing::new(vec![0; most]);
+        let decoded = base32.decode_mut(code.as_bytes(), &mut bytes);
+        bytes.truncate(decoded.map_err(|_| Error::BadLinkCode)?);
         let (said, sum) = bytes.split_at_checked(CODE_LENGTH).ok_or(Error::BadLinkCode)?;
         if sum != &kdf::hash(&[said])[..3] {
             return Err(Error::BadLinkCode);

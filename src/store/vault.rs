@@ -15,9 +15,10 @@ use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use argon2::{Algorithm, Argon2, Params, Version};
+use argon2::{Algorithm, Argon2, Block, Params, Version};
 use chacha20poly1305::{AeadInOut, KeyInit, XChaCha20Poly1305};
 use rand_core::CryptoRng;
+use zeroize::Zeroizing;
 
 use super::{Row, Store, StoreFault, Table, Transaction, Value};
 use crate::codec::{Reader, Writer};
@@ -277,8 +278,11 @@ impl Lock<'_> {
                 let mut key = Secret::new([0; 32]);
                 Params::new(cost.memory_kib, cost.passes, cost.lanes, Some(32))
                     .and_then(|params| {
+                        // The key follows from the last block, without the passphrase.
+                        let mut memory = Zeroizing::new(vec![Block::default(); params.block_count()]);
+                        let (out, memory) = (key.expose_mut(), memory.as_mut_slice());
                         let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
-                        argon2.hash_password_into(passphrase.as_bytes(), salt, key.expose_mut())
+                        argon2.hash_password_into_with_memory(passphrase.as_bytes(), salt, out, memory)
                     })
                     .map_err(|_| Error::Store(StoreFault::Corrupt))?;
                 Ok(key)

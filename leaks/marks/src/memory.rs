@@ -80,14 +80,12 @@ pub fn watch() {
     });
 }
 
-/// To look for. What is all one byte is no secret yet, or not any more.
+/// To look for, to the last byte. What is all one byte is no secret yet, or not any more.
 pub(crate) fn remember(secret: &[u8]) {
     inside(|state| {
         let Some(state) = state else { return };
-        // Longer ones are key streams: a key, and then what is sent wherever a text is zeros.
-        let secret = if secret.len() > 64 { &secret[..32] } else { secret };
-        let (pieces, _) = secret.as_chunks::<PIECE>();
-        state.pieces.extend(pieces.iter().filter(|piece| piece.iter().any(|byte| *byte != piece[0])));
+        let pieces = secret.as_chunks::<PIECE>().0.iter().chain(secret.last_chunk());
+        state.pieces.extend(pieces.filter(|piece| piece.iter().any(|byte| *byte != piece[0])));
     });
 }
 

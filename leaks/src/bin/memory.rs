@@ -39,9 +39,11 @@ fn main() -> ExitCode {
 
 type Story = fn() -> Result<(), Error>;
 
-const STORIES: [(&str, Story); 6] = [
+const STORIES: [(&str, Story); 8] = [
     ("sessions", || sessions::tell(3, 2_000, &mut Drawn::new(1)).map(drop)),
     ("sessions without one-time prekeys", || sessions::tell(0, 500, &mut Drawn::new(2)).map(drop)),
+    ("skipped messages", || sessions::skip(2_500, 8, &mut Drawn::new(7)).map(drop)),
+    ("locks of a vault", || vaults::lock(&mut Drawn::new(8))),
     ("rows in a vault", || vaults::tell(20, &mut Drawn::new(3))),
     ("clients in memory", || {
         clients::tell([Memory::new(), Memory::new(), Memory::new()], 60, &mut Drawn::new(4)).map(drop)

@@ -27,5 +27,6 @@ fn main() -> ExitCode {
 fn stories(rng: &mut Drawn) -> Result<Tally, Error> {
     vaults::tell(8, rng)?;
     sessions::tell(0, 50, rng)?;
+    sessions::skip(200, 4, rng)?;
     sessions::tell(2, 600, rng)
 }
