@@ -20,7 +20,7 @@ async function chat() {
     await init();
     const device = await Device.open(user);
     // Or the browser may clear the account away when it needs the room.
-    navigator.storage?.persist();
+    navigator.storage?.persist().catch(() => {});
 
     // Tabs of this browser wake each other; what a server has for that is its own.
     const bell = new BroadcastChannel("subrosa");

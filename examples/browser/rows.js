@@ -13,7 +13,10 @@ const answer = (request) =>
 export async function open(name) {
     const request = indexedDB.open(name, 1);
     request.onupgradeneeded = () => request.result.createObjectStore(STORE);
-    return answer(request);
+    const database = await answer(request);
+    // Another tab has a later version of the page, or the storage is cleared: this one must let go, and has to be loaded again.
+    database.onversionchange = () => database.close();
+    return database;
 }
 
 // The rows of a query as [key, value]: [table, key] asks for one, [table, prefix, most] for the first ones whose keys begin so.
