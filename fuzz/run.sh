@@ -2,7 +2,7 @@
 # Fuzzes every target for so many seconds each (30), or those that are named: run.sh [SECONDS [TARGET..]]
 #
 # Where there is a C++ compiler, libFuzzer guides it by coverage, on stable Rust; else, or with GUIDED=no, `mutate` changes the corpus blindly. The
-# corpus is replayed first. JOBS targets run at once, or as many as there are cores. What fails is kept in artifacts/, and ends this with an error
+# corpus is replayed first. JOBS targets run at once, or as many as there are cores; with SEED they do the same again. What fails is kept in artifacts/, and ends this with an error
 # once the others are done.
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -28,7 +28,7 @@ fuzz() {
     if [ "$guided" = yes ]; then
         # With a corpus the fuzzer replays it before it begins.
         set -- "$CARGO_TARGET_DIR/guided/$target" "$found" "corpus/$target" -max_total_time="$seconds" -max_len=16384 -len_control=0 \
-            -keep_seed=1 -timeout=25 -print_final_stats=1 -artifact_prefix="artifacts/$target/"
+            -keep_seed=1 -seed="${SEED:-0}" -timeout=25 -print_final_stats=1 -artifact_prefix="artifacts/$target/"
     else
         set -- "$CARGO_TARGET_DIR/release/mutate" "$target" "corpus/$target" "$seconds"
     fi

@@ -323,7 +323,7 @@ function forgetSessions(name) {
     });
 }
 
-async function until(isSo, what, ms = 20_000) {
+async function until(isSo, what, ms = 60_000) {
     const end = Date.now() + ms;
     while (Date.now() < end) {
         if (await isSo()) return;

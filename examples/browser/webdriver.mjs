@@ -61,7 +61,7 @@ export async function browser({ driver, binary, folder }) {
         },
     });
     const command = (method, path, body) => call(method, `/${sessionId}${path}`, body);
-    await command("POST", "/timeouts", { script: 20_000 });
+    await command("POST", "/timeouts", { script: 60_000 });
     return {
         command,
         first: await command("GET", "/window"),
