@@ -2,7 +2,7 @@
 //!
 //! | room | primitive | crate | document |
 //! | --- | --- | --- | --- |
-//! | `mark` | what is public, what is wiped: for the checks of `leaks/` | | |
+//! | `mark` | what is public, what is wiped: for the checks of `checks/leaks/` | | |
 //! | `secret` | key bytes: wiped, compared in constant time, never printed | zeroize, subtle | |
 //! | `curve` | X25519 | curve25519-dalek | RFC 7748 |
 //! | `signature` | Ed25519, strict | ed25519-dalek | RFC 8032 |
@@ -14,7 +14,7 @@ pub(crate) mod aead;
 pub(crate) mod curve;
 pub(crate) mod kdf;
 pub(crate) mod kem;
-#[cfg_attr(subrosa_leaks, path = "../leaks/mark.rs")]
+#[cfg_attr(subrosa_leaks, path = "../checks/leaks/mark.rs")]
 pub(crate) mod mark;
 pub(crate) mod secret;
 pub(crate) mod signature;

@@ -9,7 +9,7 @@ export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$here/target}
 mkdir -p "$CARGO_TARGET_DIR"
 CARGO_TARGET_DIR=$(cd "$CARGO_TARGET_DIR" && pwd)
 cd "$here"
-source ../../scripts/platforms.sh
+source ../../checks/platforms.sh
 export CARGO_TERM_COLOR=never
 
 cargo_for "$WEB" std,panic_abort build --locked --release --lib

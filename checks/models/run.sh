@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Tries every case of expected.txt and compares what Verifpal finds with what is expected. Prints a table; the exit code
 # is 0 only if there is no difference. `run.sh WORD` tries only the lines of expected.txt that contain WORD.
-# VERIFPAL names the program; without it, it is the one that install.sh puts into models/target.
+# VERIFPAL names the program; without it, it is the one that install.sh puts into checks/models/target.
 set -euo pipefail
 cd "$(dirname "$0")"
 limit=300 # seconds for one case
 tool=${VERIFPAL:-target/bin/verifpal}
-if ! [ -x "$tool" ]; then echo "no $tool: run models/install.sh first" >&2; exit 2; fi
+if ! [ -x "$tool" ]; then echo "no $tool: run checks/models/install.sh first" >&2; exit 2; fi
 mkdir -p target/cases
 
 # The model $1 as it is in the case with the switches $2.. : see the head of handshake.vp.

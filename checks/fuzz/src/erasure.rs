@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 
 use crate::input::Input;
 
-#[path = "../../src/ratchet/erasure.rs"]
+#[path = "../../../src/ratchet/erasure.rs"]
 mod code;
 
 use code::{Chunk, Data, Decoder, Emitter, Encoder, Message};

@@ -8,7 +8,7 @@ use rand_core::{TryCryptoRng, TryRng};
 use sha2::{Digest, Sha256};
 
 pub mod clients;
-#[path = "../../tests/support/server.rs"]
+#[path = "../../../tests/support/server.rs"]
 mod server;
 pub mod sessions;
 pub mod vaults;

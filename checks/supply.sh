@@ -28,7 +28,7 @@ step "the package"
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 cargo package --allow-dirty --list >"$folder/files"
-if grep -E '^(\.ci|fuzz|models|scripts|benches/peers)/|^deny\.toml$' "$folder/files"; then
+if grep -E '^(\.ci|checks|benches/peers)/|^deny\.toml$' "$folder/files"; then
     failed "these files are for who works on the crate"
 fi
 for file in README.md LICENSE-MIT LICENSE-APACHE SECURITY.md docs/protocol.md docs/spqr.md docs/client.md src/lib.rs \

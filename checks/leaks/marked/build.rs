@@ -1,4 +1,4 @@
-//! `src/crypto.rs` takes `leaks/mark.rs` then.
+//! `src/crypto.rs` takes `checks/leaks/mark.rs` then.
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");

@@ -17,13 +17,13 @@ pub mod seeds;
 mod society;
 mod vault;
 
-#[path = "../../tests/support/network.rs"]
+#[path = "../../../tests/support/network.rs"]
 mod network;
-#[path = "../../tests/support/server.rs"]
+#[path = "../../../tests/support/server.rs"]
 mod server;
 
 // What the crate's erasure code stands on, which is private there.
-#[path = "../../src/codec.rs"]
+#[path = "../../../src/codec.rs"]
 #[expect(dead_code, reason = "the erasure code takes a part of it")]
 mod codec;
 mod error {

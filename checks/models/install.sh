@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs Verifpal into the folder given, or into models/target, unless it is there already.
+# Installs Verifpal into the folder given, or into checks/models/target, unless it is there already.
 set -eu
 version=1.6.7
 root=${1:-$(cd "$(dirname "$0")" && pwd)/target}

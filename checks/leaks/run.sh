@@ -30,16 +30,16 @@ planted() {
     local check=$1 name=$2 file=$3 script=$4 copy=$CARGO_TARGET_DIR/planted
     rm -rf "$copy"
     mkdir -p "$copy"
-    cp -r ../src ../README.md "$copy/"
-    mkdir "$copy/leaks" "$copy/tests"
-    cp -r Cargo.toml Cargo.lock time.supp mark.rs marked marks src "$copy/leaks/"
-    cp -r ../tests/support "$copy/tests/"
+    cp -r ../../src ../../README.md "$copy/"
+    mkdir -p "$copy/checks/leaks" "$copy/tests"
+    cp -r Cargo.toml Cargo.lock time.supp mark.rs marked marks src "$copy/checks/leaks/"
+    cp -r ../../tests/support "$copy/tests/"
     sed -i "$script" "$copy/$file"
-    if cmp -s "../$file" "$copy/$file"; then
+    if cmp -s "../../$file" "$copy/$file"; then
         echo "planted: nothing to change for '$name' in $file" >&2
         return 1
     fi
-    cd "$copy/leaks"
+    cd "$copy/checks/leaks"
     cargo build --quiet --locked --release --features "${check#check_}" --bin "${check#check_}" 2>"$copy/log" ||
         { cat "$copy/log" >&2; return 1; }
     if ("$check") >"$copy/log" 2>&1; then

@@ -27,7 +27,7 @@ pub fn seeds() -> Vec<Seed> {
 }
 
 fn read(path: &str) -> Value {
-    let path = format!("{}/../tests/vectors/{path}", env!("CARGO_MANIFEST_DIR"));
+    let path = format!("{}/../../tests/vectors/{path}", env!("CARGO_MANIFEST_DIR"));
     let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
@@ -39,7 +39,7 @@ fn bytes(value: &Value) -> Vec<u8> {
 
 /// One for each fault in `tests/vectors/reject/`.
 fn rejected() -> Vec<Seed> {
-    let folder = format!("{}/../tests/vectors/reject", env!("CARGO_MANIFEST_DIR"));
+    let folder = format!("{}/../../tests/vectors/reject", env!("CARGO_MANIFEST_DIR"));
     let files = std::fs::read_dir(folder).expect("it is there");
     let mut names: Vec<String> =
         files.map(|file| file.expect("it is there").file_name().to_string_lossy().into_owned()).collect();
