@@ -24,7 +24,7 @@ from statistics import median
 
 BENCHES = Path(__file__).resolve().parent
 DOCS = BENCHES.parent / "docs"
-TARGET = Path(os.environ.get("CARGO_TARGET_DIR", BENCHES / "peers" / "target")).resolve()
+TARGET = Path(os.environ.get("CARGO_TARGET_DIR", BENCHES.parent / "target")).resolve()
 RESULTS = TARGET / "beside"
 FIGURES = RESULTS / "figures.tsv"
 BEGIN, END = "<!-- table.py begins -->", "<!-- table.py ends -->"

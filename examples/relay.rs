@@ -11,19 +11,15 @@
 //! prekeys: a real server has its users log in, speaks TLS, and limits how many bundles it hands to whom.
 
 use std::error::Error;
-use std::future::pending;
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
-use std::{env, io};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use std::{env, thread};
 
 use subrosa::Address;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Mutex, Semaphore, watch};
-use tokio::task::block_in_place;
-use tokio::time::{sleep, timeout};
 
 #[path = "support/desk.rs"]
 mod desk;
@@ -36,9 +32,9 @@ use wire::{MAX_SILENCE, Request, Response};
 type Result<T, E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
 
 const MAX_CONNECTIONS: usize = 256;
+const SHORTLY: Duration = Duration::from_millis(100);
 
-#[tokio::main]
-async fn main() -> Result<()> {
+fn main() -> Result<()> {
     let (mut address, mut folder, mut forget) =
         ("127.0.0.1:7001".to_owned(), PathBuf::from("relay-data"), None);
     let mut arguments = env::args().skip(1);
@@ -53,98 +49,151 @@ async fn main() -> Result<()> {
     if let Some(user) = forget {
         desk.forget(&user)?;
     }
-    let relay = Arc::new(Relay { desk, posted: watch::Sender::new(()) });
-    let listener = TcpListener::bind(address).await?;
+    let relay = Arc::new(Relay { desk, posted: Bell::default() });
+    let listener = TcpListener::bind(address)?;
     println!("relay: listening on {}", listener.local_addr()?);
-    let seats = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
-        let seat = Arc::clone(&seats).acquire_owned().await?;
-        let Ok((socket, _)) = listener.accept().await else {
-            sleep(Duration::from_millis(100)).await;
+        // Each connection holds a reference to the relay.
+        let Some((socket, _)) =
+            (Arc::strong_count(&relay) <= MAX_CONNECTIONS).then(|| listener.accept().ok()).flatten()
+        else {
+            thread::sleep(SHORTLY);
             continue;
         };
         let relay = Arc::clone(&relay);
-        tokio::spawn(async move {
-            if let Err(error) = relay.serve(socket).await {
+        let connection = move || {
+            if let Err(error) = relay.serve(&socket) {
                 eprintln!("relay: a connection ended: {error}");
             }
-            drop(seat);
-        });
+        };
+        if let Err(error) = thread::Builder::new().spawn(connection) {
+            eprintln!("relay: no thread for a connection: {error}");
+        }
     }
 }
 
 struct Relay {
     desk: Desk,
-    /// Says that there is new mail, for whomever.
-    posted: watch::Sender<()>,
+    /// Rings when there is new mail, for any device.
+    posted: Bell,
 }
 
 impl Relay {
-    /// Requests and mail at the same time, until one of them fails.
-    async fn serve(&self, socket: TcpStream) -> Result<()> {
-        let (mut reader, writer) = socket.into_split();
-        let writer = Mutex::new(writer);
-        let Some(first) = read(&mut reader).await? else { return Ok(()) };
-        let from = match first {
-            Request::Hello(from) => {
-                write(&writer, &wire::encode(&Response::Done)?).await?;
-                Some(from)
-            }
-            other => {
-                let response = block_in_place(|| self.desk.answer(None, other))?;
-                write(&writer, &wire::encode(&response)?).await?;
-                None
+    /// Answers requests and hands out mail at the same time, until either fails.
+    fn serve(&self, socket: &TcpStream) -> Result<()> {
+        socket.set_write_timeout(Some(Duration::from_secs(MAX_SILENCE)))?;
+        socket.set_nodelay(true)?;
+        let writer = Mutex::new(socket);
+        let from = match read(socket)? {
+            None => return Ok(()),
+            Some(Request::Hello(from)) => from,
+            Some(other) => {
+                write(&writer, &wire::encode(&self.desk.answer(None, other)?)?)?;
+                return self.answer(None, socket, &writer);
             }
         };
-        let requests = async {
-            while let Some(request) = read(&mut reader).await? {
-                let is_mail = matches!(request, Request::Send { .. });
-                let response = block_in_place(|| self.desk.answer(from.as_ref(), request))?;
-                if is_mail {
-                    self.posted.send_replace(());
-                }
-                write(&writer, &wire::encode(&response)?).await?;
-            }
-            Ok(())
-        };
-        tokio::select! {
-            ended = requests => ended,
-            ended = self.push(from.as_ref(), &writer) => ended,
-        }
+        write(&writer, &wire::encode(&Response::Done)?)?;
+        let open = AtomicBool::new(true);
+        thread::scope(|scope| {
+            let mail = thread::Builder::new().spawn_scoped(scope, || {
+                let ended = self.push(&from, &writer, &open);
+                let failed = open.load(Ordering::SeqCst);
+                socket.shutdown(Shutdown::Both).ok();
+                if failed { ended } else { Ok(()) }
+            })?;
+            let ended = self.answer(Some(&from), socket, &writer);
+            open.store(false, Ordering::SeqCst);
+            socket.shutdown(Shutdown::Both).ok();
+            self.posted.ring();
+            mail.join().unwrap_or_else(|_| Err("a thread panicked".into())).and(ended)
+        })
     }
 
-    /// Hands out the mail of a device, what is there and what comes.
-    async fn push(&self, to: Option<&Address>, writer: &Mutex<OwnedWriteHalf>) -> Result<()> {
-        let Some(to) = to else { return pending().await };
-        let (mut posted, mut next) = (self.posted.subscribe(), 0);
-        loop {
-            posted.borrow_and_update();
-            while let Some((number, frame)) = block_in_place(|| self.desk.mail(to, next))? {
-                write(writer, &frame).await?;
+    /// Requests, until the connection ends.
+    fn answer(&self, from: Option<&Address>, socket: &TcpStream, writer: &Mutex<&TcpStream>) -> Result<()> {
+        while let Some(request) = read(socket)? {
+            let is_mail = matches!(request, Request::Send { .. });
+            let response = self.desk.answer(from, request)?;
+            if is_mail {
+                self.posted.ring();
+            }
+            write(writer, &wire::encode(&response)?)?;
+        }
+        Ok(())
+    }
+
+    /// Hands out the mail of a device, both waiting and new, while the connection is open.
+    fn push(&self, to: &Address, writer: &Mutex<&TcpStream>, open: &AtomicBool) -> Result<()> {
+        let (mut heard, mut next) = (self.posted.rings(), 0);
+        while open.load(Ordering::SeqCst) {
+            while let Some((number, frame)) = self.desk.mail(to, next)? {
+                write(writer, &frame)?;
                 next = number.saturating_add(1);
             }
-            posted.changed().await?;
+            heard = self.posted.wait(heard);
         }
+        Ok(())
     }
 }
 
-/// None at the end of the connection.
-async fn read(reader: &mut OwnedReadHalf) -> Result<Option<Request>> {
-    let whole = async {
-        let mut head = [0; 4];
-        match reader.read_exact(&mut head).await {
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
-            read => read?,
-        };
-        let mut value = vec![0; wire::length(head).ok_or("a frame is too long")?];
-        reader.read_exact(&mut value).await?;
-        Ok(Some(wire::decode(&value)?))
-    };
-    timeout(Duration::from_secs(MAX_SILENCE), whole).await?
+/// Wakes every thread that waits for it.
+#[derive(Default)]
+struct Bell {
+    rings: Mutex<u64>,
+    rang: Condvar,
+}
+
+impl Bell {
+    fn ring(&self) {
+        let mut rings = self.rings.lock().unwrap_or_else(PoisonError::into_inner);
+        *rings = rings.wrapping_add(1);
+        self.rang.notify_all();
+    }
+
+    /// How often it rang so far.
+    fn rings(&self) -> u64 {
+        *self.rings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until it has rung other than `heard` times, and returns how often.
+    fn wait(&self, heard: u64) -> u64 {
+        let rings = self.rings.lock().unwrap_or_else(PoisonError::into_inner);
+        *self.rang.wait_while(rings, |rings| *rings == heard).unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// None at the end of the connection. A whole frame must arrive within [`MAX_SILENCE`].
+fn read(socket: &TcpStream) -> Result<Option<Request>> {
+    let began = Instant::now();
+    let mut head = [0; 4];
+    match fill(socket, &mut head, began) {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+        read => read?,
+    }
+    let mut value = vec![0; wire::length(head).ok_or("a frame is too long")?];
+    fill(socket, &mut value, began)?;
+    Ok(Some(wire::decode(&value)?))
+}
+
+fn fill(mut socket: &TcpStream, mut rest: &mut [u8], began: Instant) -> io::Result<()> {
+    while !rest.is_empty() {
+        let left = Duration::from_secs(MAX_SILENCE).saturating_sub(began.elapsed());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        socket.set_read_timeout(Some(left))?;
+        match socket.read(rest) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(count) => rest = rest.get_mut(count..).unwrap_or_default(),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// Who does not read is disconnected.
-async fn write(writer: &Mutex<OwnedWriteHalf>, frame: &[u8]) -> Result<()> {
-    let whole = async { writer.lock().await.write_all(frame).await };
-    Ok(timeout(Duration::from_secs(MAX_SILENCE), whole).await??)
+fn write(writer: &Mutex<&TcpStream>, frame: &[u8]) -> Result<()> {
+    let mut socket = writer.lock().unwrap_or_else(PoisonError::into_inner);
+    Ok(socket.write_all(frame)?)
 }

@@ -22,6 +22,7 @@
 //! | `sesame` | [`DeviceList`], [`NewDevice`]; users, devices, sessions | Sesame; client.md 4 |
 //! | `client` | [`Client`], [`Actions`] | client.md 1, 5, 6 |
 #![no_std]
+#![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "an overflow fails the test"))]
 

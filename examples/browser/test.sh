@@ -3,7 +3,8 @@
 #   examples/browser/test.sh [FOLDER FOR SCREENSHOTS] [SEED]
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
-screenshots=${1:-$here/target/screenshots}
+target=$(cd "$here/../.." && pwd)/target
+screenshots=${1:-$target/screenshots}
 
 skip() { echo "skipped: $*"; exit 0; }
 found() { command -v chromium google-chrome chrome 2>/dev/null | head -n 1; }
@@ -17,7 +18,7 @@ if [ -z "$(found)" ] || ! command -v chromedriver >/dev/null; then
         skip "there is no Chromium here (Debian: apt-get install chromium chromium-driver)"
 fi
 code=0
-"$here/build.sh" "$here/target/page" || code=$?
+"$here/build.sh" "$target/page" || code=$?
 [ "$code" != 77 ] || exit 0
 [ "$code" = 0 ] || exit "$code"
-CHROMIUM=$(found) CHROMEDRIVER=$(command -v chromedriver) node "$here/test.mjs" "$here/target/page" "$screenshots" ${2:+"$2"}
+CHROMIUM=$(found) CHROMEDRIVER=$(command -v chromedriver) node "$here/test.mjs" "$target/page" "$screenshots" ${2:+"$2"}

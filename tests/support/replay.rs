@@ -20,6 +20,15 @@ pub(crate) fn vectors(name: &str) -> Value {
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
 }
 
+/// The cases of a file of tests/vectors/wycheproof, all groups one after the other.
+pub(crate) fn wycheproof(name: &str) -> Vec<Value> {
+    let file = vectors(&format!("wycheproof/{name}_test.json"));
+    let groups = file["testGroups"].as_array().unwrap().iter();
+    let cases: Vec<Value> = groups.flat_map(|group| group["tests"].as_array().unwrap()).cloned().collect();
+    assert_eq!(Some(cases.len()), file["numberOfTests"].as_u64().and_then(|count| count.try_into().ok()));
+    cases
+}
+
 /// The bytes of a hexadecimal string.
 pub(crate) fn bytes(value: &Value) -> Vec<u8> {
     let text = value.as_str().unwrap();

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Runs examples/postgres.rs with a PostgreSQL of its own, which is gone afterwards.
-#   examples/postgres.sh [WORKERS OF EACH ACCOUNT] [MESSAGES OF EACH WORKER]
+# Runs the program with a PostgreSQL of its own, which is gone afterwards.
+#   examples/postgres/run.sh [WORKERS OF EACH ACCOUNT] [MESSAGES OF EACH WORKER]
 set -euo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 workers=${1:-4} messages=${2:-50}
 
 bin=$(ls -d /usr/lib/postgresql/*/bin 2>/dev/null | sort -V | tail -n 1 || true)
@@ -12,8 +12,8 @@ if [ ! -x "$bin/initdb" ] || [ ! -x "$bin/pg_ctl" ]; then
     exit 0
 fi
 
-cargo build --quiet --example postgres
-program=$(realpath "${CARGO_TARGET_DIR:-target}/debug/examples/postgres")
+cargo build --quiet --locked --package subrosa-postgres
+program=$(realpath "${CARGO_TARGET_DIR:-target}/debug/subrosa-postgres")
 
 folder=$(mktemp -d)
 # PostgreSQL does not run as root.

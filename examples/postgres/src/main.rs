@@ -1,8 +1,8 @@
 //! Several worker processes share an account in PostgreSQL with the workers of another one, all encrypting and decrypting at the
-//! same time. `examples/postgres.sh` makes a database for it:
+//! same time. `examples/postgres/run.sh` makes a database for it:
 //!
 //! ```text
-//! examples/postgres.sh [WORKERS OF EACH ACCOUNT] [MESSAGES OF EACH WORKER]
+//! examples/postgres/run.sh [WORKERS OF EACH ACCOUNT] [MESSAGES OF EACH WORKER]
 //! ```
 //!
 //! What an app would take from here: `act` and `repeat`.
