@@ -19,25 +19,23 @@ RESULTS = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")).resolve() / 
 BEGIN, END = "<!-- client.py begins -->", "<!-- client.py ends -->"
 
 STORES = ["memory", "redb", "vault"]
-SESSIONS = [10, 1_000, 100_000]
+PEERS = [1, 100, 10_000]
 
 
-def time(store, sessions, column):
+def time(store, peers, column):
     """Nanoseconds, the median."""
-    path = RESULTS / f"client-{store}-{sessions}" / column / "new" / "estimates.json"
+    path = RESULTS / f"client-{store}-{peers}" / column / "new" / "estimates.json"
     return json.loads(path.read_text())["median"]["point_estimate"]
 
 
 def table():
-    head = ["store", "sessions in it", "encrypt", "decrypt", "of that a commit", "encrypt, 100 in a commit", "decrypt, 100 in a commit"]
+    head = ["store", "peers", "send", "receive", "a commit", "send, 100 in a commit", "receive, 100 in a commit"]
     lines = ["| " + " | ".join(head) + " |", "| --- |" + " ---: |" * (len(head) - 1)]
     for store in STORES:
-        for sessions in SESSIONS:
-            encrypt, decrypt, commit = (time(store, sessions, column) for column in ("encrypt", "decrypt", "commit"))
-            share = f"{min(commit / encrypt, 1):.0%}, {min(commit / decrypt, 1):.0%}"
-            many = [duration(time(store, sessions, f"{column}-100") / 100) for column in ("encrypt", "decrypt")]
-            cells = [store, f"{sessions:,}", duration(encrypt), duration(decrypt), share, *many]
-            lines.append("| " + " | ".join(cells) + " |")
+        for peers in PEERS:
+            one = [duration(time(store, peers, column)) for column in ("send", "receive", "commit")]
+            many = [duration(time(store, peers, f"{column}-100") / 100) for column in ("send", "receive")]
+            lines.append("| " + " | ".join([store, f"{peers:,}", *one, *many]) + " |")
     return lines
 
 

@@ -1,32 +1,44 @@
 //! What does a message cost through the client, durably?
 //!
-//! Rows `client-STORE-SESSIONS`, with columns for a message of 64 bytes encrypted or decrypted in a commit of its own (`encrypt`, `decrypt`) and 100 in one
-//! commit (`encrypt-100`, `decrypt-100`; divide by 100), and for a commit that writes one small row and nothing else (`commit`). `redb` is a file, `vault` the same
-//! encrypted, `memory` neither. The sessions beside the one that is used are rows of the same size.
-#![allow(clippy::unwrap_used, clippy::arithmetic_side_effects, reason = "a bench that fails should stop")]
+//! Rows `client-STORE-PEERS`, each for a message of 64 bytes:
+//!
+//! | column | what |
+//! | --- | --- |
+//! | `send` | written, handed out as a task, completed: three commits |
+//! | `receive` | received, listed, acknowledged: two commits |
+//! | `send-100`, `receive-100` | 100 messages in one commit; divide by 100 |
+//! | `commit` | a commit that writes one small row and nothing else |
+//!
+//! `redb` is a file, `vault` the same encrypted, `memory` neither. The peers beside the one that is
+//! talked with are rows of the same size.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "a bench that fails should stop"
+)]
 
 use std::time::{Duration, Instant};
 
 use criterion::Criterion;
+use subrosa::directory::Directory;
 use subrosa::store::{Lock, Memory, Redb, Store, Table, Transaction, Vault};
-use subrosa::{Actions, Address, Client, Error, SystemRng};
+use subrosa::{Action, Address, Answer, Client, Error, Scope, SystemRng, UnixTime};
 
 #[path = "support/timing.rs"]
 #[allow(dead_code, reason = "each bench takes what it needs")]
 mod timing;
 
-/// Seconds since the Unix epoch.
-const NOW: u64 = 1_800_000_000;
-
 fn main() {
     let mut criterion = timing::criterion(Duration::from_secs(1), Duration::from_secs(2));
-    for sessions in [10, 1_000, 100_000] {
+    for peers in [1, 100, 10_000] {
         let folder = tempfile::tempdir().unwrap();
         let file = |name: &str| Redb::open(folder.path().join(name)).unwrap();
         let vault = Vault::open(file("vault"), Lock::Key(&[7; 32]), &mut SystemRng).unwrap();
-        through_client(&mut criterion, "memory", Memory::new(), sessions);
-        through_client(&mut criterion, "redb", file("redb"), sessions);
-        through_client(&mut criterion, "vault", vault, sessions);
+        through_client(&mut criterion, "memory", Memory::new(), peers);
+        through_client(&mut criterion, "redb", file("redb"), peers);
+        through_client(&mut criterion, "vault", vault, peers);
     }
     criterion.final_summary();
 }
@@ -36,71 +48,92 @@ const MANY: usize = 100;
 
 const TEXT: [u8; 64] = [7; 64];
 
-fn through_client<S: Store>(criterion: &mut Criterion, name: &str, store: S, sessions: usize) {
-    let (mut ours, mut peer) = talking(store);
-    let mut store = ours.into_store();
-    fill(&mut store, sessions);
-    ours = Client::open(store).unwrap();
-    let mut group = criterion.benchmark_group(format!("client-{name}-{sessions}"));
-    for (count, suffix) in [(1, ""), (MANY, "-100")] {
-        group.bench_function(format!("encrypt{suffix}"), |bencher| {
-            bencher.iter_custom(|turns| {
-                let mut spent = Duration::ZERO;
-                for _ in 0..turns {
-                    let start = Instant::now();
-                    encrypt(&mut ours, "peer", count);
-                    spent += start.elapsed();
-                    carry(&mut ours, None::<&mut Client<Memory>>);
-                }
-                spent
-            });
+type Envelopes = Vec<Vec<u8>>;
+
+fn through_client<S: Store>(criterion: &mut Criterion, name: &str, store: S, peers: usize) {
+    let mut pair = Pair::talking(store, peers);
+    let mut group = criterion.benchmark_group(format!("client-{name}-{peers}"));
+    let mut column = |name: &str, turn: &mut dyn FnMut(&mut Pair<S>) -> Duration| {
+        group.bench_function(name, |bencher| {
+            bencher.iter_custom(|turns| (0..turns).map(|_| turn(&mut pair)).sum());
         });
-        group.bench_function(format!("decrypt{suffix}"), |bencher| {
-            bencher.iter_custom(|turns| {
-                let mut spent = Duration::ZERO;
-                for _ in 0..turns {
-                    encrypt(&mut peer, "ours", count);
-                    let envelopes = outbox(&mut peer);
-                    let start = Instant::now();
-                    receive(&mut ours, "peer", &envelopes);
-                    spent += start.elapsed();
-                    empty_inbox(&mut ours);
-                }
-                spent
-            });
-        });
-    }
-    let mut store = ours.into_store();
+    };
+    column("send", &mut |pair| {
+        let start = Instant::now();
+        let envelopes = send(&mut pair.ours, "peer", 1);
+        let spent = start.elapsed();
+        receive(&mut pair.peer, "ours", &envelopes);
+        spent
+    });
+    column("receive", &mut |pair| {
+        let envelopes = send(&mut pair.peer, "ours", 1);
+        let start = Instant::now();
+        receive(&mut pair.ours, "peer", &envelopes);
+        start.elapsed()
+    });
+    column("send-100", &mut |pair| {
+        let start = Instant::now();
+        let envelopes =
+            pair.ours.transact(|ours| Ok::<_, Error>(send(ours, "peer", MANY))).unwrap();
+        let spent = start.elapsed();
+        receive(&mut pair.peer, "ours", &envelopes);
+        spent
+    });
+    column("receive-100", &mut |pair| {
+        let envelopes = send(&mut pair.peer, "ours", MANY);
+        let start = Instant::now();
+        pair.ours
+            .transact(|ours| {
+                receive(ours, "peer", &envelopes);
+                Ok::<(), Error>(())
+            })
+            .unwrap();
+        start.elapsed()
+    });
+    let mut store = pair.ours.into_store();
     group.bench_function("commit", |bencher| {
-        bencher.iter(|| store.transact(|tx| tx.put(Table::Needed, b"bench", b"a small row")).unwrap());
+        bencher.iter(|| store.transact(|tx| tx.put(Table::App, b"bench", b"a small row")).unwrap());
     });
     group.finish();
 }
 
+fn now() -> UnixTime {
+    UnixTime::from_secs(1_800_000_000).unwrap()
+}
+
 /// Two accounts with a session that was answered.
-fn talking<S: Store>(store: S) -> (Client<S>, Client<Memory>) {
-    let rng = &mut SystemRng;
-    let mut ours = Client::create(store, "ours", NOW, rng).unwrap();
-    let mut peer = Client::create(Memory::new(), "peer", NOW, rng).unwrap();
-    let mut upload = peer.upload(0, NOW, rng).unwrap().unwrap();
-    ours.take_devices("peer", &upload.devices.encode()).unwrap();
-    let bundle = upload.prekeys.take_bundle().unwrap().encode();
-    ours.take_bundle(&Address::new("peer", 1), &bundle, NOW, rng).unwrap();
-    encrypt(&mut ours, "peer", 1);
-    carry(&mut ours, Some(&mut peer));
-    encrypt(&mut peer, "ours", 1);
-    carry(&mut peer, Some(&mut ours));
-    empty_inbox(&mut ours);
-    (ours, peer)
+struct Pair<S> {
+    ours: Client<S>,
+    peer: Client<Memory>,
+}
+
+impl<S: Store> Pair<S> {
+    fn talking(store: S, peers: usize) -> Self {
+        let ours = Client::create(store, "ours", now(), &mut SystemRng).unwrap();
+        let peer = Client::create(Memory::new(), "peer", now(), &mut SystemRng).unwrap();
+        let mut pair = Self { ours, peer };
+        let mut directories = [Directory::new(), Directory::new()];
+        settle(&mut pair.peer, &mut directories, 1);
+        let first = send_with(&mut pair.ours, "peer", 1, |ours| settle(ours, &mut directories, 0));
+        receive(&mut pair.peer, "ours", &first);
+        let answer = send(&mut pair.peer, "ours", 1);
+        receive(&mut pair.ours, "peer", &answer);
+        let mut store = pair.ours.into_store();
+        fill(&mut store, peers);
+        let mut ours = Client::open(store).unwrap();
+        settle(&mut ours, &mut directories, 0);
+        Self { ours, peer: pair.peer }
+    }
 }
 
 /// Rows of the size of a session, its device and its user, under keys that nobody asks for.
-fn fill<S: Store>(store: &mut S, sessions: usize) {
+fn fill<S: Store>(store: &mut S, peers: usize) {
     let value = |store: &mut S, table| {
         store.transact::<_, Error>(|tx| Ok(tx.scan(table, &[], 1)?.remove(0).1)).unwrap()
     };
-    let rows = [Table::Session, Table::Device, Table::User].map(|table| (table, value(store, table)));
-    let numbers: Vec<usize> = (1..sessions).collect();
+    let rows =
+        [Table::Session, Table::Device, Table::User].map(|table| (table, value(store, table)));
+    let numbers: Vec<usize> = (1..peers).collect();
     for numbers in numbers.chunks(5_000) {
         let work = |tx: &mut dyn Transaction| {
             for number in numbers {
@@ -115,45 +148,79 @@ fn fill<S: Store>(store: &mut S, sessions: usize) {
     }
 }
 
-fn encrypt<S: Store>(from: &mut Client<S>, to: &str, count: usize) {
-    let work = |actions: &mut Actions<'_>| {
-        (0..count).try_for_each(|_| actions.encrypt(to, &TEXT, NOW, &mut SystemRng).map(drop))
-    };
-    from.transact(work).unwrap();
+/// Writes messages and hands them to the transport.
+fn send<S: Scope>(from: &mut Client<S>, to: &str, count: usize) -> Envelopes {
+    send_with(from, to, count, |from| drain(from, |_| panic!("there is nothing to fetch")))
 }
 
-fn receive<S: Store>(to: &mut Client<S>, from: &str, envelopes: &[Vec<u8>]) {
+fn send_with<S: Scope>(
+    from: &mut Client<S>,
+    to: &str,
+    count: usize,
+    drain: impl FnOnce(&mut Client<S>) -> Envelopes,
+) -> Envelopes {
+    for _ in 0..count {
+        from.write(to, &TEXT, now(), &mut SystemRng).unwrap();
+    }
+    let envelopes = drain(from);
+    assert_eq!(envelopes.len(), count);
+    envelopes
+}
+
+/// Receives envelopes, and takes what is in the inbox.
+fn receive<S: Scope>(to: &mut Client<S>, from: &str, envelopes: &[Vec<u8>]) {
     let from = Address::new(from, 1);
-    let work = |actions: &mut Actions<'_>| {
-        envelopes
-            .iter()
-            .try_for_each(|envelope| actions.receive(&from, envelope, NOW, &mut SystemRng).map(drop))
-    };
-    to.transact(work).unwrap();
-}
-
-/// What is in the outbox, which is empty then.
-fn outbox<S: Store>(from: &mut Client<S>) -> Vec<Vec<u8>> {
-    let work = |actions: &mut Actions<'_>| {
-        let all = actions.outbox(MANY)?;
-        all.iter().try_for_each(|outgoing| actions.sent(outgoing.id))?;
-        Ok::<_, Error>(all.into_iter().map(|outgoing| outgoing.envelope).collect())
-    };
-    from.transact(work).unwrap()
-}
-
-/// To the other side, or nowhere.
-fn carry<S: Store, T: Store>(from: &mut Client<S>, to: Option<&mut Client<T>>) {
-    let name = from.address().clone().user;
-    let envelopes = outbox(from);
-    if let Some(to) = to {
-        receive(to, &name, &envelopes);
+    for envelope in envelopes {
+        to.receive(&from, envelope, now(), &mut SystemRng).map(drop).unwrap();
+    }
+    let inbox = to.inbox(MANY).unwrap();
+    assert_eq!(inbox.len(), envelopes.len());
+    for incoming in inbox {
+        to.acknowledge(incoming.id).unwrap();
     }
 }
 
-fn empty_inbox<S: Store>(of: &mut Client<S>) {
-    let work = |actions: &mut Actions<'_>| {
-        actions.inbox(MANY)?.iter().try_for_each(|incoming| actions.done(incoming.id))
-    };
-    of.transact(work).unwrap();
+/// Does the tasks once. Returns the envelopes among them.
+fn drain<S: Scope>(of: &mut Client<S>, mut fetch: impl FnMut(&Action) -> Vec<u8>) -> Envelopes {
+    let mut envelopes = Envelopes::new();
+    for task in of.tasks(MANY, now(), &mut SystemRng).unwrap() {
+        let bytes;
+        let answer = match task.action {
+            Action::Send { envelope, .. } => {
+                envelopes.push(envelope);
+                Answer::Done
+            }
+            action => {
+                bytes = fetch(&action);
+                match action {
+                    Action::FetchSummary => Answer::Summary(&bytes),
+                    Action::FetchDevices(_) => Answer::Devices(&bytes),
+                    Action::FetchBundle(_) => Answer::Bundle(&bytes),
+                    _ => Answer::Done,
+                }
+            }
+        };
+        of.complete(&task.id, answer, now(), &mut SystemRng).unwrap();
+    }
+    envelopes
+}
+
+/// Does the tasks, with the directories of both, until there are none.
+fn settle<S: Scope>(of: &mut Client<S>, directories: &mut [Directory; 2], own: usize) -> Envelopes {
+    let mut envelopes = Envelopes::new();
+    for _ in 0..5 {
+        envelopes.extend(drain(of, |action| match action {
+            Action::FetchSummary => directories[own].summary(1).encode(),
+            Action::Upload(upload) => {
+                directories[own].upload(1, upload).map(drop).unwrap();
+                Vec::new()
+            }
+            Action::FetchDevices(_) => directories[1 - own].list().unwrap().encode(),
+            Action::FetchBundle(_) => {
+                directories[1 - own].bundle(1, "ours", now().as_secs()).unwrap().encode()
+            }
+            _ => panic!("there is something new to do"),
+        }));
+    }
+    envelopes
 }

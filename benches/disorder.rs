@@ -21,7 +21,8 @@ use std::hint::black_box;
 
 use criterion::measurement::WallTime;
 use criterion::{BatchSize, Bencher};
-use subrosa::{Error, Message, Session};
+use subrosa::Error;
+use subrosa::protocol::{Message, Session};
 
 #[path = "support/floor.rs"]
 #[allow(dead_code, reason = "each bench takes what it needs")]
@@ -44,7 +45,9 @@ pub(crate) const ROWS: [Row; 7] = [
     ("decrypt-holding", holding),
     ("reject-1", |group| reject(group, &mut [Pair::midway().responder], 2)),
     ("reject-16-chains", |group| reject(group, &mut [with_old_chains()], 18)),
-    ("reject-5-sessions", |group| reject(group, &mut [(); 5].map(|()| Pair::midway().responder), 10)),
+    ("reject-5-sessions", |group| {
+        reject(group, &mut [(); 5].map(|()| Pair::midway().responder), 10)
+    }),
 ];
 
 fn main() {
@@ -69,7 +72,11 @@ fn reverse(group: &mut Group<'_>) {
                 black_box(decrypt(session, message));
             }
         };
-        bencher.iter_batched_ref(|| Session::decode(&stored).unwrap(), receive, BatchSize::PerIteration);
+        bencher.iter_batched_ref(
+            || Session::decode(&stored).unwrap(),
+            receive,
+            BatchSize::PerIteration,
+        );
     });
     column(group, "floor", reverse_floor);
 }
@@ -78,8 +85,9 @@ fn reverse(group: &mut Group<'_>) {
 /// a header under the first key tried, a payload, one allocation; for the first, 15 compressions more.
 fn reverse_floor(bencher: &mut Bencher<'_, WallTime>) {
     let mut chains = Chains::start();
-    let messages: Vec<_> =
-        (0..1_000).map(|_| floor::seal_message(&mut chains, REGULAR, &[7; 32], &PLAINTEXT)).collect();
+    let messages: Vec<_> = (0..1_000)
+        .map(|_| floor::seal_message(&mut chains, REGULAR, &[7; 32], &PLAINTEXT))
+        .collect();
     bencher.iter(|| {
         let mut chains = black_box(Chains::start());
         let [double, sparse] = walk(&mut chains, 999);
@@ -117,7 +125,11 @@ fn jump(group: &mut Group<'_>, skipped: usize) {
     }
     column(group, "ours", |bencher| {
         let receive = |session: &mut Session| decrypt(session, black_box(&message));
-        bencher.iter_batched_ref(|| Session::decode(&stored).unwrap(), receive, BatchSize::PerIteration);
+        bencher.iter_batched_ref(
+            || Session::decode(&stored).unwrap(),
+            receive,
+            BatchSize::PerIteration,
+        );
     });
     column(group, "floor", |bencher| jump_floor(bencher, skipped));
 }
@@ -199,5 +211,7 @@ fn reject(group: &mut Group<'_>, sessions: &mut [Session], trials: usize) {
 fn reject_floor(bencher: &mut Bencher<'_, WallTime>, message: &[u8], trials: usize) {
     // The last is tried as one that fits is.
     let keys = vec![&floor::OTHER_HEADER_KEY; trials];
-    bencher.iter(|| assert_eq!(floor::open_header(black_box(&keys), black_box(message), REGULAR), None));
+    bencher.iter(|| {
+        assert_eq!(floor::open_header(black_box(&keys), black_box(message), REGULAR), None)
+    });
 }

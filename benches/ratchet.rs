@@ -22,7 +22,7 @@ use std::time::Instant;
 use criterion::Bencher;
 use criterion::measurement::WallTime;
 use curve25519_dalek::edwards::EdwardsPoint;
-use subrosa::Session;
+use subrosa::protocol::Session;
 
 #[path = "support/floor.rs"]
 #[allow(dead_code, reason = "each bench takes what it needs")]
@@ -84,7 +84,9 @@ fn decrypt(group: &mut Group<'_>, length: usize) {
     let messages = pair.send(usize::try_from(STEPS).unwrap(), &vec![7; length]);
     let setup = || Session::decode(&stored).unwrap();
     column(group, "ours", |bencher| {
-        steps(bencher, STEPS, setup, |session, at| parties::decrypt(session, black_box(&messages[at])));
+        steps(bencher, STEPS, setup, |session, at| {
+            parties::decrypt(session, black_box(&messages[at]))
+        });
     });
     column(group, "floor", |bencher| decrypt_floor(bencher, length));
 }
@@ -149,7 +151,13 @@ impl End {
         let [one, other] = [floor::draw(), floor::draw()];
         let new = |secret, other| {
             let remote = floor::point(&floor::public_key(&other));
-            Self { root: [8; 8], secret, remote, sending: Chains::start(), receiving: Chains::start() }
+            Self {
+                root: [8; 8],
+                secret,
+                remote,
+                sending: Chains::start(),
+                receiving: Chains::start(),
+            }
         };
         [new(one, other), new(other, one)]
     }

@@ -9,9 +9,14 @@
 //! | `session-skipped` | what one skipped message adds: a key in each of the two ratchets |
 //!
 //! Nothing is timed here.
-#![allow(clippy::unwrap_used, clippy::arithmetic_side_effects, reason = "a bench that fails should stop")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::arithmetic_side_effects,
+    reason = "a bench that fails should stop"
+)]
 
-use subrosa::{IdentityKeyPair, SystemRng};
+use subrosa::SystemRng;
+use subrosa::protocol::IdentityKeyPair;
 
 #[path = "support/parties.rs"]
 #[allow(dead_code, reason = "each bench takes what it needs")]
@@ -39,7 +44,12 @@ pub(crate) fn figures() {
         encrypt(&mut pair.initiator, &PLAINTEXT).len() - PLAINTEXT.len(),
         "bytes",
     );
-    figure("overhead-initial", "ours", encrypt(&mut initiator, &PLAINTEXT).len() - PLAINTEXT.len(), "bytes");
+    figure(
+        "overhead-initial",
+        "ours",
+        encrypt(&mut initiator, &PLAINTEXT).len() - PLAINTEXT.len(),
+        "bytes",
+    );
     figure("bundle", "ours", bundle.len(), "bytes");
     figure("session-fresh", "ours", Pair::answered().initiator.encode().len(), "bytes");
     figure("session-worst", "ours", worst(), "bytes");

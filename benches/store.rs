@@ -6,12 +6,16 @@
 //! | `store-1000` | the same with 1,000 skipped keys, which each of the two ratchets holds |
 //!
 //! There is no floor: nothing of it is cryptography. Dropping (and so wiping) the bytes and the session is not timed.
-#![allow(clippy::unwrap_used, clippy::arithmetic_side_effects, reason = "a bench that fails should stop")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::arithmetic_side_effects,
+    reason = "a bench that fails should stop"
+)]
 
 use std::hint::black_box;
 
 use criterion::BatchSize;
-use subrosa::Session;
+use subrosa::protocol::Session;
 
 #[path = "support/parties.rs"]
 #[allow(dead_code, reason = "each bench takes what it needs")]

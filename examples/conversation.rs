@@ -1,11 +1,13 @@
-//! Two devices talk over a channel that loses, repeats, delays and forges: the lines of a text by turns, then a file
-//! in chunks. All of it arrives once and unchanged, and both devices are stored and loaded again in the middle.
+//! Two devices talk over a channel that loses, repeats, delays and forges: the lines of a text by
+//! turns, then a file in chunks. All of it arrives once and unchanged, and both devices are stored
+//! and loaded again in the middle.
 //!
 //! ```text
 //! cargo run --release --example conversation -- [TEXT] [FILE] [--seed N]
 //! ```
 //!
-//! What an app would take from here: `Device`, and the order of things in `Party::speak` and `Party::hear`.
+//! What an app would take from here: `Device`, and the order of things in `Party::speak` and
+//! `Party::hear`.
 #![allow(clippy::arithmetic_side_effects, reason = "counters that stay far from their ends")]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,7 +20,8 @@ use std::process::{self, ExitCode};
 use std::time::{SystemTime, UNIX_EPOCH};
 use std::{env, mem};
 
-use subrosa::{Bundle, IdentityKeyPair, Message, Prekeys, Session, SystemRng, Zeroizing};
+use subrosa::protocol::{Bundle, IdentityKeyPair, Message, Prekeys, Session};
+use subrosa::{SystemRng, Zeroizing};
 
 type Result<T, E = Box<dyn Error>> = std::result::Result<T, E>;
 
@@ -31,7 +34,9 @@ const LONGEST_DELAY: usize = 8;
 
 fn main() -> ExitCode {
     let (code, result) = match Input::new(env::args_os().skip(1)) {
-        Ok(Some(input)) => (1, run(&input).map_err(|error| format!("seed {}: {error}", input.seed).into())),
+        Ok(Some(input)) => {
+            (1, run(&input).map_err(|error| format!("seed {}: {error}", input.seed).into()))
+        }
         Ok(None) => (1, Ok(HELP.to_owned())),
         Err(error) => (2, Err(error)),
     };
@@ -63,14 +68,16 @@ fn converse(input: &Input, folder: &Path, now: u64) -> Result<String> {
 
     // Bob uploads his prekeys; the server hands Alice a bundle, while Bob may be away.
     let mut server = bob.device.prekeys.publish(&bob.device.identity);
-    let bundle = server.take_bundle().ok_or("no prekeys on the server")?.encode();
-    // That it is a bundle of the person Bob, no program can tell: the two compare their identity keys.
+    let bundle = server.pop_bundle().ok_or("no prekeys on the server")?.encode();
+    // That it is a bundle of the person Bob, no program can tell: the two compare their identity
+    // keys.
     let bundle = Bundle::decode(&bundle)?.verify(&alice.device.identity.public_key(), now)?;
-    alice.device.session = Some(Session::initiate(&alice.device.identity, &bundle, &mut SystemRng)?);
+    alice.device.session =
+        Some(Session::initiate(&alice.device.identity, &bundle, &mut SystemRng)?);
     alice.device.store(b"")?;
 
-    // A longer line travels in pieces, since a plaintext has a limit. The chunks are small, so that the default file
-    // makes enough messages for several post-quantum epochs (some 87 each).
+    // A longer line travels in pieces, since a plaintext has a limit. The chunks are small, so that
+    // the default file makes enough messages for several post-quantum epochs (some 87 each).
     let lines = input
         .text
         .split_inclusive(|byte| *byte == b'\n')
@@ -119,8 +126,8 @@ impl Device {
 
     /// Stores all that has to change together, with a plaintext that the chat has yet to take.
     ///
-    /// The file is replaced in one step, so that a crash leaves the old one or the new one. To outlast a power cut as
-    /// well, an app syncs the file and its folder, or uses a database.
+    /// The file is replaced in one step, so that a crash leaves the old one or the new one. To
+    /// outlast a power cut as well, an app syncs the file and its folder, or uses a database.
     fn store(&self, plaintext: &[u8]) -> Result<()> {
         let (identity, prekeys) = (self.identity.encode(), self.prekeys.encode());
         let session = self.session.as_ref().map(Session::encode).unwrap_or_default();
@@ -144,7 +151,8 @@ impl Device {
             file.read_exact(&mut record)?;
             Ok(record)
         };
-        let (identity, prekeys) = (IdentityKeyPair::decode(&record()?)?, Prekeys::decode(&record()?)?);
+        let (identity, prekeys) =
+            (IdentityKeyPair::decode(&record()?)?, Prekeys::decode(&record()?)?);
         let session = Some(record()?).filter(|session| !session.is_empty());
         let session = session.map(|session| Session::decode(&session)).transpose()?;
         Ok((Self { path, identity, prekeys, session }, record()?.to_vec()))
@@ -156,14 +164,15 @@ impl Device {
         Ok(session.encrypt(plaintext, CHAT, &mut SystemRng)?.encode())
     }
 
-    /// An app with several sessions asks `Session::answers` which one an initial message belongs to, and where none
-    /// does, whether it wants to hear from the new session's `Session::peer`.
+    /// An app with several sessions asks `Session::matches` which one an initial message belongs
+    /// to, and where none does, whether it wants to hear from the new session's `Session::peer`.
     fn decrypt(&mut self, bytes: &[u8]) -> Result<Vec<u8>, subrosa::Error> {
         let message = Message::decode(bytes)?;
         if let Some(session) = &mut self.session {
             return session.decrypt(&message, CHAT);
         }
-        let (session, plaintext) = Session::respond(&self.identity, &mut self.prekeys, &message, CHAT)?;
+        let (session, plaintext) =
+            Session::respond(&self.identity, &mut self.prekeys, &message, CHAT)?;
         self.session = Some(session);
         Ok(plaintext)
     }
@@ -182,13 +191,15 @@ impl Party {
         Self { device, chat: Chat::default(), step: 0 }
     }
 
-    /// Says up to three things, then lets arrive what is due. A responder is silent until it has a session.
+    /// Says up to three things, then lets arrive what is due. A responder is silent until it has a
+    /// session.
     fn speak(&mut self, turn: usize, other: &mut Self, channel: &mut Channel) -> Result<()> {
         let most = if self.device.session.is_some() { 1 + channel.below(3) } else { 0 };
         for _ in 0..most {
             let frame = self.chat.frame(turn)?;
             let bytes = self.device.encrypt(&frame)?;
-            // Before it leaves: a session that a crash set back would use this message's keys for another.
+            // Before it leaves: a session that a crash set back would use this message's keys for
+            // another.
             self.device.store(b"")?;
             channel.counts.plaintext += frame.len();
             // A side draws a new ratchet key when it answers a new one.
@@ -204,17 +215,21 @@ impl Party {
             Ok(_) if packet.forged => return Err("a forgery was accepted".into()),
             Ok(_) if repeated => return Err("a message was decrypted twice".into()),
             Ok(plaintext) => {
-                // Together: if the session alone were stored, a crash now would lose the plaintext for good.
+                // Together: if the session alone were stored, a crash now would lose the plaintext
+                // for good.
                 self.device.store(&plaintext)?;
                 self.chat.take(&plaintext)?;
                 self.step = self.step.max(packet.step);
-                counts.late += usize::from(counts.decrypted.last().is_some_and(|last| *last > packet.number));
+                counts.late +=
+                    usize::from(counts.decrypted.last().is_some_and(|last| *last > packet.number));
                 counts.decrypted.insert(packet.number);
             }
             // Whatever was refused changed nothing; an app drops it.
             Err(_) if packet.forged => counts.forgeries += 1,
             Err(_) if repeated => counts.repeats += 1,
-            Err(error) => return Err(format!("message {} was refused: {error}", packet.number).into()),
+            Err(error) => {
+                return Err(format!("message {} was refused: {error}", packet.number).into());
+            }
         }
         Ok(())
     }
@@ -234,8 +249,8 @@ impl Party {
 const LINE: u8 = 0;
 const CHUNK: u8 = 1;
 
-/// What the app makes of messages: numbered items, confirmed by the other side, and sent again where they are not. It
-/// is the app's own data, which this example keeps in memory.
+/// What the app makes of messages: numbered items, confirmed by the other side, and sent again
+/// where they are not. It is the app's own data, which this example keeps in memory.
 ///
 /// ```text
 /// frame = count:u8 || count * number:u32 (of items that arrived) || [number:u32 || item]
@@ -285,13 +300,15 @@ impl Chat {
 
     fn take(&mut self, frame: &[u8]) -> Result<()> {
         let (count, rest) = frame.split_first().ok_or("an empty frame")?;
-        let (confirmed, rest) = rest.split_at_checked(usize::from(*count) * 4).ok_or("a short frame")?;
+        let (confirmed, rest) =
+            rest.split_at_checked(usize::from(*count) * 4).ok_or("a short frame")?;
         for number in confirmed.as_chunks().0 {
             self.unconfirmed.remove(&u32::from_be_bytes(*number));
         }
         if let Some((number, item)) = rest.split_first_chunk() {
             let number = u32::from_be_bytes(*number);
-            // One that came before is confirmed again, since the first confirmation may be lost, and not shown again.
+            // One that came before is confirmed again, since the first confirmation may be lost,
+            // and not shown again.
             self.to_confirm.push(number);
             self.hidden += usize::from(self.shown.contains_key(&number));
             self.shown.entry(number).or_insert_with(|| item.to_vec());
@@ -300,7 +317,8 @@ impl Chat {
     }
 }
 
-/// What travels, and what the example knows about it: its number, its ratchet step, whether it is forged.
+/// What travels, and what the example knows about it: its number, its ratchet step, whether it is
+/// forged.
 #[derive(Clone)]
 struct Packet {
     bytes: Vec<u8>,
@@ -310,8 +328,8 @@ struct Packet {
     forged: bool,
 }
 
-/// One direction of the network. Its faults are drawn from splitmix64, so that a seed repeats them; every key comes
-/// from `SystemRng`.
+/// One direction of the network. Its faults are drawn from splitmix64, so that a seed repeats them;
+/// every key comes from `SystemRng`.
 struct Channel {
     state: u64,
     under_way: Vec<Packet>,
@@ -342,7 +360,8 @@ impl Channel {
         usize::try_from((z ^ (z >> 31)) >> 33).unwrap_or_default() % end
     }
 
-    /// Of ten messages one is forged as well, one lost and one repeated; of four copies one is late.
+    /// Of ten messages one is forged as well, one lost and one repeated; of four copies one is
+    /// late.
     fn carry(&mut self, bytes: Vec<u8>, step: usize, turn: usize) {
         self.counts.messages += 1;
         self.counts.wire += bytes.len();
@@ -363,7 +382,8 @@ impl Channel {
     }
 
     fn arrivals(&mut self, turn: usize) -> Vec<Packet> {
-        let (due, late) = mem::take(&mut self.under_way).into_iter().partition(|packet| packet.due <= turn);
+        let (due, late) =
+            mem::take(&mut self.under_way).into_iter().partition(|packet| packet.due <= turn);
         self.under_way = late;
         due
     }
@@ -406,9 +426,14 @@ fn report(input: &Input, [alice, bob]: [&Party; 2], [there, back]: [&Counts; 2])
     let percent = 100 * (wire - plaintext) / plaintext;
     let each = (wire - plaintext) / (there.messages + back.messages);
     let [text, file] = [&input.text, &input.file].map(|bytes| grouped(bytes.len()));
-    lines.push(format!("Ratchet   {} Diffie-Hellman steps, both sides together", alice.step.max(bob.step)));
+    lines.push(format!(
+        "Ratchet   {} Diffie-Hellman steps, both sides together",
+        alice.step.max(bob.step)
+    ));
     lines.push(format!("Input     text {text} bytes, file {file} bytes, seed {}", input.seed));
-    lines.push(format!("Overhead  {each} bytes a message, {percent} %: headers, tags, padding, handshake\n"));
+    lines.push(format!(
+        "Overhead  {each} bytes a message, {percent} %: headers, tags, padding, handshake\n"
+    ));
     lines.push(format!("{:<30}{:>14}{:>14}{:>14}", "", "Alice to Bob", "Bob to Alice", "both"));
     let rows = [
         ("lines delivered", bob.chat.count(LINE), alice.chat.count(LINE)),
@@ -464,12 +489,18 @@ impl Input {
                     let number = arguments.next().and_then(|number| number.to_str()?.parse().ok());
                     seed = number.ok_or("--seed takes a number below 2^64")?;
                 }
-                Some(option) if option.starts_with('-') => Err(format!("no option {option}; see --help"))?,
+                Some(option) if option.starts_with('-') => {
+                    Err(format!("no option {option}; see --help"))?
+                }
                 _ => paths.push(PathBuf::from(argument)),
             }
         }
         let (text, file, most) = match paths.as_slice() {
-            [] => (Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md"), env::current_exe()?, 256 * 1024),
+            [] => (
+                Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md"),
+                env::current_exe()?,
+                256 * 1024,
+            ),
             [text] => (text.clone(), env::current_exe()?, 256 * 1024),
             [text, file] => (text.clone(), file.clone(), u64::MAX),
             _ => return Err("two files at most; see --help".into()),

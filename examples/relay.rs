@@ -1,21 +1,26 @@
-//! A server for `chat`: it keeps device lists, prekeys, mailboxes, and grants for new devices. It sees ciphertext alone.
+//! A server for `chat`, for trying things on one machine.
 //!
 //! ```text
 //! cargo run --release --example relay -- [ADDRESS] [--data FOLDER] [--forget NAME]
 //! ```
 //!
-//! What it keeps survives a restart; `--forget` frees a name, whose owner has lost every device. The protocol is in
-//! `support/wire.rs`, what is kept in `support/desk.rs`.
+//! It keeps device lists, prekeys, mailboxes, and grants for new devices, and sees ciphertext
+//! alone. What it keeps survives a restart. `--forget` frees the name of a user who has lost every
+//! device.
 //!
-//! It believes whoever connects the name that they give. That costs nobody a secret, but somebody may take mail away and use up
-//! prekeys: a real server has its users log in, speaks TLS, and limits how many bundles it hands to whom.
+//! It believes anyone the name that they give. That reveals no text, but it lets anybody take
+//! another's mail away and use up their prekeys. A real server has its users log in, speaks TLS,
+//! and limits what each of them may do: see docs/server.md.
+//!
+//! `support/wire.rs` has the protocol, `support/desk.rs` what is kept.
 
+use std::collections::BTreeSet;
 use std::error::Error;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use std::{env, thread};
 
@@ -23,15 +28,19 @@ use subrosa::Address;
 
 #[path = "support/desk.rs"]
 mod desk;
+#[path = "support/names.rs"]
+mod names;
 #[path = "support/wire.rs"]
 mod wire;
 
 use desk::Desk;
-use wire::{MAX_SILENCE, Request, Response};
+use names::is_name;
+use wire::{MAX_SILENCE, Refused, Request, Response};
 
 type Result<T, E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
 
 const MAX_CONNECTIONS: usize = 256;
+const MAX_WATCHED: usize = 100;
 const SHORTLY: Duration = Duration::from_millis(100);
 
 fn main() -> Result<()> {
@@ -49,13 +58,14 @@ fn main() -> Result<()> {
     if let Some(user) = forget {
         desk.forget(&user)?;
     }
-    let relay = Arc::new(Relay { desk, posted: Bell::default() });
+    let relay = Arc::new(Relay { desk, bell: Bell::default() });
     let listener = TcpListener::bind(address)?;
     println!("relay: listening on {}", listener.local_addr()?);
     loop {
         // Each connection holds a reference to the relay.
-        let Some((socket, _)) =
-            (Arc::strong_count(&relay) <= MAX_CONNECTIONS).then(|| listener.accept().ok()).flatten()
+        let Some((socket, _)) = (Arc::strong_count(&relay) <= MAX_CONNECTIONS)
+            .then(|| listener.accept().ok())
+            .flatten()
         else {
             thread::sleep(SHORTLY);
             continue;
@@ -74,66 +84,125 @@ fn main() -> Result<()> {
 
 struct Relay {
     desk: Desk,
-    /// Rings when there is new mail, for any device.
-    posted: Bell,
+    /// Rings when there is new mail or a new user, for any device.
+    bell: Bell,
 }
 
 impl Relay {
-    /// Answers requests and hands out mail at the same time, until either fails.
+    /// Answers requests and gives notices at the same time, until either fails.
     fn serve(&self, socket: &TcpStream) -> Result<()> {
         socket.set_write_timeout(Some(Duration::from_secs(MAX_SILENCE)))?;
         socket.set_nodelay(true)?;
-        let writer = Mutex::new(socket);
+        let connection = Connection {
+            socket,
+            writer: Mutex::new(socket),
+            watched: Mutex::default(),
+            is_open: AtomicBool::new(true),
+        };
         let from = match read(socket)? {
             None => return Ok(()),
+            Some(Request::Hello(from)) if !is_name(&from.user) => {
+                return connection.write(&wire::encode(&Response::Refused(Refused::BadName))?);
+            }
             Some(Request::Hello(from)) => from,
             Some(other) => {
-                write(&writer, &wire::encode(&self.desk.answer(None, other)?)?)?;
-                return self.answer(None, socket, &writer);
+                connection.write(&wire::encode(&self.desk.answer(None, other)?)?)?;
+                return self.answer(None, &connection);
             }
         };
-        write(&writer, &wire::encode(&Response::Done)?)?;
-        let open = AtomicBool::new(true);
+        connection.write(&wire::encode(&Response::Done)?)?;
         thread::scope(|scope| {
-            let mail = thread::Builder::new().spawn_scoped(scope, || {
-                let ended = self.push(&from, &writer, &open);
-                let failed = open.load(Ordering::SeqCst);
+            let notices = thread::Builder::new().spawn_scoped(scope, || {
+                let ended = self.notify(&from, &connection);
+                let failed = connection.is_open.load(Ordering::SeqCst);
                 socket.shutdown(Shutdown::Both).ok();
                 if failed { ended } else { Ok(()) }
             })?;
-            let ended = self.answer(Some(&from), socket, &writer);
-            open.store(false, Ordering::SeqCst);
+            let ended = self.answer(Some(&from), &connection);
+            connection.is_open.store(false, Ordering::SeqCst);
             socket.shutdown(Shutdown::Both).ok();
-            self.posted.ring();
-            mail.join().unwrap_or_else(|_| Err("a thread panicked".into())).and(ended)
+            self.bell.ring();
+            notices.join().unwrap_or_else(|_| Err("a thread panicked".into())).and(ended)
         })
     }
 
     /// Requests, until the connection ends.
-    fn answer(&self, from: Option<&Address>, socket: &TcpStream, writer: &Mutex<&TcpStream>) -> Result<()> {
-        while let Some(request) = read(socket)? {
-            let is_mail = matches!(request, Request::Send { .. });
+    fn answer(&self, from: Option<&Address>, connection: &Connection<'_>) -> Result<()> {
+        while let Some(request) = read(connection.socket)? {
+            let is_news = matches!(request, Request::Send { .. } | Request::Upload(_));
+            let wanted = match &request {
+                Request::Devices(user) => Some(user.clone()),
+                _ => None,
+            };
             let response = self.desk.answer(from, request)?;
-            if is_mail {
-                self.posted.ring();
+            let missed = wanted.filter(|_| matches!(response, Response::Found(None)));
+            let is_watched = missed.is_some_and(|user| connection.watch(user));
+            connection.write(&wire::encode(&response)?)?;
+            if is_news || is_watched {
+                self.bell.ring();
             }
-            write(writer, &wire::encode(&response)?)?;
         }
         Ok(())
     }
 
-    /// Hands out the mail of a device, both waiting and new, while the connection is open.
-    fn push(&self, to: &Address, writer: &Mutex<&TcpStream>, open: &AtomicBool) -> Result<()> {
-        let (mut heard, mut next) = (self.posted.rings(), 0);
-        while open.load(Ordering::SeqCst) {
+    /// Gives a device its notices, both waiting and new, while the connection is open.
+    fn notify(&self, to: &Address, connection: &Connection<'_>) -> Result<()> {
+        let (mut heard, mut next) = (self.bell.rings(), 0);
+        let mut own = self.desk.devices(&to.user)?;
+        while connection.is_open.load(Ordering::SeqCst) {
             while let Some((number, frame)) = self.desk.mail(to, next)? {
-                write(writer, &frame)?;
+                connection.write(&frame)?;
                 next = number.saturating_add(1);
             }
-            heard = self.posted.wait(heard);
+            for user in connection.watched() {
+                if self.desk.devices(&user)?.is_some() {
+                    connection.unwatch(&user);
+                    connection.write(&wire::encode(&Response::NewDevices(user))?)?;
+                }
+            }
+            let devices = self.desk.devices(&to.user)?;
+            if devices != own {
+                own = devices;
+                connection.write(&wire::encode(&Response::NewDevices(to.user.clone()))?)?;
+            }
+            heard = self.bell.wait(heard);
         }
         Ok(())
     }
+}
+
+/// A connection to a device, which two threads share.
+struct Connection<'a> {
+    socket: &'a TcpStream,
+    writer: Mutex<&'a TcpStream>,
+    /// Users that the device asked for in vain.
+    watched: Mutex<BTreeSet<String>>,
+    is_open: AtomicBool,
+}
+
+impl Connection<'_> {
+    /// Disconnects a device that does not read.
+    fn write(&self, frame: &[u8]) -> Result<()> {
+        Ok(lock(&self.writer).write_all(frame)?)
+    }
+
+    /// Whether the device will hear of this user.
+    fn watch(&self, user: String) -> bool {
+        let mut watched = lock(&self.watched);
+        is_name(&user) && watched.len() < MAX_WATCHED && watched.insert(user)
+    }
+
+    fn unwatch(&self, user: &str) {
+        lock(&self.watched).remove(user);
+    }
+
+    fn watched(&self) -> Vec<String> {
+        lock(&self.watched).iter().cloned().collect()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Wakes every thread that waits for it.
@@ -145,20 +214,23 @@ struct Bell {
 
 impl Bell {
     fn ring(&self) {
-        let mut rings = self.rings.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rings = lock(&self.rings);
         *rings = rings.wrapping_add(1);
         self.rang.notify_all();
     }
 
     /// How often it rang so far.
     fn rings(&self) -> u64 {
-        *self.rings.lock().unwrap_or_else(PoisonError::into_inner)
+        *lock(&self.rings)
     }
 
     /// Waits until it has rung other than `heard` times, and returns how often.
     fn wait(&self, heard: u64) -> u64 {
-        let rings = self.rings.lock().unwrap_or_else(PoisonError::into_inner);
-        *self.rang.wait_while(rings, |rings| *rings == heard).unwrap_or_else(PoisonError::into_inner)
+        let rings = lock(&self.rings);
+        *self
+            .rang
+            .wait_while(rings, |rings| *rings == heard)
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -190,10 +262,4 @@ fn fill(mut socket: &TcpStream, mut rest: &mut [u8], began: Instant) -> io::Resu
         }
     }
     Ok(())
-}
-
-/// Who does not read is disconnected.
-fn write(writer: &Mutex<&TcpStream>, frame: &[u8]) -> Result<()> {
-    let mut socket = writer.lock().unwrap_or_else(PoisonError::into_inner);
-    Ok(socket.write_all(frame)?)
 }

@@ -1,8 +1,9 @@
 //! Writes known answers of this crate, so that another implementation can check itself against it:
 //! `cargo run --example vectors -- SEED > file.json`
 //!
-//! `handshake` and `conversation` are as `tests/vectors/README.md` describes the files of these names, as far as the public API
-//! shows it: what goes in and what comes out, without the values on the way. A seed always gives the same file.
+//! `handshake` and `conversation` are as `tests/vectors/README.md` describes the files of these
+//! names, as far as the public API shows it: what goes in and what comes out, without the values on
+//! the way. A seed always gives the same file.
 
 use std::convert::Infallible;
 use std::io;
@@ -11,7 +12,8 @@ use hkdf::Hkdf;
 use rand_core::{TryCryptoRng, TryRng};
 use serde_json::{Value, json};
 use sha2::Sha256;
-use subrosa::{Bundle, Error, IdentityKeyPair, Message, Prekeys, Session};
+use subrosa::Error;
+use subrosa::protocol::{Bundle, IdentityKeyPair, Message, Prekeys, Session};
 
 const NOW: u64 = 1_800_000_000;
 /// Enough for the post-quantum ratchet to go through some epochs.
@@ -27,10 +29,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// All that is written for a seed.
 pub(crate) fn vectors(seed: u64) -> Result<Value, Error> {
     let mut cases = Vec::new();
-    for (number, (opk, kem)) in
-        [(true, Kem::OneTime), (true, Kem::LastResort), (false, Kem::OneTime), (false, Kem::LastResort)]
-            .into_iter()
-            .enumerate()
+    for (number, (opk, kem)) in [
+        (true, Kem::OneTime),
+        (true, Kem::LastResort),
+        (false, Kem::OneTime),
+        (false, Kem::LastResort),
+    ]
+    .into_iter()
+    .enumerate()
     {
         let mut pair = Pair::new(&format!("subrosa-v1/own/{seed}/handshake/{number}"), opk, kem)?;
         pair.send(Party::A, b"first words", b"bound")?;
@@ -102,7 +108,8 @@ impl Pair {
         let alice = IdentityKeyPair::generate(&mut a);
         let bob = IdentityKeyPair::generate(&mut b);
         let setup_a = json!({ "stream": a.name, "identity_seed": a.taken().concat() });
-        let mut setup_b = json!({ "stream": b.name, "identity_seed": b.taken().concat(), "opk": null });
+        let mut setup_b =
+            json!({ "stream": b.name, "identity_seed": b.taken().concat(), "opk": null });
 
         let mut prekeys = Prekeys::new();
         let id = prekeys.add_signed(NOW, &mut b)?;
@@ -117,7 +124,7 @@ impl Pair {
             insert(&mut setup_b, "opk", prekey(0, id, 0, &mut b));
         }
 
-        let bundle = prekeys.publish(&bob).take_bundle().expect("there are prekeys").encode();
+        let bundle = prekeys.publish(&bob).pop_bundle().expect("there are prekeys").encode();
         let verified = Bundle::decode(&bundle)?.verify(&alice.public_key(), NOW)?;
         let session = Session::initiate(&alice, &verified, &mut a)?;
         let handshake = json!({ "draws": a.taken(), "T": hex(session.id().as_bytes()) });
@@ -135,7 +142,12 @@ impl Pair {
     }
 
     /// Encrypts, where the party has a session; the id of the message.
-    fn send(&mut self, party: Party, plaintext: &[u8], app_ad: &[u8]) -> Result<Option<usize>, Error> {
+    fn send(
+        &mut self,
+        party: Party,
+        plaintext: &[u8],
+        app_ad: &[u8],
+    ) -> Result<Option<usize>, Error> {
         let [a, b] = &mut self.rngs;
         let (session, rng) = match party {
             Party::A => (Some(&mut self.alice), a),
@@ -169,7 +181,8 @@ impl Pair {
             (Party::B, Some(session)) => ("receive", decrypt(session, message, app_ad)),
             (Party::A, _) => ("receive", decrypt(&mut self.alice, message, app_ad)),
         };
-        self.events.push(json!({ "op": op, "party": party.name(), "id": id, "result": name(&result) }));
+        self.events
+            .push(json!({ "op": op, "party": party.name(), "id": id, "result": name(&result) }));
     }
 
     /// A conversation over a link that loses, reorders and repeats.

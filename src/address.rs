@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 /// Where an envelope comes from or goes to: a device of a user.
 ///
-/// The user is the app's name for them, whatever it is (1 to 255 bytes); the device is the number that the user's device list
-/// gives it, from 1.
+/// The user is the app's name for them, whatever it is (1 to 255 bytes); the device is the number
+/// that the user's device list gives it, from 1.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Address {
     /// The app's name for the user.

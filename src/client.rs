@@ -1,52 +1,76 @@
 //! The durable client: an account with several devices, in a store.
+//!
+//! Each room below holds the documents, the public methods and the bodies of its intentions. A
+//! body is a free function over the open transaction, and calls rooms below it alone.
 
-use alloc::vec::Vec;
+use alloc::sync::Arc;
 
 use rand_core::CryptoRng;
 
 use crate::address::Address;
-use crate::envelope::MessageId;
 use crate::error::Error;
 use crate::identity::IdentityKey;
-use crate::sesame::Needed;
-use crate::sesame::devices::DeviceList;
-use crate::sesame::link::NewDevice;
+use crate::link::NewDevice;
 use crate::store::{Store, Transaction};
+use crate::time::UnixTime;
 
 mod account;
-mod actions;
+mod allowances;
+mod aside;
+mod asking;
+mod bundles;
+mod devices;
+mod expiry;
 mod heal;
-mod lists;
-mod peers;
+mod inbox;
+mod log;
+mod messages;
+mod outbox;
+mod prekeys;
 mod receive;
+mod rows;
+mod seen;
 mod send;
+mod tasks;
+mod timers;
+mod transaction;
+mod trust;
+mod upload;
+mod wants;
+mod work;
 
-pub use account::Upload;
-use actions::Allowance;
-pub use actions::{Actions, Rows};
-pub use peers::{Safety, SessionInfo, Trust};
-pub use receive::{InboxId, Incoming, Received};
-pub use send::{OutboxId, Outgoing, Reached};
+pub use inbox::{EnvelopeId, Event, InboxId, Incoming, Item, Text};
+pub use messages::Progress;
+pub use receive::Received;
+pub use rows::Rows;
+pub use tasks::{Action, Answer, Completed, Task, TaskId};
+pub use transaction::Open;
+pub use trust::{SessionInfo, UserTrust};
 
-/// Handshakes with the devices of one user: each costs 0.4 ms, and anyone can ask for it.
-const HANDSHAKES: Allowance = Allowance { kind: 1, burst: 32, period: 30 };
+use tasks::Check;
+use transaction::Account;
 
 /// What an app may choose. The defaults will do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Policy {
-    /// A session that was begun and not answered is not written in any more after so many seconds: 30 days.
+    /// Seconds after which an unanswered session is no longer used for sending: 30 days.
     pub unanswered_expiry: u64,
-    /// So many of the messages sent last are kept, to be sent again to a device that cannot read them: 1,000.
+    /// Texts to one user that are kept, to be sent again to a device that cannot open them: 1,000.
     pub log_messages: u64,
-    /// They are sent again for so many seconds: 7 days.
+    /// Bytes of those: 16 MiB.
+    pub log_bytes: u64,
+    /// Seconds for which they are kept: 7 days. Then they are deleted.
     pub log_age: u64,
-    /// The envelopes opened last of each device are remembered: 2,000. At least twice as many as another device may keep to send again.
+    /// Envelopes of each device that are remembered as opened: 2,000. It should be at least twice
+    /// what the other side keeps in its log.
     pub seen: u64,
-    /// When the server has fewer one-time prekeys than this, more are made: 50.
+    /// Refill one-time prekeys when the server has fewer than this: 50.
     pub prekeys_low: usize,
-    /// So many then: 100.
+    /// Refill target: 100.
     pub prekeys_target: usize,
+    /// Seconds after which what cannot be had is given up: 30 days.
+    pub give_up_after: u64,
 }
 
 impl Default for Policy {
@@ -55,162 +79,249 @@ impl Default for Policy {
         Self {
             unanswered_expiry: 30 * DAY,
             log_messages: 1_000,
+            log_bytes: 16 << 20,
             log_age: 7 * DAY,
             seen: 2_000,
             prekeys_low: 50,
             prekeys_target: 100,
+            give_up_after: 30 * DAY,
         }
     }
 }
 
 /// A device of a user, with everything it knows in a store: what a chat app embeds.
 ///
-/// One method for each intention, and each is one transaction: it happens whole, durably, or not at all. What was decrypted is in the inbox when the method
-/// returns, and what was encrypted in the outbox; the app takes from them and says when it is done. So a crash anywhere loses nothing and repeats nothing.
+/// One method for each intention, and each is one transaction: it happens whole and durably, or not
+/// at all. What was decrypted is in the inbox when the method returns, and what was encrypted in
+/// the outbox; both stay until the app says that it has them. So a crash anywhere loses nothing and
+/// repeats nothing.
 ///
 /// | to | do |
 /// | --- | --- |
 /// | begin | [`create`](Client::create), or [`join`](Client::join) as another device; [`open`](Client::open) from then on |
-/// | be reachable | when connecting and once a day: [`take_devices`](Client::take_devices) of one's own user, since another device may have linked or removed some; [`upload`](Client::upload), then [`uploaded`](Client::uploaded) |
-/// | write | [`encrypt`](Client::encrypt); it says which device list or which bundles to fetch for [`take_devices`](Client::take_devices) and [`take_bundle`](Client::take_bundle) |
-/// | send | each of the [`outbox`](Client::outbox), then [`sent`](Client::sent) |
-/// | read | [`receive`](Client::receive) what comes; each of the [`inbox`](Client::inbox), then [`done`](Client::done) |
-/// | heal | fetch what is [`needed`](Client::needed), and [`supply`](Client::supply) it |
-/// | know who it is | [`safety`](Client::safety), [`verify`](Client::verify), [`accept`](Client::accept) |
+/// | write | [`write`](Client::write); [`progress`](Client::progress), [`withdraw`](Client::withdraw) |
+/// | use the network | do the [`tasks`](Client::tasks), and [`complete`](Client::complete) each |
+/// | read | [`receive`](Client::receive) what comes; show the [`inbox`](Client::inbox), and [`acknowledge`](Client::acknowledge) |
+/// | know who it is | [`trust`](Client::trust), [`verify`](Client::verify), [`accept_new_key`](Client::accept_new_key) |
 /// | have several devices | [`link`](Client::link), [`remove_device`](Client::remove_device), [`devices`](Client::devices) |
 ///
-/// The app's part is the transport: it carries envelopes to addresses, and hands out the device lists and prekeys that devices upload. It must say truly where an
-/// envelope comes from only for convenience: whoever lies about it gets nothing opened.
+/// The app's part is the transport: it does what the tasks say, and carries envelopes to addresses.
 ///
 /// ```
+/// use subrosa::directory::Directory;
 /// use subrosa::store::Memory;
-/// use subrosa::{Address, Client, Error, PublishedPrekeys, Received, SystemRng};
+/// use subrosa::{Action, Answer, Client, Error, Item, SystemRng, UnixTime};
 ///
-/// let rng = &mut SystemRng;
-/// let now = 1_800_000_000; // seconds since the Unix epoch
+/// let (rng, now) = (&mut SystemRng, UnixTime::now()?);
 /// let mut alice = Client::create(Memory::new(), "alice", now, rng)?;
 /// let mut bob = Client::create(Memory::new(), "bob", now, rng)?;
+/// alice.write("bob", b"meet me under the rose", now, rng)?;
 ///
-/// // Bob's device leaves its device list and prekeys with the server.
-/// let upload = bob.upload(0, now, rng)?.expect("there is something to upload at first");
-/// let (devices, mut prekeys) = (upload.devices.encode(), upload.prekeys.clone());
-/// bob.uploaded(&upload)?;
-///
-/// // Alice fetches them, and writes.
-/// alice.take_devices("bob", &devices)?;
-/// let bundle = prekeys.take_bundle().expect("there are prekeys").encode();
-/// alice.take_bundle(&Address::new("bob", 1), &bundle, now, rng)?;
-/// alice.encrypt("bob", b"meet me under the rose", now, rng)?;
-/// for outgoing in alice.outbox(100)? {
-///     // .. the transport carries it to `outgoing.to` ..
-///     bob.receive(alice.address(), &outgoing.envelope, now, rng)?;
-///     alice.sent(outgoing.id)?;
+/// // A server keeps a directory of each user, and a mailbox of each device.
+/// let mut servers = [Directory::new(), Directory::new()];
+/// let mut mail = Vec::new();
+/// for client in [&mut bob, &mut alice] {
+///     loop {
+///         let tasks = client.tasks(100, now, rng)?;
+///         if tasks.is_empty() {
+///             break;
+///         }
+///         for task in tasks {
+///             let own = usize::from(client.address().user == "bob");
+///             let (bytes, from) = (&mut Vec::new(), client.address().clone());
+///             let answer = match task.action {
+///                 Action::FetchSummary => {
+///                     *bytes = servers[own].summary(1).encode();
+///                     Answer::Summary(bytes)
+///                 }
+///                 Action::Upload(upload) => {
+///                     servers[own].upload(1, &upload).expect("it is the first of this user");
+///                     Answer::Done
+///                 }
+///                 Action::FetchDevices(_) => {
+///                     *bytes = servers[1].list().expect("bob has uploaded").encode();
+///                     Answer::Devices(bytes)
+///                 }
+///                 Action::FetchBundle(of) => {
+///                     let bundle = servers[1].bundle(of.device, "alice", now.as_secs());
+///                     *bytes = bundle.expect("bob has uploaded").encode();
+///                     Answer::Bundle(bytes)
+///                 }
+///                 Action::Send { to, envelope, .. } => {
+///                     mail.push((from, to, envelope));
+///                     Answer::Done
+///                 }
+///                 _ => Answer::Failed,
+///             };
+///             client.complete(&task.id, answer, now, rng)?;
+///         }
+///     }
 /// }
 ///
+/// for (from, _, envelope) in mail {
+///     bob.receive(&from, &envelope, now, rng)?;
+/// }
 /// for incoming in bob.inbox(100)? {
-///     assert_eq!(incoming.from, Address::new("alice", 1));
-///     assert_eq!(incoming.text[..], b"meet me under the rose"[..]);
-///     bob.done(incoming.id)?;
+///     if let Item::Text(text) = &incoming.item {
+///         assert_eq!(text.text[..], b"meet me under the rose"[..]);
+///     }
+///     bob.acknowledge(incoming.id)?;
 /// }
 /// # Ok::<(), Error>(())
 /// ```
 pub struct Client<S> {
-    store: S,
+    scope: S,
     policy: Policy,
+    account: Arc<Account>,
     address: Address,
-    identity_key: IdentityKey,
+    check: Check,
+}
+
+/// Where a client does its intentions: in a store, a transaction each; or in a transaction that is
+/// open already.
+///
+/// Every [`Store`] is one, and so is [`Open`].
+pub trait Scope: sealed::Sealed {
+    /// Does one intention.
+    #[doc(hidden)]
+    fn intend<T>(
+        &mut self,
+        context: sealed::Context<'_>,
+        work: impl FnOnce(&mut Open<'_>) -> Result<T, Error>,
+    ) -> Result<T, Error>;
+}
+
+mod sealed {
+    use super::{Account, Arc, Policy};
+
+    pub trait Sealed {}
+
+    impl<S: super::Store> Sealed for S {}
+
+    impl Sealed for super::Open<'_> {}
+
+    /// What a client knows of its account outside a transaction.
+    pub struct Context<'c> {
+        pub(in crate::client) policy: &'c Policy,
+        pub(in crate::client) account: &'c Arc<Account>,
+    }
+
+    /// Shows nothing of it.
+    impl core::fmt::Debug for Context<'_> {
+        fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+            f.write_str("Context")
+        }
+    }
+}
+
+impl<S: Store> Scope for S {
+    fn intend<T>(
+        &mut self,
+        context: sealed::Context<'_>,
+        work: impl FnOnce(&mut Open<'_>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        self.transact(|tx| {
+            let mut open = Open::begin(tx, context.policy, Arc::clone(context.account))?;
+            let done = work(&mut open)?;
+            open.finish()?;
+            Ok(done)
+        })
+    }
+}
+
+impl Scope for Open<'_> {
+    fn intend<T>(
+        &mut self,
+        _: sealed::Context<'_>,
+        work: impl FnOnce(&mut Open<'_>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        work(self)
+    }
 }
 
 impl<S: Store> Client<S> {
-    /// A text is at most so long: 2^20 - 4,096 bytes. Larger things travel as attachments.
-    pub const MAX_TEXT: usize = Actions::MAX_TEXT;
-
     /// Makes an account in an empty store: a new user, whose first device this is.
     ///
+    /// `user` is the app's name for the user. Names are compared byte for byte: "Bob" and "bob", or
+    /// two Unicode forms of one name, are different users. Let the server normalise names before it
+    /// registers them.
+    ///
     /// # Errors
-    /// [`Error::AccountExists`]: the store is not empty, [`Client::open`] it. [`Error::BadName`]. [`Error::Store`].
-    pub fn create(store: S, user: &str, now: u64, rng: &mut impl CryptoRng) -> Result<Self, Error> {
-        Self::open_when(store, |tx, policy| Actions::create(tx, policy, user, now, rng))
+    /// [`Error::AccountExists`]: the store is not empty, [`Client::open`] it. [`Error::BadName`].
+    /// [`Error::Store`].
+    pub fn create(
+        mut store: S,
+        user: &str,
+        now: UnixTime,
+        rng: &mut impl CryptoRng,
+    ) -> Result<Self, Error> {
+        let policy = Policy::default();
+        let account = store.transact(|tx| {
+            account::create(tx, &policy, user, now, rng)?;
+            Account::load(tx)
+        })?;
+        Ok(Self::over(store, account))
     }
 
     /// Makes this a device of the account that answered its code with a grant: see [`NewDevice`].
     ///
     /// # Errors
-    /// [`Error::BadLinkCode`]: the grant answers another code. [`Error::AccountExists`]: the store is not empty. [`Error::Store`].
+    /// [`Error::BadLinkCode`]: the grant answers another code. [`Error::AccountExists`]: the store is
+    /// not empty. [`Error::Store`].
     pub fn join(
-        store: S,
+        mut store: S,
         device: &NewDevice,
         grant: &[u8],
-        now: u64,
+        now: UnixTime,
         rng: &mut impl CryptoRng,
     ) -> Result<Self, Error> {
-        Self::open_when(store, |tx, policy| Actions::join(tx, policy, (device, grant), now, rng))
+        let policy = Policy::default();
+        let account = store.transact(|tx| {
+            account::join(tx, &policy, device, grant, now, rng)?;
+            Account::load(tx)
+        })?;
+        Ok(Self::over(store, account))
     }
 
     /// Opens the account in a store.
     ///
     /// # Errors
-    /// [`Error::NoAccount`]: [`Client::create`] or [`Client::join`] one. [`Error::BadState`]; [`Error::Store`].
-    pub fn open(store: S) -> Result<Self, Error> {
-        Self::open_when(store, |_, _| Ok(()))
+    /// [`Error::NoAccount`]: [`Client::create`] or [`Client::join`] one. [`Error::BadState`]: the
+    /// store is damaged. [`Error::Store`]; with
+    /// [`StoreFault::Newer`](crate::store::StoreFault::Newer), a later version of this crate wrote
+    /// it.
+    pub fn open(mut store: S) -> Result<Self, Error> {
+        let account = store.transact(|tx| Account::load(tx))?;
+        Ok(Self::over(store, account))
     }
 
-    /// Opens the account once this is done, in the same transaction.
-    fn open_when(
-        mut store: S,
-        first: impl FnOnce(&mut dyn Transaction, &Policy) -> Result<(), Error>,
-    ) -> Result<Self, Error> {
-        let policy = Policy::default();
-        let (address, identity_key) = store.transact(|tx| {
-            first(tx, &policy)?;
-            Actions::within(tx, &policy, |actions| {
-                Ok::<_, Error>((actions.address(), actions.identity_key()))
-            })
-        })?;
-        Ok(Self { store, policy, address, identity_key })
+    fn over(store: S, account: Account) -> Self {
+        let (policy, account) = (Policy::default(), Arc::new(account));
+        let address = account.address();
+        Self { scope: store, policy, account, address, check: Check::Due }
     }
 
-    /// As [`Client::open`], by an app that keeps the last [`Client::generation`] it saw in a place that backups do not reach. Where the store
-    /// is older than that it was restored from a copy: then the result is true, every session is renewed before anything is sent
-    /// in it (so the first messages ask for bundles), and there are new prekeys to upload. Fetch one's own device list before linking or removing a device.
-    ///
-    /// Without that hint a restored copy would use keys a second time until the other side notices. What it can no longer open is
-    /// healed either way.
-    ///
-    /// # Errors
-    /// As [`Client::open`].
-    pub fn open_after(
-        store: S,
-        generation: u64,
-        now: u64,
-        rng: &mut impl CryptoRng,
-    ) -> Result<(Self, bool), Error> {
-        let mut client = Self::open(store)?;
-        let restored = client.transact(|actions| actions.notice_restored(generation, now, rng))?;
-        Ok((client, restored))
-    }
-
-    /// With other choices than the defaults.
+    /// Chooses a policy. Where it keeps less than the one before, call [`Client::apply_policy`].
     #[must_use]
     pub fn with_policy(mut self, policy: Policy) -> Self {
         self.policy = policy;
         self
     }
 
-    /// The store.
+    /// Closes the client and gives the store back.
     pub fn into_store(self) -> S {
-        self.store
+        self.scope
     }
 
     /// Does several intentions in one transaction: all of them happen, or none.
     ///
     /// ```
-    /// # use subrosa::{Client, Error, SystemRng, store::Memory};
-    /// # let (now, rng) = (1_800_000_000, &mut SystemRng);
+    /// # use subrosa::{Client, Error, SystemRng, UnixTime, store::Memory};
+    /// # let (now, rng) = (UnixTime::now()?, &mut SystemRng);
     /// # let mut client = Client::create(Memory::new(), "alice", now, rng)?;
-    /// client.transact(|actions| {
-    ///     actions.encrypt("alice", b"a note to my other devices", now, rng)?;
-    ///     actions.encrypt("alice", b"and another", now, rng)?;
+    /// client.transact(|client| {
+    ///     client.write("alice", b"a note to my other devices", now, rng)?;
+    ///     client.write("alice", b"and another", now, rng)?;
     ///     Ok::<(), Error>(())
     /// })?;
     /// # Ok::<(), Error>(())
@@ -220,10 +331,114 @@ impl<S: Store> Client<S> {
     /// Those of `work`; [`Error::Store`].
     pub fn transact<T, E: From<Error>>(
         &mut self,
-        work: impl FnOnce(&mut Actions<'_>) -> Result<T, E>,
+        work: impl FnOnce(&mut Client<Open<'_>>) -> Result<T, E>,
     ) -> Result<T, E> {
-        let Self { store, policy, .. } = self;
-        store.transact(|tx| Actions::within(tx, policy, work))
+        let Self { scope, policy, account, check, .. } = self;
+        let (done, checked) = scope.transact(|tx| {
+            let open = Open::begin(tx, policy, Arc::clone(account))?;
+            let mut client = Client::of(open, *check);
+            let done = work(&mut client)?;
+            let checked = client.check;
+            client.scope.finish()?;
+            Ok::<_, E>((done, checked))
+        })?;
+        // What was checked counts once it is committed.
+        *check = checked;
+        Ok(done)
+    }
+}
+
+impl Client<Open<'_>> {
+    /// Makes an account, as [`Client::create`], in a transaction of your own.
+    ///
+    /// # Errors
+    /// As [`Client::create`]; then abort the transaction.
+    pub fn create_within(
+        tx: &mut dyn Transaction,
+        user: &str,
+        now: UnixTime,
+        rng: &mut impl CryptoRng,
+    ) -> Result<(), Error> {
+        account::create(tx, &Policy::default(), user, now, rng)
+    }
+
+    /// Joins an account, as [`Client::join`], in a transaction of your own.
+    ///
+    /// # Errors
+    /// As [`Client::join`]; then abort the transaction.
+    pub fn join_within(
+        tx: &mut dyn Transaction,
+        device: &NewDevice,
+        grant: &[u8],
+        now: UnixTime,
+        rng: &mut impl CryptoRng,
+    ) -> Result<(), Error> {
+        account::join(tx, &Policy::default(), device, grant, now, rng)
+    }
+
+    /// Does `work` inside a transaction of your own, which you commit if this returns `Ok`, and
+    /// abort if it does not. This is how a client works over a database's own transaction, or over
+    /// an [`Overlay`](crate::store::Overlay).
+    ///
+    /// Such a client does not know whether its store was just opened: ask the server what it holds
+    /// by [`Client::connected`] when the app starts.
+    ///
+    /// # Errors
+    /// Those of `work`; [`Error::NoAccount`]: the store is empty; [`Error::Store`].
+    pub fn within<T, E: From<Error>>(
+        tx: &mut dyn Transaction,
+        policy: &Policy,
+        work: impl FnOnce(&mut Client<Open<'_>>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let account = Arc::new(Account::load(tx)?);
+        let open = Open::begin(tx, policy, account)?;
+        let mut client = Client::of(open, Check::Done);
+        let done = work(&mut client)?;
+        client.scope.finish()?;
+        Ok(done)
+    }
+}
+
+impl<'t> Client<Open<'t>> {
+    fn of(open: Open<'t>, check: Check) -> Self {
+        let (policy, account) = (open.policy.clone(), Arc::clone(&open.account));
+        let address = account.address();
+        Self { scope: open, policy, account, address, check }
+    }
+}
+
+impl<S: Scope> Client<S> {
+    fn run<T>(&mut self, work: impl FnOnce(&mut Open<'_>) -> Result<T, Error>) -> Result<T, Error> {
+        let Self { scope, policy, account, .. } = self;
+        scope.intend(sealed::Context { policy, account }, work)
+    }
+
+    /// The device connected to its server anew: [`Client::tasks`] asks first what the server holds
+    /// of it. Tasks that failed while the network was away, or that nobody completed, are due at
+    /// once.
+    ///
+    /// # Errors
+    /// [`Error::Store`], [`Error::BadState`]
+    pub fn connected(&mut self) -> Result<(), Error> {
+        self.run(|open| {
+            open.whole(|open| {
+                upload::connected(open)?;
+                tasks::resume(open)
+            })
+        })?;
+        if self.check != Check::Done {
+            self.check = Check::Due;
+        }
+        Ok(())
+    }
+
+    /// Deletes at once what the policy does not keep any more. What grows too old later goes by
+    /// itself, with the [`Client::tasks`].
+    ///
+    /// # Errors
+    /// [`Error::Store`], [`Error::BadState`]
+    pub fn apply_policy(&mut self, now: UnixTime) -> Result<(), Error> {
+        self.run(|open| open.whole(|open| log::apply_policy(open, now)))
     }
 
     /// This device's address.
@@ -234,264 +449,14 @@ impl<S: Store> Client<S> {
 
     /// This device's identity key.
     #[must_use]
-    pub const fn identity_key(&self) -> IdentityKey {
-        self.identity_key
-    }
-
-    /// How many transactions changed the store. Goes up with each; see [`Client::open_after`].
-    ///
-    /// # Errors
-    /// [`Error::Store`]
-    pub fn generation(&mut self) -> Result<u64, Error> {
-        self.transact(|actions| Ok(actions.generation()))
-    }
-
-    /// What to upload, if anything: prekeys that are due for rotation are replaced, one-time prekeys made where the server, which says it still has
-    /// `on_server` sets, runs low, and a new device list is there after linking. Call it when connecting, and once a day.
-    ///
-    /// # Errors
-    /// [`Error::Unlinked`]: this device was removed. [`Error::Exhausted`], [`Error::Store`].
-    pub fn upload(
-        &mut self,
-        on_server: usize,
-        now: u64,
-        rng: &mut impl CryptoRng,
-    ) -> Result<Option<Upload>, Error> {
-        self.transact(|actions| actions.upload(on_server, now, rng))
-    }
-
-    /// The server has it. Until this is said, [`Client::upload`] gives the same again.
-    ///
-    /// # Errors
-    /// [`Error::Store`]
-    pub fn uploaded(&mut self, upload: &Upload) -> Result<(), Error> {
-        self.transact(|actions| actions.uploaded(upload))
-    }
-
-    /// Takes in a user's device list, as the server has it. The first one is believed (*first use*); later ones must be newer, and
-    /// signed by the same account key. One by another account key is kept aside: [`Client::safety`] shows it, and nothing is sent
-    /// to the user until [`Client::accept`].
-    ///
-    /// # Errors
-    /// [`Error::StaleDeviceList`]: the server is behind; nothing to do. [`Error::ForkedDeviceList`]: somebody else signs with the
-    /// account's key. [`Error::BadSignature`], [`Error::InvalidKey`], [`Error::Malformed`]: it is not one. [`Error::BadName`],
-    /// [`Error::Store`].
-    pub fn take_devices(&mut self, user: &str, list: &[u8]) -> Result<(), Error> {
-        self.transact(|actions| actions.take_devices(user, list))
-    }
-
-    /// The device list of a user, as far as known.
-    ///
-    /// # Errors
-    /// [`Error::BadName`], [`Error::Store`]
-    pub fn devices(&mut self, user: &str) -> Result<Option<DeviceList>, Error> {
-        self.transact(|actions| actions.devices(user))
-    }
-
-    /// Takes in a bundle of a device: there is a session with it then, in which the next message is written.
-    ///
-    /// # Errors
-    /// [`Error::UnknownDevice`]: the device list says otherwise; fetch it again. [`Error::DevicesNeeded`], [`Error::IdentityChanged`]. [`Error::StaleBundle`],
-    /// [`Error::BadSignature`], ..: fetch another. [`Error::Store`].
-    pub fn take_bundle(
-        &mut self,
-        of: &Address,
-        bundle: &[u8],
-        now: u64,
-        rng: &mut impl CryptoRng,
-    ) -> Result<(), Error> {
-        self.transact(|actions| actions.take_bundle(of, bundle, now, rng))
-    }
-
-    /// Encrypts a text for all devices of a user, and a copy for each of one's own other devices, into the outbox.
-    ///
-    /// # Errors
-    /// Nothing changed. [`Error::DevicesNeeded`]: give the user's device list. [`Error::BundlesNeeded`]: give a bundle of each
-    /// device named, or use [`Client::encrypt_to_reachable`]. Then repeat the call. [`Error::IdentityChanged`]: have it accepted.
-    /// [`Error::TooLong`]: more than [`Client::MAX_TEXT`]. [`Error::Unlinked`], [`Error::BadName`], [`Error::Store`].
-    pub fn encrypt(
-        &mut self,
-        to: &str,
-        text: &[u8],
-        now: u64,
-        rng: &mut impl CryptoRng,
-    ) -> Result<MessageId, Error> {
-        self.transact(|actions| actions.encrypt(to, text, now, rng))
-    }
-
-    /// As [`Client::encrypt`], for the devices that there are sessions with: where the server has no bundle of the others, since they
-    /// never uploaded any, or have no room for the answer.
-    ///
-    /// # Errors
-    /// As [`Client::encrypt`]; [`Error::BundlesNeeded`] where it would be for no device of the user.
-    pub fn encrypt_to_reachable(
-        &mut self,
-        to: &str,
-        text: &[u8],
-        now: u64,
-        rng: &mut impl CryptoRng,
-    ) -> Result<Reached, Error> {
-        self.transact(|actions| actions.encrypt_to_reachable(to, text, now, rng))
-    }
-
-    /// The envelopes that are to be sent, at most `most`, the oldest first. They stay until [`Client::sent`].
-    ///
-    /// # Errors
-    /// [`Error::Store`]
-    pub fn outbox(&mut self, most: usize) -> Result<Vec<Outgoing>, Error> {
-        self.transact(|actions| actions.outbox(most))
-    }
-
-    /// The server has an envelope: it leaves the outbox. To send one twice does no harm.
-    ///
-    /// # Errors
-    /// [`Error::Store`]
-    pub fn sent(&mut self, id: OutboxId) -> Result<(), Error> {
-        self.transact(|actions| actions.sent(id))
-    }
-
-    /// Opens an envelope that comes, as the transport says, `from` there. What was written is in the inbox when this returns; acknowledge the
-    /// envelope to the server then, unless it is refused as [`Error::RateLimited`]. A forgery is not an error but [`Received::Refused`].
-    ///
-    /// # Errors
-    /// [`Error::Store`], [`Error::BadState`]: do not acknowledge it.
-    pub fn receive(
-        &mut self,
-        from: &Address,
-        envelope: &[u8],
-        now: u64,
-        rng: &mut impl CryptoRng,
-    ) -> Result<Received, Error> {
-        self.transact(|actions| actions.receive(from, envelope, now, rng))
-    }
-
-    /// The messages that the app has not taken yet, at most `most`, the oldest first. They stay until [`Client::done`].
-    ///
-    /// # Errors
-    /// [`Error::Store`]
-    pub fn inbox(&mut self, most: usize) -> Result<Vec<Incoming>, Error> {
-        self.transact(|actions| actions.inbox(most))
-    }
-
-    /// The app has a message safe: it leaves the inbox.
-    ///
-    /// # Errors
-    /// [`Error::Store`]
-    pub fn done(&mut self, id: InboxId) -> Result<(), Error> {
-        self.transact(|actions| actions.done(id))
-    }
-
-    /// What should be fetched, at most `most`: bundles of devices that are to be asked for messages, for [`Client::take_bundle`]; device lists, for
-    /// [`Client::take_devices`].
-    ///
-    /// # Errors
-    /// [`Error::Store`]
-    pub fn needed(&mut self, most: usize) -> Result<Vec<Needed>, Error> {
-        self.transact(|actions| actions.needed(most))
-    }
-
-    /// What was found at the server of what is needed: a bundle or a device list; none, where it has none, which gives it up.
-    ///
-    /// # Errors
-    /// As [`Client::take_bundle`] and [`Client::take_devices`].
-    pub fn supply(
-        &mut self,
-        needed: &Needed,
-        found: Option<&[u8]>,
-        now: u64,
-        rng: &mut impl CryptoRng,
-    ) -> Result<(), Error> {
-        self.transact(|actions| actions.supply(needed, found, now, rng))
-    }
-
-    /// What is needed cannot be had: the server does not know it. What was to be asked for is given up.
-    ///
-    /// # Errors
-    /// [`Error::Store`]
-    pub fn give_up(&mut self, needed: &Needed) -> Result<(), Error> {
-        self.transact(|actions| actions.give_up(needed))
-    }
-
-    /// What is known of who a user is. None for a user of whom there is no device list.
-    ///
-    /// # Errors
-    /// [`Error::BadName`], [`Error::Store`]
-    pub fn safety(&mut self, user: &str) -> Result<Option<Safety>, Error> {
-        self.transact(|actions| actions.safety(user))
-    }
-
-    /// The people compared their account keys, and this is the user's.
-    ///
-    /// # Errors
-    /// [`Error::IdentityChanged`]: it is not the one known. [`Error::DevicesNeeded`], [`Error::Store`].
-    pub fn verify(&mut self, user: &str, account: &IdentityKey) -> Result<(), Error> {
-        self.transact(|actions| actions.verify(user, account))
-    }
-
-    /// The user's new account key is accepted: [`Safety::changed_to`]. Sessions with devices that it does not certify end.
-    ///
-    /// # Errors
-    /// [`Error::IdentityChanged`]: it is another one by now. [`Error::DevicesNeeded`], [`Error::Store`].
-    pub fn accept(&mut self, user: &str, account: &IdentityKey) -> Result<(), Error> {
-        self.transact(|actions| actions.accept(user, account))
-    }
-
-    /// The sessions with a user's devices.
-    ///
-    /// # Errors
-    /// [`Error::BadName`], [`Error::Store`]
-    pub fn sessions(&mut self, user: &str, now: u64) -> Result<Vec<SessionInfo>, Error> {
-        self.transact(|actions| actions.sessions(user, now))
-    }
-
-    /// Writes no more in the sessions with a device: the next message to it takes a bundle. What is still on the way can be read.
-    ///
-    /// # Errors
-    /// [`Error::BadName`], [`Error::Store`]
-    pub fn reset(&mut self, with: &Address) -> Result<(), Error> {
-        self.transact(|actions| actions.reset(with))
-    }
-
-    /// Forgets a user: sessions, device list, and that the account key was ever seen.
-    ///
-    /// # Errors
-    /// [`Error::NotPermitted`]: of oneself. [`Error::BadName`], [`Error::Store`].
-    pub fn forget(&mut self, user: &str) -> Result<(), Error> {
-        self.transact(|actions| actions.forget(user))
-    }
-
-    /// Adds the device that shows this code to the account, and returns the grant for it. A `manager` gets the account key, and can link and remove
-    /// devices as well. Take in one's own device list before, and upload afterwards: where two managers change the list at once, the one whose list
-    /// comes late has to be told by a further change (remove what it linked, and link again).
-    ///
-    /// # Errors
-    /// [`Error::BadLinkCode`]: mistyped. [`Error::NotPermitted`]: this device does not hold the account key. [`Error::AccountExists`]: the device is
-    /// linked already. [`Error::Exhausted`]: 32 devices are. [`Error::Store`].
-    pub fn link(
-        &mut self,
-        code: &str,
-        manager: bool,
-        now: u64,
-        rng: &mut impl CryptoRng,
-    ) -> Result<Vec<u8>, Error> {
-        self.transact(|actions| actions.link(code, manager, now, rng))
-    }
-
-    /// Removes a device from the account. Upload afterwards: the device list is new.
-    ///
-    /// A manager that is removed still knows the account key, so the account gets a new one: the other managers are sent it, and others
-    /// see that it changed, and have to accept it.
-    ///
-    /// # Errors
-    /// [`Error::NotPermitted`]: this device does not hold the account key, or is the one. [`Error::UnknownDevice`], [`Error::Store`].
-    pub fn remove_device(&mut self, device: u32, now: u64, rng: &mut impl CryptoRng) -> Result<(), Error> {
-        self.transact(|actions| actions.remove_device(device, now, rng))
+    pub fn identity_key(&self) -> IdentityKey {
+        self.account.identity
     }
 }
 
-/// Shows nothing of what is in the store.
+/// Shows whose it is.
 impl<S> core::fmt::Debug for Client<S> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("Client").field("policy", &self.policy).finish_non_exhaustive()
+        f.debug_struct("Client").field("address", &self.address).finish_non_exhaustive()
     }
 }

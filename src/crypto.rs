@@ -8,10 +8,12 @@
 //! | `signature` | Ed25519, strict | ed25519-dalek | RFC 8032 |
 //! | `kem` | ML-KEM-1024 whole, ML-KEM-768 in two halves | libcrux-ml-kem | FIPS 203 |
 //! | `aead` | ChaCha20-Poly1305 | chacha20poly1305; chacha20, libcrux-poly1305 | RFC 8439 |
+//! | `hash` | SHA-256 of long bytes | sha2 | FIPS 180-4 |
 //! | `kdf` | HMAC-SHA-256, HKDF-SHA-256, SHA-256 | sha2 | RFC 2104, RFC 5869, FIPS 180-4 |
 
 pub(crate) mod aead;
 pub(crate) mod curve;
+pub(crate) mod hash;
 pub(crate) mod kdf;
 pub(crate) mod kem;
 #[cfg_attr(subrosa_leaks, path = "../checks/leaks/mark.rs")]

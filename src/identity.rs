@@ -2,11 +2,14 @@
 
 use alloc::vec::Vec;
 use core::fmt;
+use core::str::FromStr;
 
+use data_encoding::HEXLOWER_PERMISSIVE;
 use rand_core::CryptoRng;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zeroize::Zeroizing;
 
+use crate::at_rest;
 use crate::codec;
 use crate::crypto::curve::SecretKey;
 use crate::crypto::secret::Secret;
@@ -18,7 +21,8 @@ use crate::error::Error;
 /// It signs the device's prekeys, and takes part in handshakes in its X25519 form.
 ///
 /// ```
-/// use subrosa::{IdentityKeyPair, SystemRng};
+/// use subrosa::protocol::IdentityKeyPair;
+/// use subrosa::SystemRng;
 ///
 /// let identity = IdentityKeyPair::generate(&mut SystemRng);
 /// let stored = identity.encode();
@@ -52,7 +56,7 @@ impl IdentityKeyPair {
     /// The state at rest: `1 || 32 || seed:32`. Secret; wiped when dropped.
     #[must_use]
     pub fn encode(&self) -> Zeroizing<Vec<u8>> {
-        codec::state::encode(VERSION, &self.signing.seed(), 34)
+        at_rest::state::encode(VERSION, &self.signing.seed(), 34)
     }
 
     /// From what [`IdentityKeyPair::encode`] made.
@@ -60,7 +64,7 @@ impl IdentityKeyPair {
     /// # Errors
     /// [`Error::BadState`]
     pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
-        codec::state::decode(VERSION, bytes).map(|seed| Self::from_seed(&seed))
+        at_rest::state::decode(VERSION, bytes).map(|seed| Self::from_seed(&seed))
     }
 
     pub(crate) fn seed(&self) -> Secret<32> {
@@ -96,14 +100,25 @@ impl Serialize for IdentityKeyPair {
 /// As [`IdentityKeyPair::decode`].
 impl<'de> Deserialize<'de> for IdentityKeyPair {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        codec::state::deserialize(deserializer, Self::decode)
+        at_rest::state::deserialize(deserializer, Self::decode)
     }
 }
 
-/// A device's public identity key: 32 bytes that are the canonical encoding of a point of Ed25519's prime-order
-/// subgroup other than the neutral element.
+/// A device's public identity key: 32 bytes that are the canonical encoding of a point of Ed25519's
+/// prime-order subgroup other than the neutral element.
 ///
-/// Two people who compare these (`Display` writes them in hexadecimal) know that nobody is in between.
+/// Two people who compare these know that nobody is in between. `Display` writes 64 hexadecimal
+/// digits, which `FromStr` reads again, in either case.
+///
+/// ```
+/// use subrosa::protocol::IdentityKeyPair;
+/// use subrosa::{IdentityKey, SystemRng};
+///
+/// let key = IdentityKeyPair::generate(&mut SystemRng).public_key();
+/// assert_eq!(key.to_string().parse::<IdentityKey>()?, key);
+/// assert_eq!(IdentityKey::try_from(key.as_ref())?, key);
+/// # Ok::<(), subrosa::Error>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct IdentityKey([u8; 32]);
 
@@ -117,7 +132,8 @@ impl IdentityKey {
     /// From 32 bytes, which are checked.
     ///
     /// # Errors
-    /// [`Error::Malformed`] unless they are 32, [`Error::InvalidKey`] unless they are an identity key.
+    /// [`Error::Malformed`] unless they are 32, [`Error::InvalidKey`] unless they are an identity
+    /// key.
     pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
         let bytes = bytes.try_into().map_err(|_| Error::Malformed)?;
         Self::verifying(bytes).map(|(key, _)| key)
@@ -138,6 +154,33 @@ impl IdentityKey {
     }
 }
 
+/// As [`IdentityKey::encode`].
+impl AsRef<[u8]> for IdentityKey {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// As [`IdentityKey::decode`].
+impl TryFrom<&[u8]> for IdentityKey {
+    type Error = Error;
+
+    fn try_from(bytes: &[u8]) -> Result<Self, Error> {
+        Self::decode(bytes)
+    }
+}
+
+/// From 64 hexadecimal digits. [`Error::Malformed`] unless they are, [`Error::InvalidKey`] unless
+/// they stand for an identity key.
+impl FromStr for IdentityKey {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let bytes = HEXLOWER_PERMISSIVE.decode(text.as_bytes()).map_err(|_| Error::Malformed)?;
+        Self::decode(&bytes)
+    }
+}
+
 impl fmt::Display for IdentityKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         codec::hex(f, &self.0)
@@ -152,28 +195,34 @@ impl fmt::Debug for IdentityKey {
 
 impl Serialize for IdentityKey {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        codec::array::serialize(&self.0, serializer)
+        at_rest::array::serialize(&self.0, serializer)
     }
 }
 
 /// Checks the key, as [`IdentityKey::decode`] does.
 impl<'de> Deserialize<'de> for IdentityKey {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let bytes = codec::array::deserialize::<D, 32>(deserializer)?;
+        let bytes = at_rest::array::deserialize::<D, 32>(deserializer)?;
         Self::decode(&bytes).map_err(serde::de::Error::custom)
     }
 }
 
-/// State at rest, for `#[serde(with = "...")]`: a key that was checked before it was stored, in our own state.
+/// State at rest, for `#[serde(with = "...")]`: a key that was checked before it was stored, in our
+/// own state.
 pub(crate) mod checked {
-    use super::{Deserializer, IdentityKey, Serialize, Serializer, codec};
+    use super::{Deserializer, IdentityKey, Serialize, Serializer, at_rest};
 
-    pub(crate) fn serialize<S: Serializer>(key: &IdentityKey, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(
+        key: &IdentityKey,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         key.serialize(serializer)
     }
 
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<IdentityKey, D::Error> {
-        codec::array::deserialize(deserializer).map(IdentityKey)
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<IdentityKey, D::Error> {
+        at_rest::array::deserialize(deserializer).map(IdentityKey)
     }
 }
 

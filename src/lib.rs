@@ -1,69 +1,110 @@
 #![doc = include_str!("../README.md")]
 //!
-//! # Rooms and their documents
+//! # Where things are
 //!
-//! Bottom to top; a room knows only those above it in this table. `docs/protocol.md` and `docs/client.md` have every byte on the wire.
-//!
-//! | room | what | document |
-//! | --- | --- | --- |
-//! | `address` | [`Address`] | |
-//! | `error` | [`Error`], by [`Remedy`] | protocol.md 9 |
-//! | `codec` | bytes in a fixed order; the stored form | |
-//! | `crypto` | X25519, Ed25519, ML-KEM, ChaCha20-Poly1305, HKDF | RFC 7748, 8032, 8439, 5869; FIPS 203 |
-//! | `random` | [`SystemRng`] | |
-//! | [`store`] | [`Store`](store::Store), [`Transaction`](store::Transaction), and stores | client.md 7 |
-//! | `identity` | [`IdentityKeyPair`], [`IdentityKey`] | protocol.md 2 |
-//! | `prekey` | [`Prekeys`], [`PublishedPrekeys`], [`Bundle`], [`VerifiedBundle`] | PQXDH 3.2; protocol.md 3 |
-//! | `pqxdh` | the handshake | PQXDH; protocol.md 4 |
-//! | `ratchet` | chains, Double Ratchet, ML-KEM Braid, Triple Ratchet | Double Ratchet 2 to 6, ML-KEM Braid; protocol.md 5 to 7, spqr.md |
-//! | `padding` | Padmé | protocol.md 8 |
-//! | `session` | [`Session`], [`Message`] | protocol.md 8, 9 |
-//! | `envelope` | the outermost bytes, and what is in a message | client.md 2, 3 |
-//! | `sesame` | [`DeviceList`], [`NewDevice`]; users, devices, sessions | Sesame; client.md 4 |
-//! | `client` | [`Client`], [`Actions`] | client.md 1, 5, 6 |
+//! | | |
+//! | --- | --- |
+//! | [`Client`] | an account with several devices in a store: what a chat app embeds |
+//! | [`guide`] | how to build an app on it, a page for each question |
+//! | [`store`] | where a client keeps what it knows |
+//! | [`mod@file`] | files and voice notes: a blob that can lie anywhere, and the 74 bytes that open it |
+//! | [`directory`] | what a server keeps of its users |
+//! | [`protocol`] | the session protocol alone |
+//! | [`Loopback`] | a server in memory, for tests |
+//! | [`Error`] | what went wrong, and its [`Remedy`] |
 #![no_std]
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "an overflow fails the test"))]
 
 extern crate alloc;
-#[cfg(any(test, feature = "redb"))]
+#[cfg(any(test, feature = "std"))]
 extern crate std;
 
 mod address;
+mod at_rest;
 mod client;
 mod codec;
+mod content;
 mod crypto;
+mod devices;
+pub mod directory;
 mod envelope;
 mod error;
+pub mod file;
+pub mod guide;
 mod identity;
+mod link;
+mod loopback;
 mod padding;
 mod pqxdh;
 mod prekey;
 #[cfg(feature = "getrandom")]
 mod random;
 mod ratchet;
+mod reference;
 mod sesame;
 mod session;
 pub mod store;
 #[cfg(test)]
 #[path = "../tests/support/replay.rs"]
 mod testing;
+mod time;
 
 pub use address::Address;
 pub use client::{
-    Actions, Client, InboxId, Incoming, OutboxId, Outgoing, Policy, Reached, Received, Rows, Safety,
-    SessionInfo, Trust, Upload,
+    Action, Answer, Client, Completed, EnvelopeId, Event, InboxId, Incoming, Item, Open, Policy,
+    Progress, Received, Rows, Scope, SessionInfo, Task, TaskId, Text, UserTrust,
 };
-pub use envelope::MessageId;
+pub use content::MessageId;
+pub use devices::{DeviceList, ListedDevice, Role};
 pub use error::{Error, Remedy};
-pub use identity::{IdentityKey, IdentityKeyPair};
-pub use prekey::{Bundle, Prekeys, PublishedPrekeys, VerifiedBundle};
+pub use identity::IdentityKey;
+pub use link::NewDevice;
+pub use loopback::Loopback;
 #[cfg(feature = "getrandom")]
 pub use random::SystemRng;
-pub use sesame::Needed;
-pub use sesame::devices::{DeviceList, ListedDevice};
-pub use sesame::link::NewDevice;
-pub use session::{Message, MessageKind, Session, SessionId};
+pub use sesame::Trust;
+pub use time::UnixTime;
 /// What stored secrets come in: bytes that are wiped when dropped.
 pub use zeroize::Zeroizing;
+
+pub mod protocol {
+    //! The session protocol alone: one conversation between two devices, without users, store,
+    //! clock or global randomness (docs/protocol.md).
+    //!
+    //! ```
+    //! use subrosa::SystemRng;
+    //! use subrosa::protocol::{Bundle, IdentityKeyPair, Message, Prekeys, Session};
+    //!
+    //! let (rng, now) = (&mut SystemRng, 1_800_000_000);
+    //! let (alice, bob) = (IdentityKeyPair::generate(rng), IdentityKeyPair::generate(rng));
+    //! let mut prekeys = Prekeys::generate(100, now, rng)?;
+    //! let bundle = prekeys.publish(&bob).pop_bundle().expect("there are prekeys").encode();
+    //!
+    //! let bundle = Bundle::decode(&bundle)?.verify(&alice.public_key(), now)?;
+    //! let mut to_bob = Session::initiate(&alice, &bundle, rng)?;
+    //! let sent = to_bob.encrypt(b"meet me under the rose", b"", rng)?.encode();
+    //!
+    //! let (mut to_alice, text) = Session::respond(&bob, &mut prekeys, &Message::decode(&sent)?, b"")?;
+    //! assert_eq!(text, b"meet me under the rose");
+    //! assert_eq!(to_alice.peer(), alice.public_key()); // who wrote: compare it with what you know
+    //! let answer = to_alice.encrypt(b"at nine", b"", rng)?.encode();
+    //! assert_eq!(to_bob.decrypt(&Message::decode(&answer)?, b"")?, b"at nine");
+    //! # Ok::<(), subrosa::Error>(())
+    //! ```
+    //!
+    //! - **Store before you send.** A session moves on with each message. Store
+    //!   [`Session::encode`] (and [`Prekeys::encode`] when they changed) before what was encrypted
+    //!   leaves, and together with what was decrypted.
+    //! - **When a message comes**, decode it. Give a regular one to the sessions with its sender:
+    //!   the first that does not say [`Error::UnknownHeader`](crate::Error::UnknownHeader) is its
+    //!   own. Give an initial one to the session for which [`Session::matches`] is true, and where
+    //!   there is none to [`Session::respond`].
+    //! - **Associated data** binds what must arrive with a message and does not travel in it, such
+    //!   as a chat's id. Both sides give the same, or the message does not open.
+
+    pub use crate::identity::IdentityKeyPair;
+    pub use crate::prekey::{Bundle, Prekeys, PublishedPrekeys, VerifiedBundle};
+    pub use crate::session::{Message, MessageKind, Session, SessionId};
+}

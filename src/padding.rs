@@ -1,8 +1,8 @@
 //! Padding: `plaintext || 0x80 || zeros`, up to a Padmé length of at least 32 bytes.
 //!
-//! Padmé (*Reducing Metadata Leakage from Encrypted Files and Communication with PURBs*, Nikitin et al. 2019, 4)
-//! leaves a length only as many significant bits as its exponent has: the padded length tells little of the
-//! plaintext's, and is at most 12 % longer above 32 bytes.
+//! Padmé (*Reducing Metadata Leakage from Encrypted Files and Communication with PURBs*, Nikitin et
+//! al. 2019, 4) leaves a length only as many significant bits as its exponent has: the padded
+//! length tells little of the plaintext's, and is at most 12 % longer above 32 bytes.
 
 use crate::crypto::mark;
 use crate::error::Error;
@@ -14,8 +14,8 @@ const LEAST: usize = 32;
 
 /// The length of the padded form of a plaintext of `length` bytes.
 ///
-/// With `L = max(length + 1, 32)`, `E = floor(log2 L)` and `S = floor(log2 E) + 1`: L rounded up to a multiple of
-/// `2^(E - S)`.
+/// With `L = max(length + 1, 32)`, `E = floor(log2 L)` and `S = floor(log2 E) + 1`: L rounded up to
+/// a multiple of `2^(E - S)`.
 pub(crate) const fn padded_length(length: usize) -> usize {
     let with_mark = length.saturating_add(1);
     let length = if with_mark < LEAST { LEAST } else { with_mark };
@@ -23,10 +23,21 @@ pub(crate) const fn padded_length(length: usize) -> usize {
     length.saturating_add(below) & !below
 }
 
+/// A length of at least 2, rounded up to a Padmé length without room for a mark: for what states
+/// its length elsewhere.
+pub(crate) const fn padme(length: u64) -> u64 {
+    let below = 1_u64.wrapping_shl(free(length.ilog2())).wrapping_sub(1);
+    length.saturating_add(below) & !below
+}
+
 /// `2^(E - S)`: what a length of that size is a multiple of.
 const fn unit(length: usize) -> usize {
-    let exponent = length.ilog2();
-    1_usize.wrapping_shl(exponent.saturating_sub(exponent.ilog2().saturating_add(1)))
+    1_usize.wrapping_shl(free(length.ilog2()))
+}
+
+/// `E - S`: how many of the last bits of a length are zero.
+const fn free(exponent: u32) -> u32 {
+    exponent.saturating_sub(exponent.ilog2().saturating_add(1))
 }
 
 /// Pads in place: `text` holds a plaintext of `length` bytes, the rest is zeros.
@@ -38,12 +49,14 @@ pub(crate) fn pad(text: &mut [u8], length: usize) {
 
 /// The length of the plaintext in `padded`, whatever its length.
 ///
-/// The time depends on the length of `padded` alone where the padding is not longer than [`pad`] makes it.
+/// The time depends on the length of `padded` alone where the padding is not longer than [`pad`]
+/// makes it.
 ///
 /// # Errors
 /// [`Error::Decrypt`] unless it ends in a mark and zeros.
 pub(crate) fn unpad(padded: &[u8]) -> Result<usize, Error> {
-    // Honest padding is below the unit of the length, or in the last 32 bytes. It is looked for in words of eight.
+    // Honest padding is below the unit of the length, or in the last 32 bytes. It is looked for in
+    // words of eight.
     let most = unit(padded.len().max(LEAST)).max(LEAST).div_ceil(8);
     let (_, words) = padded.as_rchunks();
     let (_, window) = words.split_at(words.len().saturating_sub(most));
@@ -61,10 +74,15 @@ pub(crate) fn unpad(padded: &[u8]) -> Result<usize, Error> {
             _ => Err(Error::Decrypt),
         };
     }
-    if marked { padded.len().checked_sub(padding).ok_or(Error::Decrypt) } else { Err(Error::Decrypt) }
+    if marked {
+        padded.len().checked_sub(padding).ok_or(Error::Decrypt)
+    } else {
+        Err(Error::Decrypt)
+    }
 }
 
-/// The last word that is not zero, and how many come after it; 0 if there is none. Looks at every word alike.
+/// The last word that is not zero, and how many come after it; 0 if there is none. Looks at every
+/// word alike.
 fn last_nonzero(words: &[[u8; 8]]) -> (u64, usize) {
     let (mut last, mut after) = (0, 0_usize);
     for word in words {
@@ -122,6 +140,15 @@ mod tests {
                 assert_eq!(unpad(&padded(&text)), Ok(length));
             }
         }
+    }
+
+    #[test]
+    fn without_a_mark_it_is_the_same_function() {
+        for length in 32..100_000_u64 {
+            let with_mark = padded_length(usize::try_from(length - 1).unwrap());
+            assert_eq!(padme(length), u64::try_from(with_mark).unwrap());
+        }
+        assert_eq!((padme(1 << 40), padme((1 << 40) - 1)), (1 << 40, 1 << 40));
     }
 
     #[test]

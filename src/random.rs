@@ -4,12 +4,14 @@ use core::convert::Infallible;
 
 use rand_core::{TryCryptoRng, TryRng};
 
-/// The operating system's cryptographic generator, for every `rng` in this crate. Feature `getrandom`, on by default.
+/// The operating system's cryptographic generator, for every `rng` in this crate. Feature
+/// `getrandom`, on by default.
 ///
 /// Any other [`CryptoRng`](rand_core::CryptoRng) will do as well.
 ///
 /// # Panics
-/// Drawing panics where the operating system cannot give random bytes: nothing can be encrypted safely then.
+/// Drawing panics where the operating system cannot give random bytes: nothing can be encrypted
+/// safely then.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemRng;
 

@@ -11,13 +11,15 @@
 //!                                                            erasure: any N chunks will do
 //! ```
 //!
-//! Sending moves a ratchet on. Receiving is pure: `receive(&self, ..)` gives the key of a message and a `Step`, which
-//! `commit` takes once the message has opened.
+//! `message` is what the sparse ratchet puts on the wire, `header` what carries it. Sending moves a
+//! ratchet on. Receiving is pure: `receive(&self, ..)` gives the key of a message and a `Step`,
+//! which `commit` takes once the message has opened.
 
 mod braid;
 mod chain;
 mod double;
 mod erasure;
 mod header;
+mod message;
 mod sparse;
 pub(crate) mod triple;

@@ -1,322 +1,248 @@
 //! Users, their devices, and the sessions with each (Sesame, 3).
-//!
-//! A device of a user has at most five sessions, the active one first: that is the one to write in. A session that decrypts becomes the active
-//! one, so that two devices which began sessions at the same time come to use the same one. One that was begun and never answered
-//! expires.
 
-use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::codec;
-use crate::crypto::kdf::HmacKey;
-use crate::crypto::mark;
-use crate::crypto::secret::Secret;
-use crate::envelope::Reference;
+use crate::at_rest;
+use crate::devices::{self, DeviceList};
 use crate::error::Error;
 use crate::identity::{self, IdentityKey};
-use crate::session::SessionId;
+use crate::time::UnixTime;
 
-pub(crate) mod devices;
-pub(crate) mod link;
+mod device_record;
 
-use devices::DeviceList;
-
-/// The most sessions with one device. One is used; the others may still have messages on the way.
-pub(crate) const MAX_SESSIONS: usize = 5;
-
-/// The most messages of one device that are waited for to be sent again.
-pub(crate) const MAX_ASKING: usize = 1_000;
-
-/// What stands for a user's name in keys of rows, so that a store does not show it: `HMAC(tag key, name)[..16]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Tag(pub(crate) [u8; 16]);
-
-impl Tag {
-    /// # Errors
-    /// [`Error::BadName`]
-    pub(crate) fn new(key: &Secret<32>, name: &str) -> Result<Self, Error> {
-        if !(1..=255).contains(&name.len()) {
-            return Err(Error::BadName);
-        }
-        let mac = HmacKey::new(key).mac(&[name.as_bytes()]);
-        mac.expose().first_chunk().copied().map(mark::public).map(Self).ok_or(Error::BadName)
-    }
-
-    /// One of 4,096, which nobody else can choose.
-    pub(crate) const fn bucket(self) -> [u8; 2] {
-        let [a, b, ..] = self.0;
-        [a & 0x0f, b]
-    }
-}
-
-/// Where the rows of a device are: `tag:16 || device:u32`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Place {
-    pub(crate) tag: Tag,
-    pub(crate) device: u32,
-}
-
-impl Place {
-    pub(crate) fn key(self) -> [u8; 20] {
-        let mut key = [0; 20];
-        key[..16].copy_from_slice(&self.tag.0);
-        key[16..].copy_from_slice(&self.device.to_be_bytes());
-        key
-    }
-
-    /// `place || more`
-    pub(crate) fn key_with(self, more: &[u8]) -> Vec<u8> {
-        [&self.key(), more].concat()
-    }
-}
+pub(crate) use device_record::{AnswerIn, AskIn, Asked, DeviceRecord, short};
 
 /// What is known of a user.
 #[derive(Serialize, Deserialize)]
-pub(crate) struct User {
+pub(crate) struct UserRecord {
     pub(crate) name: String,
     /// Whether the people compared their keys.
     pub(crate) verified: bool,
     #[serde(with = "devices::checked")]
     pub(crate) list: DeviceList,
     /// A list by another account key, which nobody has accepted yet.
-    pub(crate) changed: Option<Changed>,
+    pub(crate) pending: Option<Pending>,
     /// The account keys before this one, the newest last: a list by one of them is old.
     replaced: Vec<Replaced>,
+    /// The account keys that a person decided against, the newest last.
+    dismissed: Vec<Dismissed>,
+    /// Devices that were removed lately.
+    gone: Vec<Gone>,
+    /// Devices that a list which waited, or waits, does not have. They stay in doubt until somebody
+    /// decides: a removed device could bring a list of its own making that has it again.
+    doubted: Vec<Doubted>,
 }
+
+/// What is known of who a user is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Trust {
+    /// The account key is the one that was seen first. Nobody has compared it.
+    FirstUse,
+    /// People compared the account key.
+    Verified,
+    /// Nobody vouches for this author: the account key is another one than before and was not
+    /// accepted, or the device is not listed any more.
+    Unaccepted,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Pending(#[serde(with = "devices::checked")] pub(crate) DeviceList);
+
+#[derive(Serialize, Deserialize)]
+struct Doubted(#[serde(with = "identity::checked")] IdentityKey);
 
 #[derive(Serialize, Deserialize)]
 struct Replaced(#[serde(with = "identity::checked")] IdentityKey);
 
-/// So many replaced account keys are remembered.
+#[derive(Serialize, Deserialize)]
+struct Dismissed(#[serde(with = "identity::checked")] IdentityKey);
+
+/// A device that was removed.
+#[derive(Serialize, Deserialize)]
+struct Gone {
+    device: u32,
+    #[serde(with = "identity::checked")]
+    identity: IdentityKey,
+    since: UnixTime,
+}
+
+/// What the lists say of a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// Every list has it.
+    Listed,
+    /// The accepted list has it; one that waits, or waited in the place of that one, does not.
+    Doubted,
+    /// Only the pending list has it.
+    Pending,
+    /// It was removed lately.
+    Removed,
+    /// No list has it.
+    Unknown,
+}
+
+/// Replaced account keys that are remembered.
 const MAX_REPLACED: usize = 16;
 
-#[derive(Serialize, Deserialize)]
-pub(crate) struct Changed(#[serde(with = "devices::checked")] pub(crate) DeviceList);
+/// Dismissed account keys that are remembered.
+const MAX_DISMISSED: usize = 4;
 
-impl User {
+/// Removed devices that are remembered.
+const MAX_GONE: usize = 32;
+
+/// Seconds for which mail of a removed device can still be read: 7 days.
+pub(crate) const GRACE: u64 = 7 * 24 * 60 * 60;
+
+impl UserRecord {
     pub(crate) fn new(name: &str, list: DeviceList) -> Self {
-        Self { name: name.into(), verified: false, list, changed: None, replaced: Vec::new() }
+        Self {
+            name: name.into(),
+            verified: false,
+            list,
+            pending: None,
+            replaced: Vec::new(),
+            dismissed: Vec::new(),
+            gone: Vec::new(),
+            doubted: Vec::new(),
+        }
     }
 
-    /// Puts a list in the place of the one known. One by another account key ends what the old one can say.
-    pub(crate) fn replace(&mut self, list: DeviceList) {
+    /// Keeps a list by another account key until somebody decides about it.
+    pub(crate) fn wait(&mut self, pending: DeviceList) {
+        for listed in self.list.devices() {
+            if pending.device_of(&listed.identity).is_none() && !self.is_doubted(&listed.identity) {
+                self.doubted.push(Doubted(listed.identity));
+            }
+        }
+        self.pending = Some(Pending(pending));
+    }
+
+    /// Takes the list that waited, since somebody decides about it.
+    pub(crate) fn decide(&mut self) -> Option<DeviceList> {
+        self.doubted.clear();
+        self.pending.take().map(|Pending(list)| list)
+    }
+
+    /// Remembers that a person decided against an account key.
+    pub(crate) fn dismiss(&mut self, account: IdentityKey) {
+        self.dismissed.retain(|dismissed| dismissed.0 != account);
+        self.dismissed.push(Dismissed(account));
+        self.dismissed.drain(..self.dismissed.len().saturating_sub(MAX_DISMISSED)).for_each(drop);
+    }
+
+    /// Whether a person decided against an account key. What the user's devices enclose does not
+    /// bring it back: mail of before the decision would, each time that it is looked at. The server
+    /// may show it again, since people dismiss the right key by mistake.
+    pub(crate) fn has_dismissed(&self, account: &IdentityKey) -> bool {
+        self.dismissed.iter().any(|dismissed| dismissed.0 == *account)
+    }
+
+    /// Whether a list that waits, or waited in the place of that one, does not have a device.
+    pub(crate) fn is_doubted(&self, identity: &IdentityKey) -> bool {
+        self.doubted.iter().any(|doubted| doubted.0 == *identity)
+    }
+
+    /// What is known of the accepted account key.
+    pub(crate) const fn trust(&self) -> Trust {
+        if self.verified { Trust::Verified } else { Trust::FirstUse }
+    }
+
+    /// Puts a list in the place of the one known. A list by another account key ends what the old
+    /// key can say. Returns the devices that are new.
+    pub(crate) fn replace(&mut self, list: DeviceList, now: UnixTime) -> Vec<u32> {
         if list.account() != self.list.account() {
             self.replaced.push(Replaced(self.list.account()));
             self.replaced.drain(..self.replaced.len().saturating_sub(MAX_REPLACED)).for_each(drop);
         }
+        for listed in self.list.devices() {
+            if list.device_of(&listed.identity).is_none() {
+                let (device, identity) = (listed.device, listed.identity);
+                self.gone.push(Gone { device, identity, since: now });
+            }
+        }
+        let is_back = |gone: &Gone| list.device_of(&gone.identity).is_some();
+        self.gone.retain(|gone| !is_back(gone) && now.since(gone.since) <= GRACE);
+        self.gone.drain(..self.gone.len().saturating_sub(MAX_GONE)).for_each(drop);
+        self.doubted.retain(|doubted| list.device_of(&doubted.0).is_some());
+        self.dismissed.retain(|dismissed| dismissed.0 != list.account());
+        let is_new = |identity: &IdentityKey| self.list.device_of(identity).is_none();
+        let new = list.devices().iter().filter(|listed| is_new(&listed.identity));
+        let new = new.map(|listed| listed.device).collect();
         self.list = list;
+        new
     }
 
-    /// Whether a key is an old one for certain, since people compared the one after it. Else a wrong one that was accepted by mistake would
-    /// silence the right one.
+    /// Whether a key is an old one for certain, since people compared the one after it. Without
+    /// that, a wrong key that was accepted by mistake would silence the right one.
     pub(crate) fn has_replaced(&self, account: &IdentityKey) -> bool {
         self.verified && self.replaced.iter().any(|replaced| replaced.0 == *account)
     }
 
-    /// The number of the newest list of theirs that is here, accepted or not.
-    pub(crate) fn number(&self) -> u64 {
-        let changed = self.changed.as_ref().map_or(0, |changed| changed.0.number());
-        self.list.number().max(changed)
-    }
-
-    /// Whether a list of theirs has a device of this number.
-    pub(crate) fn may_have(&self, device: u32) -> bool {
-        let changed = self.changed.as_ref().and_then(|changed| changed.0.get(device));
-        self.list.get(device).or(changed).is_some()
-    }
-
-    pub(crate) fn encode(&self) -> Zeroizing<Vec<u8>> {
-        codec::state::encode(1, self, 4_096)
-    }
-
-    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Error> {
-        codec::state::decode(1, bytes)
-    }
-}
-
-/// What is known of a device.
-#[derive(Default, Serialize, Deserialize)]
-pub(crate) struct Device {
-    /// The sessions, the active one first.
-    pub(crate) sessions: Vec<Entry>,
-    /// How many of its envelopes were opened.
-    pub(crate) opened: u64,
-    /// References of the envelopes that it is to be asked for, once there is a session to ask in.
-    #[serde(with = "codec::records")]
-    pub(crate) asking: Vec<[u8; Reference::LENGTH]>,
-}
-
-/// A session with a device.
-#[derive(Clone, Serialize, Deserialize)]
-pub(crate) struct Entry {
-    pub(crate) id: SessionId,
-    #[serde(with = "identity::checked")]
-    pub(crate) identity: IdentityKey,
-    /// When it was begun, by this device's clock.
-    pub(crate) created_at: u64,
-    pub(crate) answered: bool,
-    /// How many envelopes of the device were opened when one was in this session.
-    pub(crate) used: u64,
-    /// Whether this device began it to ask for what it could not open.
-    pub(crate) healing: bool,
-    /// Sessions of an earlier epoch were in a store that was restored from a copy, or were reset: they may be read, and
-    /// are not written in.
-    pub(crate) epoch: u32,
-}
-
-impl Device {
-    /// Whether there is nothing to remember of it.
-    pub(crate) const fn is_empty(&self) -> bool {
-        self.sessions.is_empty() && self.opened == 0 && self.asking.is_empty()
-    }
-
-    pub(crate) fn encode(&self) -> Zeroizing<Vec<u8>> {
-        let sessions = self.sessions.len().saturating_mul(96);
-        let capacity = self.asking.len().saturating_mul(17).saturating_add(sessions).saturating_add(32);
-        codec::state::encode(1, self, capacity)
-    }
-
-    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Error> {
-        codec::state::decode(1, bytes)
-    }
-
-    /// The session to write in to a device of this identity: the first of this epoch that has not gone unanswered for
-    /// `expiry` seconds.
-    pub(crate) fn active(&self, identity: &IdentityKey, epoch: u32, now: u64, expiry: u64) -> Option<&Entry> {
-        let expired = |entry: &Entry| !entry.answered && now.saturating_sub(entry.created_at) > expiry;
-        let mut sessions = self.sessions.iter();
-        sessions.find(|entry| entry.identity == *identity && entry.epoch == epoch && !expired(entry))
-    }
-
-    /// The session to ask for an envelope in: one that was begun for that less than `age` seconds ago.
-    pub(crate) fn healing(&self, identity: &IdentityKey, epoch: u32, now: u64, age: u64) -> Option<&Entry> {
-        let is_young = |entry: &Entry| now.saturating_sub(entry.created_at) <= age;
-        let mut sessions = self.sessions.iter().filter(|entry| entry.healing && is_young(entry));
-        sessions.find(|entry| entry.identity == *identity && entry.epoch == epoch)
-    }
-
-    /// Makes a session the active one. Returns those that there is no more room for, and those in which none of the last `idle` envelopes
-    /// was: what is still held back of them would come after it was forgotten that it was asked for and shown.
-    pub(crate) fn activate(&mut self, mut entry: Entry, idle: u64) -> Vec<Entry> {
-        entry.used = self.opened;
-        self.sessions.retain(|other| other.id != entry.id);
-        self.sessions.insert(0, entry);
-        let opened = self.opened;
-        let is_kept = |entry: &Entry| opened.saturating_sub(entry.used) <= idle;
-        let (mut kept, mut dropped): (Vec<Entry>, Vec<Entry>) = self.sessions.drain(..).partition(is_kept);
-        dropped.extend(kept.split_off(kept.len().min(MAX_SESSIONS)));
-        self.sessions = kept;
-        dropped
-    }
-
-    /// Remembers to ask for an envelope again. The oldest is given up where there are too many.
-    pub(crate) fn ask(&mut self, reference: Reference) {
-        if !self.asking.contains(&reference.0) {
-            self.asking.push(reference.0);
-            self.asking.drain(..self.asking.len().saturating_sub(MAX_ASKING)).for_each(drop);
-        }
-    }
-}
-
-/// What the app should fetch, and give to the client.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[non_exhaustive]
-pub enum Needed {
-    /// A bundle of this device: for a session in which to ask for what could not be read.
-    Bundle(crate::address::Address),
-    /// The device list of this user: there seems to be a newer one.
-    Devices(Box<str>),
-}
-
-impl Needed {
-    /// Whom it is about.
-    #[must_use]
-    pub fn user(&self) -> &str {
-        match self {
-            Self::Bundle(address) => &address.user,
-            Self::Devices(user) => user,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::identity::IdentityKeyPair;
-    use crate::testing::Replay;
-
-    fn entries(count: usize) -> Vec<Entry> {
-        let identity = IdentityKeyPair::generate(&mut Replay::counting()).public_key();
-        let entry = |number: usize| {
-            let id =
-                postcard::from_bytes(&[&[32][..], &[u8::try_from(number).unwrap(); 32]].concat()).unwrap();
-            let created_at = 1_000 + u64::try_from(number).unwrap();
-            Entry { id, identity, created_at, answered: false, used: 0, healing: false, epoch: 1 }
+    /// What the lists say of an identity under a device number.
+    pub(crate) fn standing(&self, device: u32, identity: &IdentityKey, now: UnixTime) -> Standing {
+        let is_in = |list: &DeviceList| {
+            list.device_of(identity).is_some_and(|listed| listed.device == device)
         };
-        (0..count).map(entry).collect()
-    }
-
-    #[test]
-    fn five_sessions_are_kept_the_active_one_first() {
-        let mut device = Device::default();
-        let entries = entries(7);
-        let dropped: Vec<Entry> =
-            entries.iter().flat_map(|entry| device.activate(entry.clone(), 100)).collect();
-        let ids = |entries: &[Entry]| entries.iter().map(|entry| entry.id).collect::<Vec<_>>();
-        assert_eq!(ids(&dropped), ids(&entries[..2]));
-        assert!(device.activate(entries[4].clone(), 100).is_empty());
-        assert_eq!(device.sessions[0].id, entries[4].id);
-        assert_eq!(device.sessions.len(), MAX_SESSIONS);
-        let again = Device::decode(&device.encode()).unwrap();
-        assert_eq!(ids(&again.sessions), ids(&device.sessions));
-    }
-
-    #[test]
-    fn a_session_is_written_in_while_it_is_of_this_epoch_and_not_expired() {
-        let mut device = Device::default();
-        let [old, new] = entries(2).try_into().unwrap_or_else(|_| unreachable!());
-        let identity = new.identity;
-        device.activate(old.clone(), 100);
-        device.activate(new.clone(), 100);
-        let active =
-            |device: &Device, epoch, now| device.active(&identity, epoch, now, 100).map(|entry| entry.id);
-        assert_eq!(active(&device, 1, 1_101), Some(new.id));
-        assert_eq!(active(&device, 1, 1_102), None);
-        assert_eq!(active(&device, 2, 1_001), None);
-        device.sessions[1].answered = true;
-        assert_eq!(active(&device, 1, 1_102), Some(old.id));
-        // A clock that went back expires nothing.
-        assert_eq!(active(&device, 1, 0), Some(new.id));
-    }
-
-    #[test]
-    fn what_is_asked_for_is_bounded() {
-        let mut device = Device::default();
-        for number in 0..u16::try_from(MAX_ASKING + 10).unwrap() {
-            let mut reference = [0; 16];
-            reference[..2].copy_from_slice(&number.to_be_bytes());
-            device.ask(Reference(reference));
-            device.ask(Reference(reference));
+        let in_pending = self.pending.as_ref().map(|Pending(list)| is_in(list));
+        let is_gone = |gone: &Gone| {
+            gone.device == device && gone.identity == *identity && now.since(gone.since) <= GRACE
+        };
+        match (is_in(&self.list), in_pending) {
+            (true, None) => Standing::Listed,
+            (true, Some(true)) if !self.is_doubted(identity) => Standing::Listed,
+            (true, Some(_)) => Standing::Doubted,
+            (false, Some(true)) => Standing::Pending,
+            (false, None | Some(false)) if self.gone.iter().any(is_gone) => Standing::Removed,
+            (false, None | Some(false)) => Standing::Unknown,
         }
-        assert_eq!(device.asking.len(), MAX_ASKING);
-        assert_eq!(device.asking[0][1], 10);
-        assert_eq!(Device::decode(&device.encode()).unwrap().asking, device.asking);
     }
 
-    #[test]
-    fn a_name_shows_in_no_tag() {
-        let rng = &mut Replay::counting();
-        let (key, other) = (Secret::random(rng), Secret::random(rng));
-        assert_eq!(Tag::new(&key, "rosa").unwrap(), Tag::new(&key, "rosa").unwrap());
-        assert_ne!(Tag::new(&key, "rosa").unwrap(), Tag::new(&other, "rosa").unwrap());
-        assert_ne!(Tag::new(&key, "rosa").unwrap(), Tag::new(&key, "rose").unwrap());
-        for name in ["", &"x".repeat(256)] {
-            assert_eq!(Tag::new(&key, name), Err(Error::BadName));
-        }
-        assert!(Tag::new(&key, &"x".repeat(255)).is_ok());
+    /// The identities that a device of this number may have, the accepted one first.
+    pub(crate) fn candidates(&self, device: u32) -> Vec<IdentityKey> {
+        let listed = |list: &DeviceList| list.get(device).map(|listed| listed.identity);
+        let pending = self.pending.as_ref().and_then(|Pending(list)| listed(list));
+        let gone = self.gone.iter().filter(|gone| gone.device == device).map(|gone| gone.identity);
+        let mut all: Vec<IdentityKey> = listed(&self.list).into_iter().chain(pending).collect();
+        all.extend(gone);
+        let mut seen = Vec::new();
+        all.retain(|identity| {
+            let is_first = !seen.contains(identity);
+            seen.push(*identity);
+            is_first
+        });
+        all
+    }
+
+    /// Whether a list has a device of this number.
+    pub(crate) fn is_known(&self, device: u32) -> bool {
+        let pending = self.pending.as_ref().is_some_and(|Pending(list)| list.get(device).is_some());
+        pending || self.list.get(device).is_some()
+    }
+
+    /// Whether devices were removed lately.
+    pub(crate) const fn has_gone(&self) -> bool {
+        !self.gone.is_empty()
+    }
+
+    /// Forgets the devices whose grace has ended, and returns them.
+    pub(crate) fn forget_gone(&mut self, now: UnixTime) -> Vec<IdentityKey> {
+        let ended = |gone: &Gone| now.since(gone.since) > GRACE;
+        let identities =
+            self.gone.iter().filter(|gone| ended(gone)).map(|gone| gone.identity).collect();
+        self.gone.retain(|gone| !ended(gone));
+        identities
+    }
+
+    pub(crate) fn encode(&self) -> Zeroizing<Vec<u8>> {
+        at_rest::state::encode(1, self, 7_424)
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Error> {
+        at_rest::state::decode(1, bytes)
     }
 }

@@ -8,6 +8,7 @@ use rand_core::CryptoRng;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zeroize::{Zeroize, Zeroizing};
 
+use crate::at_rest;
 use crate::codec;
 use crate::crypto::curve::PublicKey;
 use crate::error::Error;
@@ -15,7 +16,7 @@ use crate::identity::{self, IdentityKey, IdentityKeyPair};
 use crate::padding;
 use crate::pqxdh::{self, HANDSHAKE_LENGTH, Handshake};
 use crate::prekey::{Prekeys, VerifiedBundle};
-use crate::ratchet::triple::{SealedHeader, TripleRatchet};
+use crate::ratchet::triple::{OpenedHeader, SealedHeader, TripleRatchet};
 
 mod message;
 #[cfg(test)]
@@ -25,24 +26,27 @@ pub use message::{Message, MessageKind};
 
 /// One conversation with one device of somebody.
 ///
-/// A session is a value: it does no I/O, knows no clock and draws from no generator but the one it is given. What it
-/// takes to make that safe:
+/// A session is a value: it does no I/O, knows no clock and draws from no generator but the one it
+/// is given. What it takes to make that safe:
 ///
-/// - **Store before you send.** [`Session::encrypt`] moves the session on; store it ([`Session::encode`]) before the
-///   message leaves. A message encrypted again from an older copy would use its keys a second time.
-/// - **Store with what you read.** [`Session::decrypt`] gives a plaintext once; store it together with the session.
+/// - **Store before you send.** [`Session::encrypt`] moves the session on; store it
+///   ([`Session::encode`]) before the message leaves. A message encrypted again from an older copy
+///   would use its keys a second time.
+/// - **Store with what you read.** [`Session::decrypt`] gives a plaintext once; store it together
+///   with the session.
 /// - **An error changes nothing.** Whatever fails leaves the session as it was.
 ///
 /// It is not `Clone`: two copies that both encrypt would use keys twice.
 ///
 /// ```
-/// use subrosa::{Bundle, IdentityKeyPair, Message, Prekeys, Session, SystemRng};
+/// use subrosa::protocol::{Bundle, IdentityKeyPair, Message, Prekeys, Session};
+/// use subrosa::SystemRng;
 ///
 /// let rng = &mut SystemRng;
 /// let now = 1_800_000_000; // seconds since the Unix epoch
 /// let (alice, bob) = (IdentityKeyPair::generate(rng), IdentityKeyPair::generate(rng));
 /// let mut bobs_prekeys = Prekeys::generate(10, now, rng)?;
-/// let bundle = bobs_prekeys.publish(&bob).take_bundle().expect("there are prekeys");
+/// let bundle = bobs_prekeys.publish(&bob).pop_bundle().expect("there are prekeys");
 ///
 /// let bundle = Bundle::decode(&bundle.encode())?.verify(&alice.public_key(), now)?;
 /// let mut to_bob = Session::initiate(&alice, &bundle, rng)?;
@@ -55,6 +59,7 @@ pub use message::{Message, MessageKind};
 /// assert_eq!(to_bob.decrypt(&answer, b"")?, b"hi");
 /// # Ok::<(), subrosa::Error>(())
 /// ```
+#[must_use = "a session that is not stored cannot go on"]
 pub struct Session {
     /// So that a session that is moved leaves no copy of its keys where it was.
     state: Box<State>,
@@ -100,22 +105,26 @@ impl Session {
             peer: bundle.identity(),
             ephemeral_key: initiated.ephemeral_key,
             unanswered: Some(Repeated(initiated.handshake)),
-            ratchet: TripleRatchet::initiator(&initiated.session_secret.secret, bundle.signed.key, point),
+            ratchet: TripleRatchet::initiator(
+                &initiated.session_secret.secret,
+                bundle.signed.key,
+                point,
+            ),
         };
         Ok(Self { state: Box::new(state) })
     }
 
-    /// Answers an initial message that belongs to no session yet (see [`Session::answers`]): the session, and the
-    /// plaintext.
+    /// Answers an initial message that belongs to no session yet (see [`Session::matches`]): the
+    /// session, and the plaintext.
     ///
-    /// The one-time prekeys that it used are deleted from `prekeys`, since the message opened. Store the session, the
-    /// prekeys and the plaintext together.
+    /// The one-time prekeys that it used are deleted from `prekeys`, since the message opened.
+    /// Store the session, the prekeys and the plaintext together.
     ///
     /// # Errors
-    /// Nothing changed. [`Error::UnknownPrekey`], [`Error::Replay`]: the prekey was used, so ask [`Session::answers`]
-    /// first; if there is no such session, the sender needs a fresh bundle. [`Error::InvalidKey`],
-    /// [`Error::UnknownHeader`], [`Error::Decrypt`], ..: a forgery, or meant for someone else. [`Error::Malformed`]: it
-    /// is not an initial message.
+    /// Nothing changed. [`Error::UnknownPrekey`], [`Error::Replay`]: the prekey was used, so ask
+    /// [`Session::matches`] first; if there is no such session, the sender needs a fresh bundle.
+    /// [`Error::InvalidKey`], [`Error::UnknownHeader`], [`Error::Decrypt`], ..: a forgery, or meant
+    /// for someone else. [`Error::Malformed`]: it is not an initial message.
     pub fn respond(
         identity: &IdentityKeyPair,
         prekeys: &mut Prekeys,
@@ -123,6 +132,22 @@ impl Session {
         associated_data: &[u8],
     ) -> Result<(Self, Vec<u8>), Error> {
         check_length(associated_data, Self::MAX_ASSOCIATED_DATA)?;
+        let mut session = Self::answering(identity, prekeys, message)?;
+        let plaintext = session.decrypt(message, associated_data)?;
+        Self::consume(prekeys, message)?;
+        Ok((session, plaintext))
+    }
+
+    /// The session that an initial message begins. The message was not opened in it, so nothing is
+    /// known of it yet: it may be a forgery.
+    ///
+    /// # Errors
+    /// As [`Session::respond`].
+    pub(crate) fn answering(
+        identity: &IdentityKeyPair,
+        prekeys: &Prekeys,
+        message: &Message<'_>,
+    ) -> Result<Self, Error> {
         let handshake = Handshake::decode(message.handshake().ok_or(Error::Malformed)?)?;
         let responded = pqxdh::respond(identity, prekeys, &handshake)?;
         let state = State {
@@ -130,23 +155,34 @@ impl Session {
             peer: responded.initiator,
             ephemeral_key: handshake.ephemeral_key,
             unanswered: None,
-            ratchet: TripleRatchet::responder(&responded.session_secret.secret, responded.signed_prekey),
+            ratchet: TripleRatchet::responder(
+                &responded.session_secret.secret,
+                responded.signed_prekey,
+            ),
         };
-        let mut session = Self { state: Box::new(state) };
-        let plaintext = session.decrypt(message, associated_data)?;
+        Ok(Self { state: Box::new(state) })
+    }
+
+    /// Deletes the one-time prekeys that an initial message used, since it opened.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`]: it is not an initial message.
+    pub(crate) fn consume(prekeys: &mut Prekeys, message: &Message<'_>) -> Result<(), Error> {
+        let handshake = Handshake::decode(message.handshake().ok_or(Error::Malformed)?)?;
         prekeys.consume(&handshake.ids, &handshake.ephemeral_key);
-        Ok((session, plaintext))
+        Ok(())
     }
 
     /// Encrypts a message and moves the session on: store it before the message leaves.
     ///
-    /// `associated_data` is what the message must arrive with, say the ids of a chat; it does not travel. What is
-    /// drawn from `rng`: 32 bytes where a turn of the conversation begins, 32 or 64 where the post-quantum ratchet
-    /// needs them, else nothing.
+    /// `associated_data` is what the message must arrive with, say the ids of a chat; it does not
+    /// travel. What is drawn from `rng`: 32 bytes where a turn of the conversation begins, 32 or 64
+    /// where the post-quantum ratchet needs them, else nothing.
     ///
     /// # Errors
-    /// Nothing changed, nothing was drawn. [`Error::TooLong`]: more than [`Session::MAX_PLAINTEXT`] or
-    /// [`Session::MAX_ASSOCIATED_DATA`]. [`Error::Exhausted`]: 2^32 - 1 messages without an answer.
+    /// Nothing changed, nothing was drawn. [`Error::TooLong`]: more than [`Session::MAX_PLAINTEXT`]
+    /// or [`Session::MAX_ASSOCIATED_DATA`]. [`Error::Exhausted`]: 2^32 - 1 messages without an
+    /// answer.
     pub fn encrypt(
         &mut self,
         plaintext: &[u8],
@@ -170,15 +206,34 @@ impl Session {
     /// Decrypts a message, initial or regular, in whatever order messages come.
     ///
     /// # Errors
-    /// Nothing changed. By [`Error::remedy`]: [`Error::Duplicate`], [`Error::Decrypt`], [`Error::Malformed`],
+    /// Nothing changed. By [`Error::remedy`]: [`Error::Duplicate`], [`Error::Decrypt`],
+    /// [`Error::Malformed`],
     /// [`Error::InvalidKey`]: drop it.
     /// [`Error::UnknownHeader`]: try another session with the sender, then drop it. [`Error::TooOld`], [`Error::TooFarAhead`]: the message is lost,
     /// a new session goes on. [`Error::TooLong`]: `associated_data`.
-    pub fn decrypt(&mut self, message: &Message<'_>, associated_data: &[u8]) -> Result<Vec<u8>, Error> {
+    pub fn decrypt(
+        &mut self,
+        message: &Message<'_>,
+        associated_data: &[u8],
+    ) -> Result<Vec<u8>, Error> {
+        check_length(associated_data, Self::MAX_ASSOCIATED_DATA)?;
+        let header = self.open_header(message)?;
+        self.decrypt_opened(message, &header, associated_data)
+    }
+
+    /// As [`Session::decrypt`], of a message whose header was opened here.
+    ///
+    /// # Errors
+    /// As [`Session::decrypt`].
+    pub(crate) fn decrypt_opened(
+        &mut self,
+        message: &Message<'_>,
+        header: &OpenedHeader,
+        associated_data: &[u8],
+    ) -> Result<Vec<u8>, Error> {
         check_length(associated_data, Self::MAX_ASSOCIATED_DATA)?;
         let parts = message.parts()?;
-        let header = SealedHeader { nonce: *parts.nonce, bytes: *parts.header };
-        let (key, step) = self.state.ratchet.receive(&header, parts.header_data)?;
+        let (key, step) = self.state.ratchet.receive_opened(header)?;
         let data = AssociatedData::new(&self.state.id, associated_data, parts.before_payload);
         let mut plaintext = key.open(parts.payload, data.as_slice())?;
         match padding::unpad(&plaintext) {
@@ -194,10 +249,25 @@ impl Session {
         Ok(plaintext)
     }
 
-    /// Whether this is the session that an initial message belongs to: the one made from the same handshake, by
-    /// initiating or by responding. False for regular messages, which do not say.
+    /// Opens the header of a message, which changes nothing.
+    ///
+    /// # Errors
+    /// [`Error::UnknownHeader`], [`Error::Malformed`]
+    pub(crate) fn open_header(&self, message: &Message<'_>) -> Result<OpenedHeader, Error> {
+        let parts = message.parts()?;
+        let header = SealedHeader { nonce: *parts.nonce, bytes: *parts.header };
+        self.state.ratchet.open_header(&header, parts.header_data)
+    }
+
+    /// How many messages one with this header skips: what decrypting it costs, in chain steps.
+    pub(crate) fn skipped_by(&self, header: &OpenedHeader) -> u64 {
+        self.state.ratchet.skipped_by(header)
+    }
+
+    /// Whether this is the session that an initial message belongs to: the one made from the same
+    /// handshake, by initiating or by responding. False for regular messages, which do not say.
     #[must_use]
-    pub fn answers(&self, message: &Message<'_>) -> bool {
+    pub fn matches(&self, message: &Message<'_>) -> bool {
         message.ephemeral_key().is_some_and(|key| key == self.state.ephemeral_key.as_bytes())
     }
 
@@ -213,14 +283,15 @@ impl Session {
         self.state.peer
     }
 
-    /// Whether a message of the peer has been decrypted. Until then an initiator's messages repeat the handshake.
+    /// Whether a message of the peer has been decrypted. Until then an initiator's messages repeat
+    /// the handshake.
     #[must_use]
     pub const fn is_answered(&self) -> bool {
         self.state.unanswered.is_none()
     }
 
-    /// How many epochs of the post-quantum ratchet are complete on this side: each renews the keys of both with a
-    /// fresh ML-KEM secret.
+    /// How many epochs of the post-quantum ratchet are complete on this side: each renews the keys
+    /// of both with a fresh ML-KEM secret.
     #[must_use]
     pub const fn post_quantum_epochs(&self) -> u64 {
         self.state.ratchet.completed_epochs()
@@ -228,12 +299,13 @@ impl Session {
 
     /// The state at rest: a version byte, then the state. Secret; wiped when dropped.
     ///
-    /// At most 2.5 KB; 1.6 KB more while the handshake is repeated; 76 bytes more for each message that was skipped and
-    /// has not come yet, of which 2,000 are kept, and 36 for each of the at most 16 older chains that they are of. Where
-    /// a tenth of all messages never arrives that is 3 to 4 KB.
+    /// At most 2.5 KB; 1.6 KB more while the handshake is repeated; 76 bytes more for each message
+    /// that was skipped and has not come yet, of which 2,000 are kept, and 36 for each of the at
+    /// most 16 older chains that they are of. Where a tenth of all messages never arrives that is 3
+    /// to 4 KB.
     #[must_use]
     pub fn encode(&self) -> Zeroizing<Vec<u8>> {
-        codec::state::encode(VERSION, &*self.state, self.state.most_bytes())
+        at_rest::state::encode(VERSION, &*self.state, self.state.most_bytes())
     }
 
     /// From what [`Session::encode`] made.
@@ -241,7 +313,7 @@ impl Session {
     /// # Errors
     /// [`Error::BadState`]
     pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
-        let state: Box<State> = codec::state::decode(VERSION, bytes)?;
+        let state: Box<State> = at_rest::state::decode(VERSION, bytes)?;
         if state.ratchet.is_sound() { Ok(Self { state }) } else { Err(Error::BadState) }
     }
 }
@@ -257,17 +329,28 @@ impl State {
     }
 }
 
-/// The name of a session: the digest T of its handshake's transcript, 32 bytes, the same on both sides.
+/// The name of a session: the digest T of its handshake's transcript, 32 bytes, the same on both
+/// sides.
 ///
-/// It is not secret. Two devices that see the same id have the same session, with nobody in between who is not one of
-/// the two identities.
+/// It is not secret. Two devices that see the same id have the same session, with nobody in between
+/// who is not one of the two identities.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct SessionId(#[serde(with = "codec::array")] [u8; 32]);
+pub struct SessionId(#[serde(with = "at_rest::array")] [u8; 32]);
 
 impl SessionId {
+    /// The smallest there is.
+    pub(crate) const MIN: Self = Self([0; 32]);
+
     /// The 32 bytes.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+/// As [`SessionId::as_bytes`].
+impl AsRef<[u8]> for SessionId {
+    fn as_ref(&self) -> &[u8] {
         &self.0
     }
 }
@@ -302,7 +385,7 @@ impl Serialize for Session {
 /// As [`Session::decode`].
 impl<'de> Deserialize<'de> for Session {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        codec::state::deserialize(deserializer, Self::decode)
+        at_rest::state::deserialize(deserializer, Self::decode)
     }
 }
 
@@ -345,18 +428,18 @@ const fn check_length(bytes: &[u8], most: usize) -> Result<(), Error> {
 
 /// State at rest: a handshake as one run of bytes.
 mod boxed_handshake {
-    use super::{Box, Deserializer, HANDSHAKE_LENGTH, Serializer, codec};
+    use super::{Box, Deserializer, HANDSHAKE_LENGTH, Serializer, at_rest};
 
     pub(super) fn serialize<S: Serializer>(
         handshake: &[u8; HANDSHAKE_LENGTH],
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
-        codec::array::serialize(handshake, serializer)
+        at_rest::array::serialize(handshake, serializer)
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<Box<[u8; HANDSHAKE_LENGTH]>, D::Error> {
-        codec::array::deserialize(deserializer).map(Box::new)
+        at_rest::array::deserialize(deserializer).map(Box::new)
     }
 }

@@ -2,14 +2,15 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 use allocation_counter::measure;
-use subrosa::{IdentityKeyPair, Message, Prekeys, Session, SystemRng};
+use subrosa::SystemRng;
+use subrosa::protocol::{IdentityKeyPair, Message, Prekeys, Session};
 
 /// Two sessions that have answered each other.
 fn pair() -> (Session, Session) {
     let (now, rng) = (1_800_000_000, &mut SystemRng);
     let (alice, bob) = (IdentityKeyPair::generate(rng), IdentityKeyPair::generate(rng));
     let mut prekeys = Prekeys::generate(1, now, rng).unwrap();
-    let bundle = prekeys.publish(&bob).take_bundle().unwrap();
+    let bundle = prekeys.publish(&bob).pop_bundle().unwrap();
     let bundle = bundle.verify(&alice.public_key(), now).unwrap();
     let mut to_bob = Session::initiate(&alice, &bundle, rng).unwrap();
     let message = to_bob.encrypt(b"hello", b"", rng).unwrap();
@@ -22,7 +23,8 @@ fn pair() -> (Session, Session) {
 #[test]
 fn a_message_on_an_existing_chain_allocates_its_result_alone() {
     let (mut to_bob, mut to_alice) = pair();
-    // The first message begins a chain, and the next complete what the post-quantum ratchet has to say for now.
+    // The first message begins a chain, and the next complete what the post-quantum ratchet has to
+    // say for now.
     for _ in 0..5 {
         let message = to_bob.encrypt(b"", b"chat", &mut SystemRng).unwrap();
         to_alice.decrypt(&message, b"chat").unwrap();
@@ -30,7 +32,8 @@ fn a_message_on_an_existing_chain_allocates_its_result_alone() {
     for length in [0, 64, 1024, 65_536] {
         let plaintext = vec![7; length];
         let mut sent = None;
-        let encrypting = measure(|| sent = to_bob.encrypt(&plaintext, b"chat", &mut SystemRng).ok());
+        let encrypting =
+            measure(|| sent = to_bob.encrypt(&plaintext, b"chat", &mut SystemRng).ok());
         let sent = sent.unwrap().encode();
         assert_eq!(encrypting.count_total, 1, "{length} bytes");
         assert_eq!(encrypting.bytes_total, u64::try_from(sent.len()).unwrap());

@@ -1,4 +1,5 @@
-//! The examples `relay` and `chat` as people run them: processes that are killed and begin again.
+//! The examples `relay`, `chat` and `letters` as people run them: processes that are killed and
+//! begin again.
 #![allow(
     clippy::panic,
     clippy::unwrap_used,
@@ -21,6 +22,8 @@ use tempfile::TempDir;
 /// Nothing takes so long, however busy the machine is.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+const PASSPHRASE: &str = "under the rose";
+
 /// A process, and what it has printed so far.
 struct Process {
     child: Child,
@@ -33,9 +36,11 @@ struct Process {
 
 impl Process {
     fn start(example: &str, arguments: &[&str]) -> Self {
-        let mut child = Command::new(built(example))
-            .args(arguments)
-            .env("SUBROSA_PASSPHRASE", "under the rose")
+        Self::of(Command::new(built(example)).args(arguments).env("SUBROSA_PASSPHRASE", PASSPHRASE))
+    }
+
+    fn of(command: &mut Command) -> Self {
+        let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             // Of what is meant to fail; what matters is printed.
@@ -44,7 +49,9 @@ impl Process {
             .unwrap();
         let (sender, lines) = channel();
         let stdout = BufReader::new(child.stdout.take().unwrap());
-        thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        thread::spawn(move || {
+            stdout.lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
+        });
         let stdin = child.stdin.take();
         Self { child, stdin, lines, printed: Vec::new(), read: 0 }
     }
@@ -70,14 +77,28 @@ impl Process {
         }
     }
 
+    /// A line, but for its time where it has one.
     fn wait(&mut self, line: &str) {
-        self.wait_for(line, |printed| printed == line);
+        self.wait_for(line, |printed| untimed(printed) == line);
+    }
+
+    /// The relay has a message that was written here.
+    fn wait_sent(&mut self, to: &str, text: &str) {
+        let end = format!(" ✓ -> {to}: {text}");
+        self.wait_for(&end, |printed| untimed(printed).starts_with('#') && printed.ends_with(&end));
+    }
+
+    /// A message was written here: its number.
+    fn wait_written(&mut self, to: &str, text: &str) -> String {
+        let end = format!(" .. -> {to}: {text}");
+        let line = self.wait_for(&end, |printed| printed.ends_with(&end));
+        untimed(&line).split_once(' ').unwrap().0.into()
     }
 
     /// How often it printed a line so far.
     fn count(&mut self, line: &str) -> usize {
         self.printed.extend(self.lines.try_iter());
-        self.printed.iter().filter(|printed| *printed == line).count()
+        self.printed.iter().filter(|printed| untimed(printed) == line).count()
     }
 
     /// It has taken all that was typed, and printed what came of it.
@@ -122,6 +143,12 @@ impl Drop for Process {
     }
 }
 
+/// A line without the time that it begins with.
+fn untimed(line: &str) -> &str {
+    let is_time = |time: &str| time.len() == 5 && time.get(2..3) == Some(":");
+    line.split_once(' ').filter(|(time, _)| is_time(time)).map_or(line, |(_, rest)| rest)
+}
+
 /// Cargo builds the examples for a whole test run, not for `--test chat` alone.
 fn built(example: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap();
@@ -154,7 +181,8 @@ impl World {
     fn start_relay(&mut self, more: &[&str]) {
         let data = self.path("relay");
         let address = self.address.clone();
-        let mut relay = Process::start("relay", &[&[address.as_str(), "--data", &data], more].concat());
+        let mut relay =
+            Process::start("relay", &[&[address.as_str(), "--data", &data], more].concat());
         let line = relay.wait_for("an address", |line| line.starts_with("relay: listening on "));
         self.address = line.rsplit(' ').next().unwrap().into();
         self.relay = Some(relay);
@@ -166,7 +194,10 @@ impl World {
 
     fn start_chat(&self, name: &str, store: &str, more: &[&str]) -> Process {
         let store = self.path(store);
-        Process::start("chat", &[&[name, "--relay", &self.address, "--store", &store], more].concat())
+        Process::start(
+            "chat",
+            &[&[name, "--relay", &self.address, "--store", &store], more].concat(),
+        )
     }
 
     fn chat(&self, name: &str) -> Process {
@@ -192,8 +223,7 @@ fn two_people_talk_and_any_process_may_be_killed() {
     // Bob is away, and the relay begins again with his mail.
     bob.kill();
     alice.type_line("bob: it is");
-    alice.type_line("nobody: hello");
-    alice.wait("* not sent to nobody: the relay knows nobody of this name");
+    alice.wait_sent("bob", "it is");
     world.stop_relay();
     world.start_relay(&[]);
     let mut bob = world.start_chat("bob", "bob", &[]);
@@ -204,7 +234,7 @@ fn two_people_talk_and_any_process_may_be_killed() {
     world.stop_relay();
     alice.wait_for("that it is away", |line| line.starts_with("* the relay is away"));
     alice.type_line("/devices bob");
-    alice.wait_for("what is known of bob", |line| line.starts_with("* bob/1: "));
+    alice.wait_for("what is known of bob", |line| line.starts_with("* bob/1: manager, "));
     alice.type_line("bob: are you there?");
     alice.catch_up();
     alice.kill();
@@ -218,8 +248,14 @@ fn two_people_talk_and_any_process_may_be_killed() {
     // All of it once, in order, on both sides.
     alice.type_line("bob: good");
     bob.wait("alice: good");
-    let said =
-        ["meet me under the rose", "at nine: is that right?", "it is", "are you there?", "yes", "good"];
+    let said = [
+        "meet me under the rose",
+        "at nine: is that right?",
+        "it is",
+        "are you there?",
+        "yes",
+        "good",
+    ];
     for (chat, user) in [(alice, "bob"), (bob, "alice")] {
         assert_eq!(history(chat, user), said, "with {user}");
     }
@@ -258,16 +294,21 @@ fn whatever_is_killed_while_they_talk_each_line_arrives_once_and_in_order() {
     assert_eq!(history(alice, "bob"), said);
 }
 
-/// What a chat says was said with somebody. It ends with that.
+/// The texts that a chat says were said with somebody, from its newest page. It ends with that.
 fn history(mut chat: Process, user: &str) -> Vec<String> {
     chat.type_line("/to");
     // Some are shown when it starts.
     chat.catch_up();
-    chat.type_line(&format!("/history {user}"));
-    let before = chat.printed.len();
-    let printed = chat.end();
-    let lines = printed[before..].iter().filter_map(|line| line.strip_prefix('[')?.split_once("] "));
-    lines.map(|(_, line)| line.split_once(": ").unwrap().1.to_owned()).collect()
+    let mut pages = Vec::new();
+    for page in ["3", "2", "1"] {
+        let before = chat.printed.len();
+        chat.type_line(&format!("/history {user} {page}"));
+        chat.catch_up();
+        pages.push(chat.printed[before..].to_vec());
+    }
+    chat.end();
+    let lines = pages.iter().flatten().filter(|line| untimed(line) != line.as_str());
+    lines.map(|line| untimed(line).split_once(": ").unwrap().1.to_owned()).collect()
 }
 
 #[test]
@@ -284,7 +325,9 @@ fn a_linked_device_gets_what_the_others_get() {
     phone.wait("* linked");
     laptop.wait("* connected");
     laptop.type_line("/devices");
-    laptop.wait_for("itself", |line| line.starts_with("* alice/2: ") && line.ends_with("(this one)"));
+    laptop.wait_for("itself", |line| {
+        line.starts_with("* alice/2: device, ") && line.ends_with("(this one)")
+    });
     bob.type_line("/devices alice");
     bob.wait_for("the laptop", |line| line.starts_with("* alice/2: "));
 
@@ -293,14 +336,14 @@ fn a_linked_device_gets_what_the_others_get() {
     laptop.wait("bob: to both");
     laptop.type_line("bob: from the laptop");
     bob.wait("alice: from the laptop");
-    phone.wait("you (alice/2) to bob: from the laptop");
+    phone.wait("(alice/2) -> bob: from the laptop");
 
     // Killed and back, it is still a device of the account.
     laptop.kill();
     phone.type_line("bob: from the phone");
     bob.wait("alice: from the phone");
     let mut laptop = world.start_chat("alice", "laptop", &[]);
-    laptop.wait("you (alice/1) to bob: from the phone");
+    laptop.wait("(alice/1) -> bob: from the phone");
 
     // Removed, it gets nothing more, and is told.
     phone.type_line("/remove 2");
@@ -311,10 +354,12 @@ fn a_linked_device_gets_what_the_others_get() {
     bob.wait_for("the phone", |line| line.starts_with("* alice/1: "));
     bob.type_line("alice: to one");
     phone.wait("bob: to one");
-    laptop.type_line("bob: it is still me");
     assert!(!laptop.exit().success());
-    assert_eq!(bob.count("alice: it is still me"), 0);
+    assert_eq!(laptop.count("* !! this device was removed from the account"), 1);
     assert_eq!(laptop.count("bob: to one"), 0, "{:#?}", laptop.printed);
+    let mut laptop = world.start_chat("alice", "laptop", &[]);
+    assert!(!laptop.exit().success());
+    assert_eq!(laptop.count("* connected"), 0);
 }
 
 #[test]
@@ -323,15 +368,16 @@ fn keys_are_compared_and_a_new_key_stops_the_writing_until_it_is_accepted() {
     let (mut alice, mut bob) = (world.chat("alice"), world.chat("bob"));
     alice.type_line("bob: hello");
     bob.wait("alice: hello");
-    // Both see the same two keys.
+    // Both see the same two keys, in the same order.
     let mut keys = Vec::new();
     for (chat, user) in [(&mut alice, "bob"), (&mut bob, "alice")] {
         chat.type_line(&format!("/verify {user}"));
-        let mut both = [(); 2].map(|()| chat.wait_for("a key", |line| line.starts_with("  ")));
-        both.sort();
+        let both = [(); 2].map(|()| chat.wait_for("a key", |line| line.starts_with("  ")));
         keys.push(both);
         chat.type_line("yes");
         chat.wait(&format!("* {user} is verified"));
+        chat.type_line(&format!("/devices {user}"));
+        chat.wait(&format!("* {user}: verified"));
     }
     assert_eq!(keys[0], keys[1]);
 
@@ -345,7 +391,10 @@ fn keys_are_compared_and_a_new_key_stops_the_writing_until_it_is_accepted() {
     let mut bob = world.chat("bob");
     bob.type_line("alice: it is me, honestly");
     alice.wait_for("a warning", |line| line.starts_with("* !! bob has another key"));
-    alice.wait("bob: it is me, honestly");
+    alice.wait_for("that it is held", |line| line.starts_with("* !! somebody writes as bob"));
+    assert_eq!(alice.count("bob: it is me, honestly"), 0);
+    alice.type_line("/held bob");
+    alice.wait("? bob: it is me, honestly");
     alice.type_line("bob: secret");
     alice.wait_for("a warning", |line| line.starts_with("* !! bob has another key"));
     alice.type_line("/accept bob");
@@ -355,8 +404,11 @@ fn keys_are_compared_and_a_new_key_stops_the_writing_until_it_is_accepted() {
     assert_eq!(bob.count("alice: secret"), 0);
     alice.type_line("/accept bob");
     alice.wait_for("a question", |line| line.ends_with("(yes/no)"));
-    alice.type_line("yes");
+    alice.type_line("Y");
+    alice.wait("bob: it is me, honestly");
     bob.wait("alice: secret");
+    alice.type_line("/devices bob");
+    alice.wait("* bob: not verified; /verify compares keys");
     alice.type_line("/reset bob");
     alice.type_line("bob: in a new session");
     bob.wait("alice: in a new session");
@@ -371,9 +423,9 @@ fn a_store_opens_under_its_passphrase_alone_and_shows_no_text() {
     bob.end();
     let mut wrong = world.start_chat("bob", "bob", &["--passphrase", "a guess"]);
     assert!(!wrong.exit().success());
-    assert_eq!(wrong.count("[0 min ago] alice: meet me under the rose"), 0);
+    assert_eq!(wrong.count("alice: meet me under the rose"), 0);
     let mut bob = world.start_chat("bob", "bob", &[]);
-    bob.wait_for("the history", |line| line.ends_with("] alice: meet me under the rose"));
+    bob.wait("alice: meet me under the rose");
     for file in ["alice", "bob", "relay/relay.redb"] {
         let bytes = fs::read(world.path(file)).unwrap();
         assert!(!bytes.windows(8).any(|window| window == b"the rose"), "{file}");
@@ -384,7 +436,8 @@ fn a_store_opens_under_its_passphrase_alone_and_shows_no_text() {
 fn whoever_talks_nonsense_to_the_relay_disturbs_nobody() {
     let world = World::new();
     let (mut alice, mut bob) = (world.chat("alice"), world.chat("bob"));
-    let mut connections: Vec<_> = (0..100).map(|_| TcpStream::connect(&world.address).unwrap()).collect();
+    let mut connections: Vec<_> =
+        (0..100).map(|_| TcpStream::connect(&world.address).unwrap()).collect();
     for (number, socket) in connections.iter_mut().enumerate() {
         // Too long; a kind that there is not; a name that runs on; half a frame.
         let nonsense: &[u8] = match number % 4 {
@@ -395,11 +448,204 @@ fn whoever_talks_nonsense_to_the_relay_disturbs_nobody() {
         };
         socket.write_all(nonsense).unwrap();
     }
-    for socket in connections.iter_mut().enumerate().filter(|(number, _)| number % 4 != 3).map(|one| one.1) {
+    for socket in
+        connections.iter_mut().enumerate().filter(|(number, _)| number % 4 != 3).map(|one| one.1)
+    {
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         // It hangs up, and says nothing.
         assert!(matches!(socket.read(&mut [0; 1]), Ok(0) | Err(_)));
     }
     alice.type_line("bob: still there?");
     bob.wait("alice: still there?");
+}
+
+#[test]
+fn no_text_looks_like_a_line_of_the_chat_or_of_somebody_else() {
+    let world = World::new();
+    let (mut alice, mut mallory) = (world.chat("alice"), world.chat("mallory"));
+    let forged = [
+        ("12:34 bob: it is me", "12:34 bob: it is me"),
+        ("#7 ✓ -> bob: I owe you money", "#7 ✓ -> bob: I owe you money"),
+        ("* bob is verified", "* bob is verified"),
+        // It would be read from right to left; stay so; move the cursor; begin a line.
+        ("\u{202e}draw kcab", "\\u{202e}draw kcab"),
+        ("\u{2066}held\u{2069}", "\\u{2066}held\\u{2069}"),
+        ("\u{1b}[2K\r* bob is verified", "\\u{1b}[2K\\u{d}* bob is verified"),
+        ("one\u{2028}two\u{85}three\u{7}", "one\\u{2028}two\\u{85}three\\u{7}"),
+    ];
+    for (text, shown) in forged {
+        mallory.type_line(&format!("alice: {text}"));
+        alice.wait(&format!("mallory: {shown}"));
+        assert_eq!(alice.count(text), 0, "{text:?}");
+    }
+    for line in &alice.printed {
+        assert!(
+            !line.contains(|letter: char| letter.is_control() || letter == '\u{202e}'),
+            "{line:?}"
+        );
+    }
+}
+
+#[test]
+fn a_name_that_could_be_read_as_something_else_is_refused() {
+    let world = World::new();
+    let long = "a".repeat(33);
+    for name in
+        ["you to bob", "bob:", "", "b\u{43e}b", "bob\u{202e}", "bob\n*", "->", "#7", long.as_str()]
+    {
+        let mut chat = world.start_chat(name, "refused", &[]);
+        assert!(!chat.exit().success(), "{name:?}");
+    }
+    // The relay does not believe the chat in this: hello by "a b", device 1, in postcard's
+    // encoding.
+    let mut socket = TcpStream::connect(&world.address).unwrap();
+    socket.write_all(&[0, 0, 0, 6, 0, 3, b'a', b' ', b'b', 1]).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut answer = Vec::new();
+    socket.read_to_end(&mut answer).unwrap();
+    // Refused, since the name is bad.
+    assert_eq!(answer, [0, 0, 0, 2, 2, 1]);
+    // Capital letters are small ones.
+    let mut bob = world.start_chat("Bob", "bob", &[]);
+    bob.wait("* this is bob/1; /help says what there is");
+}
+
+#[test]
+fn a_draft_for_somebody_who_is_not_there_yet_is_sent_when_they_are() {
+    let mut world = World::new();
+    let mut alice = world.chat("alice");
+    alice.type_line("bob: welcome");
+    alice.wait_written("bob", "welcome");
+    alice.wait_for("that nobody is", |line| line.starts_with("* nobody is registered as bob yet"));
+    let mut bob = world.chat("bob");
+    alice.wait("* bob has registered");
+    bob.wait("alice: welcome");
+    alice.wait_sent("bob", "welcome");
+
+    // A draft outlives the chat and the relay, in its order.
+    alice.type_line("carol: one");
+    alice.type_line("carol: two");
+    alice.type_line("carol: three");
+    let two = alice.wait_written("carol", "two");
+    alice.wait_written("carol", "three");
+    alice.type_line(&format!("/withdraw {two}"));
+    alice.wait(&format!("{two} (withdrawn) -> carol: two"));
+    alice.kill();
+    world.stop_relay();
+    world.start_relay(&[]);
+    let mut alice = world.start_chat("alice", "alice", &[]);
+    alice.wait_written("carol", "one");
+    alice.wait("* connected");
+    let mut carol = world.chat("carol");
+    carol.wait("alice: one");
+    carol.wait("alice: three");
+    assert_eq!(carol.count("alice: two"), 0);
+    alice.wait_sent("carol", "one");
+    alice.wait_sent("carol", "three");
+    alice.type_line("/withdraw 1");
+    alice.wait("* #1 has left, or is no message of this device");
+}
+
+#[test]
+fn what_was_queued_without_a_relay_is_sent_in_order_by_a_later_run() {
+    let mut world = World::new();
+    let (mut alice, mut bob) = (world.chat("alice"), world.chat("bob"));
+    alice.type_line("bob: hello");
+    bob.wait("alice: hello");
+    world.stop_relay();
+    alice.wait_for("that it is away", |line| line.starts_with("* the relay is away"));
+    for text in ["one", "two", "three"] {
+        alice.type_line(&format!("bob: {text}"));
+        alice.wait_written("bob", text);
+    }
+    alice.kill();
+    let mut alice = world.start_chat("alice", "alice", &[]);
+    alice.wait_for("that it is away", |line| line.starts_with("* the relay is away"));
+    alice.type_line("bob: four");
+    alice.wait_written("bob", "four");
+    world.start_relay(&[]);
+    for text in ["one", "two", "three", "four"] {
+        bob.wait(&format!("alice: {text}"));
+    }
+    alice.wait_sent("bob", "four");
+}
+
+#[test]
+fn a_line_goes_to_the_one_it_is_for_and_those_of_others_are_counted() {
+    let world = World::new();
+    let (mut alice, mut bob, mut carol) =
+        (world.chat("alice"), world.chat("bob"), world.chat("carol"));
+    alice.type_line("see http://x.org: nice");
+    alice.wait_for("a question", |line| line.starts_with("* for whom?"));
+    alice.type_line("Carol: hello");
+    carol.wait("alice: hello");
+    alice.type_line("/to bob");
+    for text in ["see http://x.org: nice", "http://x.org is nice", "note: buy milk"] {
+        alice.type_line(text);
+        bob.wait(&format!("alice: {text}"));
+    }
+    alice.type_line("carol: still there?");
+    carol.wait("alice: still there?");
+    carol.type_line("alice: yes");
+    alice.wait("* carol has written, 1 unread: /to carol");
+    assert_eq!(alice.count("carol: yes"), 0);
+    alice.type_line("/to carol");
+    alice.wait("carol: yes");
+}
+
+#[test]
+fn a_linked_manager_links_the_next_device() {
+    let world = World::new();
+    let (mut phone, mut bob) = (world.chat("alice"), world.chat("bob"));
+    let mut laptop = world.start_chat("alice", "laptop", &["--link"]);
+    let link = laptop.wait_for("a code", |line| line.starts_with("/link "));
+    phone.type_line(&format!("{link} manager"));
+    laptop.wait("* connected");
+    laptop.type_line("/devices");
+    laptop.wait_for("itself", |line| line.starts_with("* alice/2: manager, "));
+    let mut tablet = world.start_chat("alice", "tablet", &["--link"]);
+    let link = tablet.wait_for("a code", |line| line.starts_with("/link "));
+    laptop.type_line(&link);
+    tablet.wait("* connected");
+    phone.wait_for("the tablet", |line| line.starts_with("* !! your account has a new device, 3."));
+    bob.type_line("alice: to three");
+    for device in [&mut phone, &mut laptop, &mut tablet] {
+        device.wait("bob: to three");
+    }
+}
+
+#[test]
+fn a_passphrase_is_chosen_at_the_first_run_and_asked_for_when_the_store_is_free() {
+    let world = World::new();
+    let store = world.path("alice");
+    let start = || {
+        let mut command = Command::new(built("chat"));
+        command.args(["alice", "--relay", &world.address, "--store", &store]);
+        Process::of(command.env_remove("SUBROSA_PASSPHRASE"))
+    };
+    let mut alice = start();
+    // Too short, twice; two that differ; then one, and the same again.
+    for line in ["", "x", "under the rose", "under a rose", PASSPHRASE, PASSPHRASE] {
+        alice.type_line(line);
+    }
+    alice.wait("* connected");
+    // Another process has it: nothing is asked for.
+    assert!(!start().exit().success());
+    alice.end();
+    let mut alice = start();
+    alice.type_line(PASSPHRASE);
+    alice.wait("* connected");
+    alice.end();
+    let mut wrong = start();
+    wrong.type_line("under a rose");
+    assert!(!wrong.exit().success());
+}
+
+#[test]
+fn the_letters_arrive() {
+    let mut letters = Process::start("letters", &[]);
+    letters.wait("bob begins again");
+    letters.wait("alice/1 reads, from bob/1: \"is nine too early?\"");
+    letters.wait("bob/1 reads, from alice/1: \"meet me under the rose\"");
+    assert!(letters.exit().success());
 }

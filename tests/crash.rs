@@ -1,9 +1,10 @@
-//! Whatever fails, and whenever the process is killed: nothing is lost, nothing is shown twice, no key is used twice, and the
-//! conversation goes on.
+//! Whatever fails, and whenever the process ends: nothing is lost, nothing is shown twice, no key
+//! is used twice, and the conversation goes on.
 //!
-//! The one half makes a store fail at every single operation of every method of the client. The other half kills a process that is
-//! busy with stores on disk, 25 times; `SUBROSA_KILLS=1000 cargo test --test crash kill` does it a thousand times, `SUBROSA_SEED=7` with
-//! other dice.
+//! Three things are done to the client. A store fails at every single operation of every method;
+//! the app ends between any two steps of its loop; and a process that is busy with stores on disk
+//! is killed, 25 times. `SUBROSA_KILLS=1000 cargo test --test crash kill` kills it a thousand
+//! times, `SUBROSA_SEED=7` with other dice.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -13,6 +14,8 @@
     reason = "a panic is how a test fails"
 )]
 
+#[path = "support/calls.rs"]
+mod calls;
 #[path = "support/faulty.rs"]
 mod faulty;
 #[cfg(feature = "redb")]
@@ -20,144 +23,158 @@ mod faulty;
 mod killed;
 #[path = "support/network.rs"]
 mod network;
-#[path = "support/server.rs"]
-mod server;
+#[path = "support/post.rs"]
+mod post;
+#[path = "support/stopped.rs"]
+mod stopped;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
+use calls::{Call, Did};
 use faulty::{FAULT, Faulty, though_nobody_notices, through_every_failure};
-use network::{NOW, Seeded};
-use server::Server;
+use network::Seeded;
+use post::{Mail, Post, Reply};
 use subrosa::store::{Store, Table};
 use subrosa::{
-    Actions, Address, Client, Error, MessageId, Needed, NewDevice, Policy, Received, Trust, Upload,
+    Action, Address, Client, Completed, Error, Item, MessageId, NewDevice, Policy, Progress,
+    Received, Role, Trust, UnixTime, UserTrust,
 };
-
-/// One method of a client through every failure: by itself, and inside a transaction whose app takes no notice.
-macro_rules! step {
-    ($world:expr, $device:expr, |$rng:pat_param| $method:ident($($argument:expr),*)) => {
-        $world.step(
-            $device,
-            stringify!($method),
-            |client, $rng| client.$method($($argument),*),
-            |actions, $rng| actions.$method($($argument),*),
-        )
-    };
-}
 
 struct Device {
     address: Address,
+    client: Client<Faulty>,
     store: Faulty,
     policy: Policy,
+    /// The first summary was looked at.
+    is_checked: bool,
 }
 
 /// What is to be shown, or was: the device, the sender, the text.
 type Showings = BTreeMap<(String, String, String), usize>;
 
 struct World {
-    server: Server,
-    rng: Seeded,
+    post: Post,
+    now: UnixTime,
+    /// Draws, from call to call.
+    turn: u64,
     failures: usize,
-    kinds: BTreeMap<&'static str, usize>,
+    /// Methods, and what they returned.
+    seen: BTreeMap<String, usize>,
     expected: Showings,
     shown: Showings,
 }
 
+fn policy() -> Policy {
+    let mut policy = Policy::default();
+    // Fewer keys, fewer operations.
+    (policy.prekeys_low, policy.prekeys_target) = (2, 4);
+    policy
+}
+
 impl World {
-    fn new(name: &str) -> Self {
+    fn new() -> Self {
         Self {
-            server: Server::default(),
-            rng: Seeded::new(1, name),
+            post: Post::default(),
+            now: UnixTime::from_secs(1_800_000_000).unwrap(),
+            turn: 0,
             failures: 0,
-            kinds: BTreeMap::new(),
+            seen: BTreeMap::new(),
             expected: Showings::new(),
             shown: Showings::new(),
         }
     }
 
-    fn step<T>(
-        &mut self,
-        device: &mut Device,
-        what: &str,
-        mut by_client: impl FnMut(&mut Client<&mut Faulty>, &mut Seeded) -> Result<T, Error>,
-        mut by_actions: impl FnMut(&mut Actions<'_>, &mut Seeded) -> Result<T, Error>,
-    ) -> Result<T, Error> {
-        let Device { store, policy, .. } = device;
-        let rng = &mut self.rng;
-        though_nobody_notices(store, policy, what, |actions| by_actions(actions, rng));
-        let (done, failures) = through_every_failure(store, what, |store| {
-            by_client(&mut Client::open(store)?.with_policy(policy.clone()), rng)
+    /// Makes a call, which fails at each operation first: by itself, and inside a transaction whose
+    /// app takes no notice. Done at last, it does what it does inside a transaction.
+    #[expect(clippy::needless_pass_by_value, reason = "a call is made once")]
+    fn call(&mut self, device: &mut Device, call: Call) -> Result<Did, Error> {
+        self.turn += 1;
+        let (turn, now, what) = (self.turn, self.now, call.name());
+        let dice = || Seeded::new(turn, "a call");
+        let Device { client, store, policy, is_checked, .. } = device;
+        though_nobody_notices(store, what, |trial, swallowed| {
+            trial.transact(|tx| {
+                Client::within(tx, policy, |client| {
+                    *swallowed = call.make(client, now, &mut dice()).err();
+                    Ok(())
+                })
+            })
         });
+        let mut within = store.fork();
+        let expected = within.transact(|tx| {
+            Client::within(tx, policy, |client| call.make(client, now, &mut dice()))
+        });
+        let (done, failures) =
+            through_every_failure(store, what, || call.make(client, now, &mut dice()));
+        // A client that was just opened has a first task, and one inside a transaction has not.
+        if *is_checked || !matches!(call, Call::Tasks(_)) {
+            assert_eq!(done, expected, "{what} inside a transaction and by itself");
+            assert!(store.dump() == within.dump(), "{what} leaves other rows by itself");
+        }
         self.failures += failures;
+        self.saw(what.to_owned());
+        match &done {
+            Ok(Did::Completed(completed)) => self.saw(kind(completed)),
+            Ok(Did::Received(received)) => self.saw(kind(received)),
+            Ok(_) => {}
+            Err(error) => self.saw(kind(error)),
+        }
         done
     }
 
-    /// What is no intention inside a transaction.
-    fn whole<T>(
-        &mut self,
-        store: &mut Faulty,
-        what: &str,
-        mut work: impl FnMut(&mut Faulty, &mut Seeded) -> Result<T, Error>,
-    ) -> T {
-        let (done, failures) = through_every_failure(store, what, |store| work(store, &mut self.rng));
-        self.failures += failures;
-        done.unwrap()
+    fn saw(&mut self, what: String) {
+        *self.seen.entry(what).or_default() += 1;
+    }
+
+    fn device(&self, client: Client<Faulty>, store: Faulty) -> Device {
+        let (client, policy) = (client.with_policy(policy()), policy());
+        Device { address: client.address().clone(), client, store, policy, is_checked: false }
     }
 
     fn create(&mut self, user: &str) -> Device {
-        let mut store = Faulty::default();
-        self.whole(&mut store, "create", |store, rng| Client::create(store, user, NOW, rng).map(drop));
-        self.device(store)
-    }
-
-    /// A further device of the account of `old`.
-    fn link(&mut self, old: &mut Device, manager: bool) -> Device {
-        let seed = self.rng.below(1 << 30);
-        let new = || NewDevice::generate(&mut Seeded::new(seed as u64, "a new device"));
-        let grant = step!(self, old, |rng| link(&new().code(), manager, NOW, rng)).unwrap();
-        self.upload(old);
-        let mut store = Faulty::default();
-        self.whole(&mut store, "join", |store, rng| Client::join(store, &new(), &grant, NOW, rng).map(drop));
-        self.device(store)
-    }
-
-    fn device(&mut self, mut store: Faulty) -> Device {
-        let address =
-            self.whole(&mut store, "address", |store, _| Ok(Client::open(store)?.address().clone()));
-        let mut device = Device { address, store, policy: Policy::default() };
-        self.upload(&mut device);
+        let (store, now) = (Faulty::default(), self.now);
+        let (client, failures) = through_every_failure(&store, "create", || {
+            Client::create(store.clone(), user, now, &mut Seeded::new(1, user))
+        });
+        self.failures += failures;
+        let mut device = self.device(client.unwrap(), store);
+        self.work(&mut device);
         device
     }
 
-    fn upload(&mut self, device: &mut Device) {
-        let on_server = self.server.one_time_count(&device.address);
-        let upload: Upload = step!(self, device, |rng| upload(on_server, NOW, rng)).unwrap().unwrap();
-        self.server.upload(&device.address, upload.clone());
-        step!(self, device, |_| uploaded(&upload)).unwrap();
-        self.flush(device);
+    /// A further device of the account of `old`.
+    fn link(&mut self, old: &mut Device, role: Role) -> Device {
+        let seed = self.turn;
+        let new = || NewDevice::generate(&mut Seeded::new(seed, "a new device"));
+        let grant = match self.call(old, Call::Link(new().code().to_string(), role)) {
+            Ok(Did::Grant(grant)) => grant,
+            other => panic!("{other:?}"),
+        };
+        self.work(old);
+        let (store, now) = (Faulty::default(), self.now);
+        let (client, failures) = through_every_failure(&store, "join", || {
+            Client::join(store.clone(), &new(), &grant, now, &mut Seeded::new(seed, "join"))
+        });
+        self.failures += failures;
+        let mut device = self.device(client.unwrap(), store);
+        self.work(&mut device);
+        device
     }
 
-    /// Encrypts, fetching what it takes.
+    /// Writes a text that all devices of both users are to show, but for the one that writes it.
     fn write(&mut self, from: &mut Device, to: &str, text: &str) -> MessageId {
-        loop {
-            match step!(self, from, |rng| encrypt(to, text.as_bytes(), NOW, rng)) {
-                Err(Error::DevicesNeeded(user)) => self.fetch_devices(from, &user),
-                Err(Error::BundlesNeeded(all)) => all.iter().for_each(|one| self.fetch_bundle(from, one)),
-                done => {
-                    self.expect(from, to, text, &[]);
-                    self.flush(from);
-                    return done.unwrap();
-                }
-            }
-        }
+        let written = self.call(from, Call::Write(to.into(), text.into()));
+        self.expect(from, to, text);
+        message(written)
     }
 
-    /// All devices of both users are to show it, but for its sender and those that it missed.
-    fn expect(&mut self, from: &Device, to: &str, text: &str, missed: &[Address]) {
+    fn expect(&mut self, from: &mut Device, to: &str, text: &str) {
         for user in BTreeSet::from([to, &from.address.user]) {
-            for listed in self.server.devices[user].devices() {
+            let known = from.client.devices(user).unwrap();
+            let list = known.as_ref().or_else(|| self.post.list(user)).unwrap();
+            for listed in list.devices() {
                 let address = Address::new(user, listed.device);
-                if address != from.address && !missed.contains(&address) {
+                if address != from.address {
                     let row = (address.to_string(), from.address.to_string(), text.to_owned());
                     *self.expected.entry(row).or_default() += 1;
                 }
@@ -165,60 +182,81 @@ impl World {
         }
     }
 
-    fn fetch_devices(&mut self, device: &mut Device, user: &str) {
-        let list = self.server.devices[user].encode();
-        step!(self, device, |_| take_devices(user, &list)).unwrap();
-    }
-
-    fn fetch_bundle(&mut self, device: &mut Device, of: &Address) {
-        let bundle = self.server.bundle(of).unwrap();
-        step!(self, device, |rng| take_bundle(of, &bundle, NOW, rng)).unwrap();
-    }
-
-    fn flush(&mut self, device: &mut Device) {
-        for outgoing in step!(self, device, |_| outbox(100)).unwrap() {
-            self.server.send(&device.address, &outgoing.to, outgoing.envelope);
-            step!(self, device, |_| sent(outgoing.id)).unwrap();
-        }
-    }
-
-    fn receive(&mut self, device: &mut Device, from: &Address, envelope: &[u8]) -> Received {
-        let received = step!(self, device, |rng| receive(from, envelope, NOW, rng)).unwrap();
-        let kind = match &received {
-            Received::Message(_) => "message",
-            Received::Handled => "handled",
-            Received::Duplicate => "duplicate",
-            Received::AskedAgain => "asked again",
-            Received::BundleNeeded(_) => "bundle needed",
-            _ => "refused",
-        };
-        *self.kinds.entry(kind).or_default() += 1;
-        received
-    }
-
-    /// Receives the mail, shows what it brings, fetches what is needed. Returns whether there was any.
-    fn sync(&mut self, device: &mut Device) -> bool {
+    /// Does all tasks. Returns whether there was one.
+    fn work(&mut self, device: &mut Device) -> bool {
         let mut any = false;
-        while let Some((from, envelope)) =
-            self.server.mail.get_mut(&device.address).and_then(VecDeque::pop_front)
-        {
+        loop {
+            let tasks = match self.call(device, Call::Tasks(100)) {
+                Ok(Did::Tasks(tasks)) if tasks.is_empty() => return any,
+                Ok(Did::Tasks(tasks)) => tasks,
+                other => panic!("{other:?}"),
+            };
             any = true;
-            self.receive(device, &from, &envelope);
-        }
-        for incoming in step!(self, device, |_| inbox(100)).unwrap() {
-            let text = String::from_utf8(incoming.text.to_vec()).unwrap();
-            let row = (device.address.to_string(), incoming.from.to_string(), text);
-            *self.shown.entry(row).or_default() += 1;
-            step!(self, device, |_| done(incoming.id)).unwrap();
-        }
-        for needed in step!(self, device, |_| needed(100)).unwrap() {
-            match &needed {
-                Needed::Devices(user) => self.fetch_devices(device, user),
-                Needed::Bundle(of) => self.fetch_bundle(device, of),
-                _ => unreachable!("there are two"),
+            for task in tasks {
+                self.answer_wrongly(device, &task);
+                let reply = self.post.serve(&device.address, &task.action, self.now);
+                let completed =
+                    self.call(device, Call::Complete(task.id.clone(), reply.clone())).unwrap();
+                let is_handled =
+                    matches!(completed, Did::Completed(Completed::Handled | Completed::Sent(_)));
+                assert!(is_handled, "{task:?}: {completed:?} to {reply:?}");
+                device.is_checked |= matches!(task.action, Action::FetchSummary);
             }
         }
-        self.flush(device);
+    }
+
+    /// The first task of each kind gets every answer, in a copy of the store.
+    fn answer_wrongly(&mut self, device: &Device, task: &subrosa::Task) {
+        let kind = format!("task {}", kind(&task.action));
+        if self.seen.contains_key(&kind) {
+            return;
+        }
+        self.saw(kind);
+        let bytes = || b"?".to_vec();
+        for reply in [
+            Reply::Done,
+            Reply::Summary(bytes()),
+            Reply::Devices(bytes()),
+            Reply::Bundle(bytes()),
+            Reply::Missing,
+            Reply::Failed,
+        ] {
+            let store = device.store.fork();
+            let mut copy = self.device(Client::open(store.clone()).unwrap(), store);
+            self.call(&mut copy, Call::Complete(task.id.clone(), reply)).unwrap();
+        }
+    }
+
+    fn receive(&mut self, device: &mut Device, mail: &Mail) -> Received {
+        match self.call(device, Call::Receive(mail.from.clone(), mail.envelope.clone())) {
+            Ok(Did::Received(received)) => received,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Receives the mail, shows what it brings, does the tasks. Returns whether there was any.
+    fn sync(&mut self, device: &mut Device) -> bool {
+        let mail = self.post.take(&device.address);
+        for mail in &mail {
+            let received = self.receive(device, mail);
+            assert!(!matches!(received, Received::Refused(_)), "{mail:?}: {received:?}");
+        }
+        // Doing the tasks may bring something too.
+        let any = self.work(device) || !mail.is_empty();
+        let inbox = inbox(self.call(device, Call::Inbox(100)));
+        let any = any || !inbox.is_empty();
+        for incoming in inbox {
+            match incoming.item {
+                Item::Text(text) | Item::Late(text) => {
+                    let content = String::from_utf8(text.text.to_vec()).unwrap();
+                    let row = (device.address.to_string(), text.from.to_string(), content);
+                    *self.shown.entry(row).or_default() += 1;
+                }
+                Item::Event(event) => self.saw(kind(&event)),
+                other => panic!("{other:?}"),
+            }
+            self.call(device, Call::Acknowledge(incoming.id)).unwrap();
+        }
         any
     }
 
@@ -234,11 +272,33 @@ impl World {
         panic!("they never stop talking");
     }
 
-    /// What was run failed often enough to show something, and these came in.
+    /// What was run failed often enough to show something, and all of these came in.
     fn report(&self, kinds: &[&str]) {
-        println!("{} failures; {:?}", self.failures, self.kinds);
+        println!("{} failures; {:#?}", self.failures, self.seen);
         assert!(self.failures > 200, "{}", self.failures);
-        assert!(kinds.iter().all(|kind| self.kinds.contains_key(kind)), "{:?}", self.kinds);
+        let missing: Vec<_> = kinds.iter().filter(|kind| !self.seen.contains_key(**kind)).collect();
+        assert!(missing.is_empty(), "{missing:?} of {:#?}", self.seen);
+    }
+}
+
+/// The name of a variant.
+fn kind(value: &impl std::fmt::Debug) -> String {
+    let shown = format!("{value:?}");
+    let end = shown.find(|c: char| !c.is_alphanumeric()).unwrap_or(shown.len());
+    shown[..end].to_owned()
+}
+
+fn message(did: Result<Did, Error>) -> MessageId {
+    match did {
+        Ok(Did::Message(message)) => message,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn inbox(did: Result<Did, Error>) -> Vec<subrosa::Incoming> {
+    match did {
+        Ok(Did::Inbox(inbox)) => inbox,
+        other => panic!("{other:?}"),
     }
 }
 
@@ -252,90 +312,170 @@ fn lose_sessions(device: &mut Device) {
 
 #[test]
 fn a_conversation_goes_on_through_every_failure() {
-    let world = &mut World::new("a conversation");
+    let world = &mut World::new();
     let (mut alice, mut bob) = (world.create("alice"), world.create("bob"));
+    // Drafts, of which one is taken back.
+    let first = world.write(&mut alice, "bob", "ping");
+    let waits = world.call(&mut alice, Call::Progress(first));
+    assert_eq!(waits, Ok(Did::Progress(Progress::Waiting)));
+    let regretted = message(world.call(&mut alice, Call::Write("bob".into(), b"no".into())));
+    assert_eq!(world.call(&mut alice, Call::Withdraw(regretted)), Ok(Did::Flag(true)));
+    let refused = world.call(&mut alice, Call::Encrypt("bob".into(), b"no".into()));
+    assert_eq!(refused, Err(Error::DevicesNeeded("bob".into())));
+    world.settle(&mut [&mut alice, &mut bob]);
     for turn in 0..2 {
+        world.write(&mut bob, "alice", &format!("pong {turn}"));
+        world.settle(&mut [&mut alice, &mut bob]);
         world.write(&mut alice, "bob", &format!("ping {turn}"));
         world.write(&mut alice, "bob", &format!("ping again {turn}"));
         world.settle(&mut [&mut alice, &mut bob]);
-        world.write(&mut bob, "alice", &format!("pong {turn}"));
-        world.settle(&mut [&mut alice, &mut bob]);
     }
-    for (from, to, envelope) in world.server.wire.clone() {
-        let device = if to.user == "alice" { &mut alice } else { &mut bob };
-        assert_eq!(world.receive(device, &from, &envelope), Received::Duplicate);
+    world.call(&mut alice, Call::Encrypt("bob".into(), b"at once".into())).unwrap();
+    world.expect(&mut alice, "bob", "at once");
+    // A long text has a row of its own, on both sides.
+    let long = "long ".repeat(2_000);
+    world.call(&mut alice, Call::WriteDisappearing("bob".into(), long.clone().into(), 60)).unwrap();
+    world.expect(&mut alice, "bob", &long);
+    let regretted = message(world.call(&mut alice, Call::Write("bob".into(), b"no".into())));
+    assert_eq!(
+        world.call(&mut alice, Call::Progress(regretted)),
+        Ok(Did::Progress(Progress::Queued))
+    );
+    assert_eq!(world.call(&mut alice, Call::Withdraw(regretted)), Ok(Did::Flag(true)));
+    world.settle(&mut [&mut alice, &mut bob]);
+    for mail in world.post.past.clone() {
+        let device = if mail.to.user == "alice" { &mut alice } else { &mut bob };
+        assert_eq!(world.receive(device, &mail), Received::Duplicate);
     }
-    // Places of the log, and of what was seen, are used again.
+    // Places of the log, and of what was seen, are used again; and what is too old goes.
     for device in [&mut alice, &mut bob] {
         (device.policy.log_messages, device.policy.seen) = (2, 2);
+        let store = device.store.clone();
+        device.client = Client::open(store).unwrap().with_policy(device.policy.clone());
+        device.is_checked = false;
+        world.call(device, Call::ApplyPolicy).unwrap();
     }
-    for turn in 2..6 {
+    for turn in 2..5 {
+        world.now = world.now.after(120);
         world.write(&mut alice, "bob", &format!("ping {turn}"));
         world.settle(&mut [&mut alice, &mut bob]);
     }
-    let nothing = step!(world, &mut alice, |rng| upload(100, NOW, rng)).unwrap();
-    assert_eq!(nothing, None);
-    let generation =
-        world.whole(&mut alice.store, "generation", |store, _| Client::open(store)?.generation());
-    assert!(generation > 0);
+    world.call(&mut alice, Call::Connected).unwrap();
+    world.now = world.now.after(8 * 24 * 60 * 60);
     world.settle(&mut [&mut alice, &mut bob]);
-    world.report(&["message", "duplicate"]);
+    world.report(&[
+        "write",
+        "write_disappearing",
+        "encrypt",
+        "withdraw",
+        "progress",
+        "tasks",
+        "complete",
+        "receive",
+        "inbox",
+        "acknowledge",
+        "apply_policy",
+        "connected",
+        "Incoming",
+        "Duplicate",
+        "Handled",
+        "Sent",
+        "Later",
+        "Rejected",
+        "task FetchSummary",
+        "task Upload",
+        "task FetchDevices",
+        "task FetchBundle",
+        "task Send",
+        "DevicesNeeded",
+    ]);
 }
 
 #[test]
 fn devices_come_and_go_through_every_failure() {
-    let world = &mut World::new("devices");
+    let world = &mut World::new();
     let (mut phone, mut bob) = (world.create("alice"), world.create("bob"));
     world.write(&mut phone, "bob", "from the phone");
     world.settle(&mut [&mut phone, &mut bob]);
-    let mut laptop = world.link(&mut phone, true);
-    // Before there is a session with the laptop.
-    let reached =
-        step!(world, &mut phone, |rng| encrypt_to_reachable("bob", b"not for all", NOW, rng)).unwrap();
-    assert_eq!(reached.missed, [laptop.address.clone()]);
-    world.expect(&phone, "bob", "not for all", &reached.missed);
-    world.flush(&mut phone);
+    let mut laptop = world.link(&mut phone, Role::Manager);
     world.settle(&mut [&mut phone, &mut laptop, &mut bob]);
-    world.write(&mut bob, "alice", "to both");
     world.write(&mut laptop, "bob", "from the laptop");
     world.settle(&mut [&mut phone, &mut laptop, &mut bob]);
-    world.write(&mut phone, "bob", "for all");
+    world.write(&mut bob, "alice", "to both");
     world.settle(&mut [&mut phone, &mut laptop, &mut bob]);
-    let mut tablet = world.link(&mut phone, true);
-    world.write(&mut tablet, "bob", "from the tablet");
-    world.settle(&mut [&mut phone, &mut laptop, &mut tablet, &mut bob]);
-    let mut watch = world.link(&mut laptop, false);
-    world.write(&mut watch, "alice", "from the watch");
-    world.settle(&mut [&mut phone, &mut laptop, &mut tablet, &mut watch, &mut bob]);
-    world.write(&mut phone, "alice", "to ourselves");
-    world.settle(&mut [&mut phone, &mut laptop, &mut tablet, &mut watch, &mut bob]);
+    let mut watch = world.link(&mut laptop, Role::Device);
+    world.settle(&mut [&mut phone, &mut laptop, &mut watch, &mut bob]);
+    world.write(&mut watch, "alice", "to ourselves");
+    world.settle(&mut [&mut phone, &mut laptop, &mut watch, &mut bob]);
     // One that never held the account key, then one that did.
-    step!(world, &mut phone, |rng| remove_device(watch.address.device, NOW, rng)).unwrap();
-    world.upload(&mut phone);
-    world.settle(&mut [&mut phone, &mut laptop, &mut tablet, &mut bob]);
-    step!(world, &mut phone, |rng| remove_device(laptop.address.device, NOW, rng)).unwrap();
-    world.upload(&mut phone);
+    world.call(&mut phone, Call::RemoveDevice(watch.address.device)).unwrap();
+    world.settle(&mut [&mut phone, &mut laptop, &mut bob]);
+    world.call(&mut phone, Call::RemoveDevice(laptop.address.device)).unwrap();
+    world.settle(&mut [&mut phone, &mut bob]);
+    // The renewed account key is certified by the old one, and waits for Bob all the same.
+    let list = world.post.list("alice").unwrap().encode();
+    world.call(&mut bob, Call::UpdateDevices("alice".into(), list)).unwrap();
+    let trust = |did| match did {
+        Ok(Did::Trust(Some(trust))) => trust,
+        other => panic!("{other:?}"),
+    };
+    let UserTrust { new_account, .. } = trust(world.call(&mut bob, Call::Trust("alice".into())));
+    let new_account = new_account.unwrap();
+    // A new device of the new account is not believed yet.
+    let mut tablet = world.link(&mut phone, Role::Device);
+    world.work(&mut phone);
+    world.sync(&mut tablet);
+    message(world.call(&mut tablet, Call::Write("bob".into(), b"is it me?".into())));
+    world.work(&mut tablet);
+    for mail in world.post.take(&bob.address) {
+        assert_eq!(world.receive(&mut bob, &mail), Received::Held);
+    }
+    let held = inbox(world.call(&mut bob, Call::Held("alice".into(), 10)));
+    assert_eq!(held.len(), 1);
+    world.call(&mut bob, Call::Verify("alice".into(), new_account)).unwrap_err();
+    world.call(&mut bob, Call::AcceptNewKey("alice".into(), new_account)).unwrap();
+    world.call(&mut bob, Call::Verify("alice".into(), new_account)).unwrap();
+    world.call(&mut bob, Call::Unverify("alice".into())).unwrap();
+    world.call(&mut bob, Call::Verify("alice".into(), new_account)).unwrap();
+    let verified = trust(world.call(&mut bob, Call::Trust("alice".into())));
+    assert_eq!((verified.trust, verified.new_account), (Trust::Verified, None));
+    for (device, text) in [("alice/1", "is it me?"), ("bob/1", "is it me?")] {
+        let row = (device.into(), tablet.address.to_string(), text.into());
+        *world.expected.entry(row).or_default() += 1;
+    }
     world.settle(&mut [&mut phone, &mut tablet, &mut bob]);
-    // The tablet was given the new account key, so it can link one more.
-    let mut reader = world.link(&mut tablet, false);
-    world.fetch_devices(&mut bob, "alice");
-    let safety = step!(world, &mut bob, |_| safety("alice")).unwrap().unwrap();
-    assert_eq!(safety.trust, Trust::Changed);
-    step!(world, &mut bob, |_| accept("alice", &safety.changed_to.unwrap())).unwrap();
-    step!(world, &mut bob, |_| verify("alice", &safety.changed_to.unwrap())).unwrap();
-    let known = step!(world, &mut bob, |_| devices("alice")).unwrap().unwrap();
-    assert_eq!(known.devices().len(), 3);
+    let devices = world.call(&mut bob, Call::Devices("alice".into()));
+    assert!(matches!(devices, Ok(Did::Devices(Some(list))) if list.devices().len() == 2));
     world.write(&mut bob, "alice", "to those who are left");
-    world.write(&mut reader, "bob", "from the reader");
-    world.settle(&mut [&mut phone, &mut tablet, &mut reader, &mut bob]);
-    world.report(&["message", "handled"]);
+    world.settle(&mut [&mut phone, &mut tablet, &mut bob]);
+    // What was removed is forgotten.
+    world.now = world.now.after(8 * 24 * 60 * 60);
+    world.settle(&mut [&mut phone, &mut tablet, &mut bob]);
+    world.report(&[
+        "link",
+        "remove_device",
+        "update_devices",
+        "trust",
+        "verify",
+        "unverify",
+        "accept_new_key",
+        "held",
+        "devices",
+        "Held",
+        "Incoming",
+        "Handled",
+        "DeviceAdded",
+        "KeyChanged",
+        "IdentityChanged",
+    ]);
 }
 
 #[test]
 fn what_cannot_be_read_comes_again_through_every_failure() {
-    let world = &mut World::new("healing");
+    let world = &mut World::new();
     let (mut alice, mut bob) = (world.create("alice"), world.create("bob"));
-    let mut laptop = world.link(&mut alice, false);
+    let mut laptop = world.link(&mut alice, Role::Device);
+    world.settle(&mut [&mut alice, &mut laptop, &mut bob]);
     world.write(&mut alice, "bob", "one");
     world.settle(&mut [&mut alice, &mut laptop, &mut bob]);
     world.write(&mut bob, "alice", "two");
@@ -343,34 +483,54 @@ fn what_cannot_be_read_comes_again_through_every_failure() {
     lose_sessions(&mut bob);
     world.write(&mut alice, "bob", "three");
     world.write(&mut alice, "bob", "four");
-    let lost = world.server.mail[&bob.address].clone();
-    world.sync(&mut bob);
-    // By now there is a session to ask in.
-    world.write(&mut alice, "bob", "five");
+    world.work(&mut alice);
+    let lost: Vec<Mail> = world.post.mail[&bob.address].iter().cloned().collect();
     world.settle(&mut [&mut alice, &mut laptop, &mut bob]);
-    for (from, envelope) in lost {
-        assert_eq!(world.receive(&mut bob, &from, &envelope), Received::Duplicate);
+    for mail in lost {
+        assert_eq!(world.receive(&mut bob, &mail), Received::Duplicate);
     }
-    // What nobody wrote is given up, and what is no envelope is refused.
-    let (from, _, mut forged) = world.server.wire.last().unwrap().clone();
-    forged[2] ^= 1;
-    let user = if from.user == "bob" { "alice" } else { "bob" };
-    let device = if user == "bob" { &mut bob } else { &mut laptop };
+    // A text that is not kept any more is lost, and both sides say so.
+    let gone = world.call(&mut alice, Call::WriteDisappearing("bob".into(), b"gone".into(), 10));
+    message(gone);
+    world.work(&mut alice);
+    let in_vain = world.expected.clone();
+    lose_sessions(&mut bob);
+    world.now = world.now.after(60);
+    world.work(&mut alice);
+    // The laptop has its copy.
+    world.sync(&mut laptop);
+    world.expected = in_vain;
+    *world.expected.entry(("alice/2".into(), "alice/1".into(), "gone".into())).or_default() += 1;
+    world.settle(&mut [&mut alice, &mut laptop, &mut bob]);
+    // What nobody wrote is asked for in vain, and what is no envelope is refused.
+    let mut forged = world.post.past.last().unwrap().clone();
+    forged.envelope[2] ^= 1;
+    let device = match (&*forged.to.user, forged.to.device) {
+        ("bob", _) => &mut bob,
+        (_, 1) => &mut alice,
+        _ => &mut laptop,
+    };
     lose_sessions(device);
-    assert_eq!(world.receive(device, &from, &forged), Received::BundleNeeded(from.clone()));
-    assert!(matches!(world.receive(device, &from, b"?"), Received::Refused(_)));
-    let needed = step!(world, device, |_| needed(10)).unwrap();
-    assert_eq!(needed, [Needed::Bundle(from)]);
-    step!(world, device, |_| give_up(&needed[0])).unwrap();
+    assert!(matches!(world.receive(device, &forged), Received::AskedAgain(_)));
+    forged.envelope = b"?".into();
+    assert!(matches!(world.receive(device, &forged), Received::Refused(_)));
     world.write(&mut alice, "bob", "six");
     world.write(&mut bob, "alice", "seven");
     world.settle(&mut [&mut alice, &mut laptop, &mut bob]);
-    world.report(&["message", "handled", "duplicate", "asked again", "bundle needed", "refused"]);
+    world.report(&[
+        "Incoming",
+        "Handled",
+        "Duplicate",
+        "AskedAgain",
+        "Refused",
+        "Lost",
+        "NotReadable",
+    ]);
 }
 
 #[test]
 fn sessions_are_renewed_and_people_forgotten_through_every_failure() {
-    let world = &mut World::new("renewed");
+    let world = &mut World::new();
     let (mut alice, mut bob) = (world.create("alice"), world.create("bob"));
     for round in 0..3 {
         world.write(&mut alice, "bob", &format!("ping {round}"));
@@ -378,72 +538,136 @@ fn sessions_are_renewed_and_people_forgotten_through_every_failure() {
         world.write(&mut bob, "alice", &format!("pong {round}"));
         world.settle(&mut [&mut alice, &mut bob]);
         match round {
-            0 => step!(world, &mut alice, |_| reset(&bob.address)).unwrap(),
-            1 => step!(world, &mut alice, |_| forget("bob")).unwrap(),
+            0 => drop(world.call(&mut alice, Call::Reset(bob.address.clone())).unwrap()),
+            1 => {
+                // There is something of every kind to forget.
+                message(world.call(&mut alice, Call::Write("bob".into(), b"forgotten".into())));
+                world.call(&mut alice, Call::Forget("bob".into())).unwrap();
+            }
             _ => {}
         }
     }
-    let sessions = step!(world, &mut bob, |_| sessions("alice", NOW)).unwrap();
-    assert_eq!(sessions.len(), 3);
-    let generation = 1_000_000;
-    let restored = world.whole(&mut alice.store, "open_after", |store, rng| {
-        Client::open_after(store, generation, NOW, rng).map(|(_, restored)| restored)
-    });
-    assert!(restored);
-    world.upload(&mut alice);
-    world.write(&mut alice, "bob", "renewed");
+    let sessions = world.call(&mut bob, Call::Sessions("alice".into()));
+    assert!(matches!(sessions, Ok(Did::Sessions(sessions)) if !sessions.is_empty()));
+    // A bundle that nobody asked for begins nothing, where there is a session.
+    let action = Action::FetchBundle(alice.address.clone());
+    let Reply::Bundle(bundle) = world.post.serve(&bob.address, &action, world.now) else {
+        panic!("there is one");
+    };
+    world.call(&mut bob, Call::AddBundle(alice.address.clone(), bundle)).unwrap();
+    // The store of Alice is a copy that was made before the server's last upload.
+    let copy = alice.store.fork();
+    world.now = world.now.after(2 * 24 * 60 * 60);
+    world.settle(&mut [&mut alice, &mut bob]);
+    world.write(&mut alice, "bob", "after the copy");
+    world.settle(&mut [&mut alice, &mut bob]);
+    let mut alice = world.device(Client::open(copy.clone()).unwrap(), copy);
+    message(world.call(&mut alice, Call::Write("bob".into(), b"from a copy".into())));
+    world.expect(&mut alice, "bob", "from a copy");
+    world.settle(&mut [&mut alice, &mut bob]);
     world.write(&mut bob, "alice", "so it is");
     world.settle(&mut [&mut alice, &mut bob]);
-    world.report(&["message"]);
+    // Sessions that begin too quickly are set aside, and opened later.
+    let (now, rng) = (world.now, &mut Seeded::new(1, "too many"));
+    for turn in 0..36 {
+        alice.client.reset(&bob.address).unwrap();
+        alice.client.write("bob", format!("again {turn}").as_bytes(), now, rng).unwrap();
+        world.expect(&mut alice, "bob", &format!("again {turn}"));
+        world.post.settle(&mut alice.client, now, rng);
+    }
+    for mail in world.post.take(&bob.address) {
+        let is_tried = world.seen.contains_key("SetAside");
+        let trial = bob.store.fork();
+        let mut trial = Client::open(trial).unwrap();
+        let would = trial.receive(&mail.from, &mail.envelope, now, &mut Seeded::new(2, "would"));
+        if would == Ok(Received::SetAside) && !is_tried {
+            assert_eq!(world.receive(&mut bob, &mail), Received::SetAside);
+        } else {
+            let received = bob.client.receive(&mail.from, &mail.envelope, now, rng).unwrap();
+            assert!(!matches!(received, Received::Refused(_)), "{received:?}");
+        }
+    }
+    world.now = world.now.after(24 * 60 * 60);
+    world.settle(&mut [&mut alice, &mut bob]);
+    // Who was forgotten is a stranger, who has to begin anew.
+    world.call(&mut bob, Call::Forget("alice".into())).unwrap();
+    message(world.call(&mut alice, Call::Write("bob".into(), b"who?".into())));
+    world.work(&mut alice);
+    for mail in world.post.take(&bob.address) {
+        let received = world.receive(&mut bob, &mail);
+        // Nothing of the old sessions opens; a message that could begin one is asked for, and
+        // comes.
+        match received {
+            Received::AskedAgain(_) => world.expect(&mut alice, "bob", "who?"),
+            Received::Refused(_) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    world.settle(&mut [&mut alice, &mut bob]);
+    world.report(&[
+        "reset",
+        "forget",
+        "sessions",
+        "add_bundle",
+        "Incoming",
+        "SetAside",
+        "Restored",
+    ]);
 }
 
 #[test]
 fn several_intentions_fail_together() {
-    let world = &mut World::new("several");
+    let world = &mut World::new();
     let (mut alice, mut bob) = (world.create("alice"), world.create("bob"));
     world.write(&mut alice, "bob", "one");
     world.settle(&mut [&mut alice, &mut bob]);
     world.write(&mut bob, "alice", "two");
-    let (from, envelope) = world.server.mail.get_mut(&alice.address).unwrap().pop_front().unwrap();
+    world.work(&mut bob);
+    let mail = world.post.take(&alice.address).pop().unwrap();
     // Reads, answers twice, and says that it is done, in one.
-    world.whole(&mut alice.store, "transact", |store, rng| {
-        Client::open(store)?.transact(|actions| {
-            let Received::Message(incoming) = actions.receive(&from, &envelope, NOW, rng)? else {
-                panic!("it is a message");
+    let (now, Device { client, store, .. }) = (world.now, &mut alice);
+    let (done, failures) = through_every_failure(store, "transact", || {
+        client.transact(|client| {
+            let rng = &mut Seeded::new(1, "several");
+            let Received::Incoming(incoming) =
+                client.receive(&mail.from, &mail.envelope, now, rng)?
+            else {
+                panic!("it is a text");
             };
-            actions.encrypt("bob", b"three", NOW, rng)?;
-            actions.encrypt("bob", b"four", NOW, rng)?;
-            actions.done(incoming.id)
+            client.write("bob", b"three", now, rng)?;
+            client.write("bob", b"four", now, rng)?;
+            client.rows().put(b"row", b"of the app")?;
+            client.acknowledge(incoming.id)
         })
     });
+    done.unwrap();
+    assert!(failures > 40, "{failures}");
     world.expected.remove(&("alice/1".into(), "bob/1".into(), "two".into()));
-    ["three", "four"].iter().for_each(|text| world.expect(&alice, "bob", text, &[]));
+    ["three", "four"].iter().for_each(|text| world.expect(&mut alice, "bob", text));
     world.settle(&mut [&mut alice, &mut bob]);
-    assert_eq!(step!(world, &mut alice, |_| inbox(10)).unwrap(), []);
+    assert_eq!(inbox(world.call(&mut alice, Call::Inbox(10))), []);
 }
 
 #[test]
 fn a_first_intention_is_not_harmed_by_a_second_that_fails_unnoticed() {
-    let world = &mut World::new("unnoticed");
+    let world = &mut World::new();
     let (mut alice, mut bob) = (world.create("alice"), world.create("bob"));
     world.write(&mut alice, "bob", "one");
     world.settle(&mut [&mut alice, &mut bob]);
-    let before = alice.store.dump();
+    let (now, before) = (world.now, alice.store.dump());
     let dice = || Seeded::new(1, "the same for both");
-    let mut first_alone = alice.store.clone();
-    Client::open(&mut first_alone).unwrap().encrypt("bob", b"two", NOW, &mut dice()).unwrap();
-    let first_alone = first_alone.dump();
+    let first_alone = alice.store.fork();
+    Client::open(first_alone.clone()).unwrap().write("bob", b"two", now, &mut dice()).unwrap();
     let (mut refused, mut committed) = (0, 0);
     for operations in 0.. {
-        let mut trial = alice.store.clone();
+        let trial = alice.store.fork();
+        let mut client = Client::open(trial.clone()).unwrap();
         trial.fail_after(operations);
         let mut second = None;
-        let done = trial.transact(|tx| {
-            Actions::within(tx, &alice.policy, |actions| {
-                actions.encrypt("bob", b"two", NOW, &mut dice())?;
-                second = actions.encrypt("bob", b"three", NOW, &mut dice()).err();
-                Ok::<(), Error>(())
-            })
+        let done = client.transact(|client| {
+            client.write("bob", b"two", now, &mut dice())?;
+            second = client.write("bob", b"three", now, &mut dice()).err();
+            Ok::<(), Error>(())
         });
         if !trial.mend() {
             break;
@@ -455,10 +679,43 @@ fn a_first_intention_is_not_harmed_by_a_second_that_fails_unnoticed() {
         } else {
             committed += 1;
             assert_eq!(second, Some(FAULT), "operation {operations}");
-            assert!(trial.dump() == first_alone, "operation {operations}");
+            assert!(trial.dump() == first_alone.dump(), "operation {operations}");
         }
     }
     assert!(refused > 10 && committed > 0, "{refused} {committed}");
+}
+
+#[test]
+fn a_summary_whose_transaction_failed_is_asked_for_again() {
+    let world = &mut World::new();
+    let (now, rng) = (world.now, &mut Seeded::new(1, "summary"));
+    let store = Faulty::default();
+    drop(Client::create(store.clone(), "alice", now, rng).unwrap());
+    for operations in 0.. {
+        let trial = store.fork();
+        let mut alice = Client::open(trial.clone()).unwrap();
+        let first = alice.tasks(1, now, rng).unwrap().remove(0);
+        let reply = world.post.serve(&alice.address().clone(), &first.action, now);
+        trial.fail_after(operations);
+        let done = alice.transact(|client| client.complete(&first.id, reply.answer(), now, rng));
+        if !trial.mend() {
+            assert_eq!(done, Ok(Completed::Handled));
+            assert!(operations > 3, "{operations}");
+            return;
+        }
+        assert_eq!(done, Err(FAULT), "operation {operations}");
+        // Nothing leaves before the server's summary was looked at.
+        let again = alice.tasks(10, now.after(61), rng).unwrap();
+        assert!(
+            matches!(&again[..], [task] if task.action == Action::FetchSummary),
+            "operation {operations}: {again:?}"
+        );
+    }
+}
+
+#[test]
+fn an_app_that_ends_between_any_two_steps_loses_nothing_and_repeats_nothing() {
+    stopped::at_every_step();
 }
 
 #[cfg(feature = "redb")]

@@ -9,7 +9,8 @@
 use std::collections::HashSet;
 use std::fmt::Debug;
 
-use subrosa::{Bundle, IdentityKeyPair, Message, Prekeys, Session};
+use subrosa::file::{self, ChunkSize, Manifest, ManifestBuilder, Opener, Sealer};
+use subrosa::protocol::{Bundle, IdentityKeyPair, Message, Prekeys, Session};
 
 #[path = "support/network.rs"]
 mod network;
@@ -38,7 +39,8 @@ impl Secrets {
 
     /// The first window that the text shows, in hexadecimal or as a list of numbers.
     fn shown_in(&self, text: &str) -> Option<&[u8; WINDOW]> {
-        let text: String = text.chars().filter(|c| !c.is_whitespace()).collect::<String>().to_lowercase();
+        let text: String =
+            text.chars().filter(|c| !c.is_whitespace()).collect::<String>().to_lowercase();
         self.windows.iter().find(|window| {
             let joined = |separator: &str, write: fn(&u8) -> String| {
                 window.iter().map(write).collect::<Vec<_>>().join(separator)
@@ -99,7 +101,7 @@ fn what_is_published_shows_nothing_that_is_not() {
     let bytes = published.encode();
     let secrets = Secrets::new(&[&*identity.encode(), &prekeys.encode()], &[&bytes]);
     secrets.are_not_in(&published);
-    let bundle = published.take_bundle().unwrap();
+    let bundle = published.pop_bundle().unwrap();
     secrets.are_not_in(&bundle);
     let own = IdentityKeyPair::generate(&mut rng).public_key();
     secrets.are_not_in(&Bundle::decode(&bundle.encode()).unwrap().verify(&own, NOW).unwrap());
@@ -130,7 +132,10 @@ fn a_session_shows_its_id_and_its_peer() {
     assert_eq!(format!("{id:?}"), format!("SessionId({id})"));
     for (at, shown) in shown.iter().enumerate() {
         let peer = identities[1 - at % 2];
-        assert_eq!(*shown, format!("Session {{ id: SessionId({id}), peer: IdentityKey({peer}), .. }}"));
+        assert_eq!(
+            *shown,
+            format!("Session {{ id: SessionId({id}), peer: IdentityKey({peer}), .. }}")
+        );
     }
 }
 
@@ -146,10 +151,50 @@ fn a_message_shows_what_is_on_the_wire() {
         let letter = pair.send_text(Side::Initiator, plaintext.to_vec());
         let after = pair.initiator.session().encode();
         let message = Message::decode(&letter.bytes).unwrap();
-        let secrets = Secrets::new(&[&session, &after, plaintext, ASSOCIATED_DATA], &[&letter.bytes]);
+        let secrets =
+            Secrets::new(&[&session, &after, plaintext, ASSOCIATED_DATA], &[&letter.bytes]);
         secrets.are_not_in(&message);
-        assert_eq!(format!("{message:?}"), format!("Message {{ bytes: {:?}, kind: {kind} }}", letter.bytes));
+        assert_eq!(
+            format!("{message:?}"),
+            format!("Message {{ bytes: {:?}, kind: {kind} }}", letter.bytes)
+        );
     }
+}
+
+#[test]
+fn a_file_shows_the_length_of_its_blob() {
+    let Party { mut rng, .. } = Party::new(7, "a party");
+    let text = b"nobody else needs to know that".repeat(200);
+    let (descriptor, blob) = file::seal(&text, ChunkSize::VOICE, &mut rng).unwrap();
+    assert_eq!(format!("{descriptor:?}"), "Descriptor { blob_length: 6176, .. }");
+    let opener = Opener::new(&descriptor);
+    let secrets = Secrets::new(&[&descriptor.encode(), &text], &[]);
+    secrets.are_not_in(&(&descriptor, &opener, opener.verifier()));
+    #[cfg(feature = "std")]
+    {
+        let mut reader = file::Reader::new(&blob[..], &descriptor);
+        std::io::Read::read_exact(&mut reader, &mut [0; 10]).unwrap();
+        let mut seeking = file::SeekReader::new(std::io::Cursor::new(&blob), &descriptor).unwrap();
+        std::io::Read::read_exact(&mut seeking, &mut [0; 10]).unwrap();
+        secrets.are_not_in(&(&reader, &seeking));
+    }
+
+    let mut builder = ManifestBuilder::new(6_000, ChunkSize::VOICE, &mut rng).unwrap();
+    builder.add(&text[..4_096]).unwrap();
+    let half = format!("{builder:?}");
+    builder.add(&text[4_096..]).unwrap();
+    let manifest = builder.finish().unwrap();
+    let secrets = Secrets::new(&[&manifest.encode(), &text], &[]);
+    secrets.are_not_in(&(half, &manifest));
+    let sealer = Sealer::resume(Manifest::clone(&manifest), 1).unwrap();
+    assert_eq!(format!("{sealer:?}"), "Sealer { blob_length: 6176, next: 1, .. }");
+    #[cfg(feature = "std")]
+    {
+        let mut writer = file::Writer::new(Vec::new(), sealer);
+        std::io::Write::write_all(&mut writer, &text[4_096..5_000]).unwrap();
+        secrets.are_not_in(&writer);
+    }
+    assert!(blob.len() == 6_176);
 }
 
 #[test]

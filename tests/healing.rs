@@ -1,7 +1,7 @@
 //! Stolen state: how much it opens, of what came before and of what comes after, and for how long.
 //!
-//! Everything is measured in a ping-pong, message by message, for thefts at every phase of a post-quantum epoch. A
-//! thief sees every message on the wire but touches none.
+//! Everything is measured in a ping-pong, message by message, for thefts at every phase of a
+//! post-quantum epoch. A thief sees every message on the wire but touches none.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -14,7 +14,7 @@
 use std::convert::Infallible;
 
 use rand_core::{TryCryptoRng, TryRng};
-use subrosa::{Message, Session};
+use subrosa::protocol::{Message, Session};
 
 #[path = "support/network.rs"]
 mod network;
@@ -24,11 +24,11 @@ use network::{ASSOCIATED_DATA, Letter, Pair, Seed, Seeded, Side, stored_and_load
 /// Messages of one post-quantum epoch in a ping-pong (spqr.md, 12); the first has one less.
 const EPOCH: usize = 87;
 
-/// What a thief learns of the victim's randomness after the theft: the secrets that a break of one of the two
-/// primitives would give.
+/// What a thief learns of the victim's randomness after the theft: the secrets that a break of one
+/// of the two primitives would give.
 ///
-/// A message draws a ratchet key first (protocol.md, 7: in a ping-pong every message begins a turn), then what the
-/// braid needs.
+/// A message draws a ratchet key first (protocol.md, 7: in a ping-pong every message begins a
+/// turn), then what the braid needs.
 #[derive(Clone, Copy, Debug)]
 struct Broken {
     /// All of X25519: every ratchet key is known.
@@ -66,7 +66,8 @@ impl Thief {
         }
     }
 
-    /// Keeps in step with the victim, who sent a message with these draws, as far as they are known.
+    /// Keeps in step with the victim, who sent a message with these draws, as far as they are
+    /// known.
     fn follow(&mut self, draws: &[Vec<u8>]) {
         let known = draws.iter().enumerate().map(|(at, draw)| {
             let known = if at == 0 { self.broken.x25519 } else { self.broken.ml_kem };
@@ -111,8 +112,8 @@ impl TryCryptoRng for Partly<'_> {}
 /// What a theft gave.
 #[derive(Debug)]
 struct Haul {
-    /// For each message to the victim after the theft: how many messages there were since, itself included, the
-    /// chain epoch that keys it, and whether the thief read it.
+    /// For each message to the victim after the theft: how many messages there were since, itself
+    /// included, the chain epoch that keys it, and whether the thief read it.
     tries: Vec<(usize, u64, bool)>,
     /// The epochs complete on both sides at the theft.
     complete: u64,
@@ -162,8 +163,8 @@ fn both_complete(pair: &Pair) -> u64 {
     one.min(other)
 }
 
-/// Every phase of the first two epochs, in which each side is once the one that makes the key and once the one that
-/// encapsulates to it.
+/// Every phase of the first two epochs, in which each side is once the one that makes the key and
+/// once the one that encapsulates to it.
 fn thefts() -> impl Iterator<Item = (Side, usize)> {
     Side::BOTH
         .into_iter()
@@ -176,11 +177,13 @@ fn report(what: &str, numbers: &[usize]) {
     println!("{what}: {least} to {most}, on average {mean:.1} ({} thefts)", numbers.len());
 }
 
-/// The Double Ratchet heals with the first chain that answers a ratchet key made after the theft. New keys are
-/// deferred to the next message sent, so a state that is stolen
+/// The Double Ratchet heals with the first chain that answers a ratchet key made after the theft.
+/// New keys are deferred to the next message sent, so a state that is stolen
 ///
-/// - after the victim spoke holds the secret of the ratchet key it sent: the answer to it is read, and nothing after;
-/// - after the victim listened holds none: what the peer says next answers a key that the thief never had.
+/// - after the victim spoke holds the secret of the ratchet key it sent: the answer to it is read,
+///   and nothing after;
+/// - after the victim listened holds none: what the peer says next answers a key that the thief
+///   never had.
 ///
 /// So one message in a ping-pong, two with the victim's own: one round trip.
 #[test]
@@ -190,7 +193,8 @@ fn a_thief_reads_at_most_the_answer_that_is_on_its_way() {
         // Message number `before` is the initiator's where that is odd.
         let spoke_last = (before % 2 == 1) == (victim == Side::Initiator);
         let haul = rob(victim, before, NOTHING);
-        let read: Vec<usize> = haul.tries.iter().filter(|(.., read)| *read).map(|(at, ..)| *at).collect();
+        let read: Vec<usize> =
+            haul.tries.iter().filter(|(.., read)| *read).map(|(at, ..)| *at).collect();
         let expected: &[usize] = if spoke_last { &[1] } else { &[] };
         assert_eq!(read, expected, "{victim:?} robbed after {before} messages");
         numbers.push(haul.healed_after());
@@ -223,7 +227,10 @@ fn the_double_ratchet_heals_alone() {
     let mut numbers = Vec::new();
     for (victim, before) in thefts() {
         let haul = rob(victim, before, ML_KEM);
-        assert!(haul.read() <= 1 && haul.healed_after() <= 1, "{victim:?} robbed after {before} messages");
+        assert!(
+            haul.read() <= 1 && haul.healed_after() <= 1,
+            "{victim:?} robbed after {before} messages"
+        );
         numbers.push(haul.healed_after());
     }
     report("messages until a thief who breaks ML-KEM reads nothing", &numbers);
@@ -231,9 +238,10 @@ fn the_double_ratchet_heals_alone() {
 
 /// A thief who breaks X25519 has every ratchet key, so that the post-quantum ratchet stands alone.
 ///
-/// The epoch that is under way may rest on what was stolen: a KEM key or an encapsulation that the victim had made
-/// already. To the next one, as to every one, the victim gives new randomness, so its secret is new. Messages are
-/// keyed with it from its end on: what is left of the one epoch and all of the other, two epochs at the most.
+/// The epoch that is under way may rest on what was stolen: a KEM key or an encapsulation that the
+/// victim had made already. To the next one, as to every one, the victim gives new randomness, so
+/// its secret is new. Messages are keyed with it from its end on: what is left of the one epoch and
+/// all of the other, two epochs at the most.
 ///
 /// `post_quantum_epochs` shows the same from the outside: two more are complete on both sides.
 #[test]
@@ -242,13 +250,14 @@ fn the_post_quantum_ratchet_heals_alone_within_two_epochs() {
     for (victim, before) in thefts() {
         let haul = rob(victim, before, X25519);
         let name = format!("{victim:?} robbed after {before} messages: {haul:?}");
-        // The secrets that a thief may have: of the epochs that were complete, and of the one under way.
+        // The secrets that a thief may have: of the epochs that were complete, and of the one under
+        // way.
         let under_way = haul.complete + 1;
         assert!(haul.tries.iter().all(|(_, epoch, read)| !read || *epoch <= under_way), "{name}");
         assert!(haul.healed_after() <= 2 * EPOCH, "{name}");
         assert!(haul.healed_after() <= haul.two_more && haul.two_more <= 2 * EPOCH, "{name}");
-        // Until then it is the thief's conversation: but for the messages at the end of the epoch, which carry what
-        // only the victim can take in, it reads all that the stolen epochs key.
+        // Until then it is the thief's conversation: but for the messages at the end of the epoch,
+        // which carry what only the victim can take in, it reads all that the stolen epochs key.
         let keyed = haul.tries.iter().filter(|(_, epoch, _)| *epoch <= haul.complete).count();
         assert!(haul.read() + 1 >= keyed, "{name}");
         healed.push(haul.healed_after());
@@ -256,7 +265,10 @@ fn the_post_quantum_ratchet_heals_alone_within_two_epochs() {
     }
     report("messages until a thief who breaks X25519 reads nothing", &healed);
     report("messages until two more epochs are complete on both sides", &two_more);
-    assert!(healed.iter().any(|messages| *messages > EPOCH), "some thefts catch an epoch at its beginning");
+    assert!(
+        healed.iter().any(|messages| *messages > EPOCH),
+        "some thefts catch an epoch at its beginning"
+    );
 }
 
 /// The measure of the measures: with all of the victim's randomness the thief is the victim.
@@ -309,13 +321,14 @@ fn a_stolen_state_opens_nothing_that_was_decrypted_before() {
     }
 }
 
-/// A device is robbed of its prekeys after it answered: the one-time ones are gone, and the first messages with them.
+/// A device is robbed of its prekeys after it answered: the one-time ones are gone, and the first
+/// messages with them.
 #[test]
 fn stolen_prekeys_open_no_first_message_that_used_a_one_time_prekey() {
     let mut pair = Pair::new(90);
     let first = pair.turn(Side::Initiator);
     let party = &pair.responder.party;
-    let mut prekeys = subrosa::Prekeys::decode(&party.prekeys.encode()).unwrap();
+    let mut prekeys = subrosa::protocol::Prekeys::decode(&party.prekeys.encode()).unwrap();
     let message = Message::decode(&first.bytes).unwrap();
     let opened = Session::respond(&party.identity, &mut prekeys, &message, ASSOCIATED_DATA);
     assert_eq!(opened.unwrap_err(), subrosa::Error::UnknownPrekey);

@@ -1,5 +1,5 @@
-//! Several tasks share an account whose rows are behind an asynchronous interface: each operation is run over what was read, and
-//! committed if that is still there.
+//! Several tasks share an account whose rows are behind an asynchronous interface: each operation
+//! is run over what was read, and committed if that is still there.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -16,14 +16,20 @@ use std::task::{Context, Poll, Waker};
 use std::{future, thread};
 
 use subrosa::store::{Change, Memory, Missing, Overlay, Ran, Row, Store, Table, Value};
-use subrosa::{Actions, Address, Client, Error, Policy, Received};
+use subrosa::{
+    Action, Address, Answer, Client, Error, Item, Open, Policy, Received, Task as Job, UnixTime,
+};
 
 #[path = "support/network.rs"]
 mod network;
+#[path = "support/post.rs"]
+mod post;
 
 use network::{NOW, Seed, Seeded};
+use post::Post;
 
-/// Which rows were found, by key, and which version of each: a version is never given to a second value.
+/// Which rows were found, by key, and which version of each: a version is never given to a second
+/// value.
 type Versions = Vec<(Vec<u8>, u64)>;
 
 /// Each with its version.
@@ -41,7 +47,7 @@ struct Database {
 impl Database {
     fn of(mut memory: Memory, careful: bool) -> Self {
         let mut rows = Rows::new();
-        for table in Table::ALL {
+        for &table in Table::ALL {
             let all = memory.transact(|tx| tx.scan(table, &[], usize::MAX)).unwrap();
             rows.extend(all.into_iter().map(|(key, value)| ((table, key), (0, value))));
         }
@@ -66,10 +72,16 @@ impl Database {
     }
 
     /// Whether it could be.
-    async fn commit(&self, relied_on: &[(Missing, Versions)], writes: &[Change], rng: &mut Seeded) -> bool {
+    async fn commit(
+        &self,
+        relied_on: &[(Missing, Versions)],
+        writes: &[Change],
+        rng: &mut Seeded,
+    ) -> bool {
         travel(rng).await;
         let mut rows = self.rows.lock().unwrap();
-        if self.careful && relied_on.iter().any(|(what, versions)| find(&rows, what).0 != *versions) {
+        if self.careful && relied_on.iter().any(|(what, versions)| find(&rows, what).0 != *versions)
+        {
             return false;
         }
         for change in writes {
@@ -87,26 +99,40 @@ impl Database {
     async fn within<T>(
         &self,
         rng: &mut Seeded,
-        mut work: impl FnMut(&mut Actions<'_>, &mut Seeded) -> Result<T, Error>,
+        mut work: impl FnMut(&mut Client<Open<'_>>, &mut Seeded) -> Result<T, Error>,
     ) -> Result<(T, Effort), Error> {
         let policy = Policy::default();
         loop {
             let mut overlay = Overlay::new();
-            let mut read = BTreeMap::new();
+            let (mut reads, mut versions) = (0, BTreeMap::new());
             let (done, changes) = loop {
-                // A refusal, too, may come of rows that do not belong together: it is a result like any other.
-                let ran = overlay.run(|tx| Actions::within(tx, &policy, |actions| work(actions, rng)));
+                // A refusal, too, may come of rows that do not belong together: it is a result like
+                // any other.
+                let ran = overlay.run(|tx| Client::within(tx, &policy, |client| work(client, rng)));
                 match ran {
                     Ran::Done(done, changes) => break (done, changes),
                     Ran::Missing(missing) => {
-                        let (versions, rows) = self.read(&missing, rng).await;
-                        read.insert(missing.clone(), versions);
-                        overlay.supply(missing, rows);
+                        for missing in missing {
+                            let (found, rows) = self.read(&missing, rng).await;
+                            reads += 1;
+                            for ((key, version), (_, value)) in found.into_iter().zip(&rows) {
+                                versions.insert((missing.table(), key, value.to_vec()), version);
+                            }
+                            overlay.supply(missing, rows);
+                        }
                     }
                 }
             };
-            let effort = Effort { read: read.len(), written: changes.writes().len() };
-            let relied_on = changes.relied_on().iter().map(|(what, _)| (what.clone(), read[what].clone()));
+            let effort = Effort { read: reads, written: changes.writes().len() };
+            // A row that it relies on may be one of those that a scan or a look found.
+            let relied_on = changes.relied_on().iter().map(|(what, rows)| {
+                let version =
+                    |(key, value): &Row| versions[&(what.table(), key.clone(), value.to_vec())];
+                (
+                    what.clone(),
+                    rows.iter().map(|row| (row.0.clone(), version(row))).collect::<Versions>(),
+                )
+            });
             if self.commit(&relied_on.collect::<Vec<_>>(), changes.writes(), rng).await {
                 return done.map(|done| (done, effort));
             }
@@ -126,22 +152,23 @@ struct Effort {
 async fn travel(rng: &mut Seeded) {
     for _ in 0..rng.below(4) {
         let mut others_first = true;
-        future::poll_fn(|_| if std::mem::take(&mut others_first) { Poll::Pending } else { Poll::Ready(()) })
-            .await;
+        future::poll_fn(|_| {
+            if std::mem::take(&mut others_first) { Poll::Pending } else { Poll::Ready(()) }
+        })
+        .await;
     }
 }
 
 fn find(rows: &Rows, wanted: &Missing) -> (Versions, Vec<Row>) {
-    let (exact, most) = match wanted {
-        Missing::Row { .. } => (true, 1),
-        Missing::Scan { most, .. } => (false, *most),
-        other => panic!("{other:?}"),
-    };
+    let exact = matches!(wanted, Missing::Row { .. });
     let (table, key) = (wanted.table(), wanted.key());
-    let within = rows.range((table, key.to_vec())..).take(most).take_while(|((of, found), _)| {
-        *of == table && if exact { found == key } else { found.starts_with(key) }
-    });
-    within.map(|((_, key), (version, value))| ((key.clone(), *version), (key.clone(), value.clone()))).unzip()
+    let within =
+        rows.range((table, key.to_vec())..).take(wanted.most()).take_while(|((of, found), _)| {
+            *of == table && if exact { found == key } else { found.starts_with(key) }
+        });
+    within
+        .map(|((_, key), (version, value))| ((key.clone(), *version), (key.clone(), value.clone())))
+        .unzip()
 }
 
 const USERS: [&str; 2] = ["alice", "bob"];
@@ -170,12 +197,16 @@ impl World {
     /// Alice has a bundle of Bob's; he hears of her by her first message.
     fn new(seed: u64, careful: bool) -> Self {
         let rng = &mut Seeded::new(seed, "accounts");
-        let [mut alice, mut bob] = USERS.map(|user| Client::create(Memory::new(), user, NOW, rng).unwrap());
-        let mut upload = bob.upload(0, NOW, rng).unwrap().unwrap();
-        bob.uploaded(&upload).unwrap();
-        alice.take_devices("bob", &upload.devices.encode()).unwrap();
-        let bundle = upload.prekeys.take_bundle().unwrap().encode();
-        alice.take_bundle(&Address::new("bob", 1), &bundle, NOW, rng).unwrap();
+        let mut post = Post::default();
+        let [mut alice, bob] = USERS.map(|user| {
+            let mut client = Client::create(Memory::new(), user, now(), rng).unwrap();
+            post.settle(&mut client, now(), rng);
+            client
+        });
+        let bobs = post.users.get_mut("bob").unwrap();
+        alice.update_devices("bob", &bobs.list().unwrap().encode(), now(), rng).unwrap();
+        let bundle = bobs.bundle(1, "alice", NOW).unwrap().encode();
+        alice.add_bundle(&Address::new("bob", 1), &bundle, now(), rng).unwrap();
         Self {
             databases: [alice, bob].map(|client| Database::of(client.into_store(), careful)),
             mail: Default::default(),
@@ -195,28 +226,40 @@ impl World {
     /// Whether there was a session to write in.
     async fn write(&self, side: usize, text: &str, rng: &mut Seeded) -> Result<bool, Error> {
         let (to, text) = (USERS[1 - side], text.as_bytes());
-        match self.databases[side].within(rng, |actions, rng| actions.encrypt(to, text, NOW, rng)).await {
+        match self.databases[side]
+            .within(rng, |client, rng| client.encrypt(to, text, now(), rng))
+            .await
+        {
             Ok((_, effort)) => {
                 self.written.fetch_add(1, Ordering::SeqCst);
                 self.note("encrypt", effort);
             }
             // Alice has one from the beginning, whatever others change while the rows are read.
-            Err(Error::DevicesNeeded(_) | Error::BundlesNeeded(_)) if side == 1 => return Ok(false),
+            Err(Error::DevicesNeeded(_) | Error::BundlesNeeded(_)) if side == 1 => {
+                return Ok(false);
+            }
             Err(error) => return Err(error),
         }
         Ok(true)
     }
 
-    /// Two may send the same, which does no harm.
+    /// What one has taken to send, no other does at the same time.
     async fn post(&self, side: usize, rng: &mut Seeded) -> Result<(), Error> {
         let database = &self.databases[side];
-        for outgoing in database.within(rng, |actions, _| actions.outbox(2)).await?.0 {
+        let (jobs, effort) =
+            database.within(rng, |client, rng| client.tasks(2, now(), rng)).await?;
+        self.note("tasks", effort);
+        for Job { id, action, .. } in jobs {
+            let Action::Send { envelope, .. } = action else { panic!("{action:?}") };
             self.on_the_way.fetch_add(1, Ordering::SeqCst);
-            self.wire.lock().unwrap().push(outgoing.envelope.clone());
-            self.mail[1 - side].lock().unwrap().push(outgoing.envelope);
+            self.wire.lock().unwrap().push(envelope.clone());
+            self.mail[1 - side].lock().unwrap().push(envelope);
             travel(rng).await;
-            let ((), effort) = database.within(rng, |actions, _| actions.sent(outgoing.id)).await?;
-            self.note("sent", effort);
+            let complete = |client: &mut Client<Open<'_>>, rng: &mut Seeded| {
+                client.complete(&id, Answer::Done, now(), rng)
+            };
+            let (_, effort) = database.within(rng, complete).await?;
+            self.note("complete", effort);
         }
         Ok(())
     }
@@ -232,10 +275,11 @@ impl World {
             mail.swap_remove(at)
         };
         let from = Address::new(USERS[1 - side], 1);
-        let receive =
-            |actions: &mut Actions<'_>, rng: &mut Seeded| actions.receive(&from, &envelope, NOW, rng);
+        let receive = |client: &mut Client<Open<'_>>, rng: &mut Seeded| {
+            client.receive(&from, &envelope, now(), rng)
+        };
         match self.databases[side].within(rng, receive).await? {
-            (Received::Message(_), effort) => self.note("receive", effort),
+            (Received::Incoming(_), effort) => self.note("receive", effort),
             (Received::Duplicate, _) => drop(self.duplicates.fetch_add(1, Ordering::Relaxed)),
             (Received::Handled, _) => {}
             (other, _) => panic!("{other:?}"),
@@ -246,9 +290,13 @@ impl World {
 
     /// In one transaction, so that no other task takes it too.
     async fn take(&self, side: usize, rng: &mut Seeded) -> Result<(), Error> {
-        let take = |actions: &mut Actions<'_>, _: &mut Seeded| {
-            let first = actions.inbox(1)?.pop();
-            first.map(|incoming| actions.done(incoming.id).map(|()| incoming.text)).transpose()
+        let take = |client: &mut Client<Open<'_>>, _: &mut Seeded| {
+            let Some(incoming) = client.inbox(1)?.pop() else { return Ok(None) };
+            client.acknowledge(incoming.id)?;
+            match incoming.item {
+                Item::Text(text) => Ok(Some(text.text)),
+                other => panic!("{other:?}"),
+            }
         };
         let (taken, effort) = self.databases[side].within(rng, take).await?;
         if let Some(text) = taken {
@@ -260,7 +308,8 @@ impl World {
 
     /// Everything is written, nothing is on the way, and nothing waits.
     fn is_finished(&self) -> bool {
-        let waiting = |database: &Database| database.count(Table::Inbox) + database.count(Table::Outbox);
+        let waiting =
+            |database: &Database| database.count(Table::Inbox) + database.count(Table::Outbox);
         self.written.load(Ordering::SeqCst) == 2 * WORKERS * TEXTS
             && self.on_the_way.load(Ordering::SeqCst) == 0
             && self.databases.iter().map(waiting).sum::<usize>() == 0
@@ -295,7 +344,7 @@ impl World {
     fn keys_used_twice(&self) -> usize {
         let mut by_nonce: BTreeMap<[u8; 12], BTreeSet<Vec<u8>>> = BTreeMap::new();
         for envelope in self.wire.lock().unwrap().iter() {
-            let before = 18 + if envelope[19] == 2 { 2 + 1644 } else { 2 };
+            let before = 18 + if envelope[19] == 2 { 2 + 1660 } else { 2 };
             let nonce = *envelope[before..].first_chunk().unwrap();
             by_nonce.entry(nonce).or_default().insert(envelope.clone());
         }
@@ -307,13 +356,18 @@ impl World {
     }
 }
 
+fn now() -> UnixTime {
+    UnixTime::from_secs(NOW).unwrap()
+}
+
 fn name(side: usize, worker: usize, text: usize) -> String {
     format!("text {text} of worker {worker} of {}", USERS[side])
 }
 
 type Task<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-/// Runs tasks to their ends on so many threads. Those of one thread take turns: each is polled until it waits.
+/// Runs tasks to their ends on so many threads. Those of one thread take turns: each is polled
+/// until it waits.
 fn run_all<T: Send>(threads: usize, tasks: Vec<Task<T>>) -> Vec<T> {
     let mut shares: Vec<VecDeque<Task<T>>> = (0..threads).map(|_| VecDeque::new()).collect();
     tasks.into_iter().enumerate().for_each(|(at, task)| shares[at % threads].push_back(task));
@@ -337,8 +391,8 @@ fn run_all<T: Send>(threads: usize, tasks: Vec<Task<T>>) -> Vec<T> {
 /// All workers of both accounts, on so many threads, until everything is read or one of them fails.
 fn run(threads: usize, seed: u64, careful: bool) -> (Arc<World>, Result<(), Error>) {
     let world = Arc::new(World::new(seed, careful));
-    let tasks =
-        (0..2 * WORKERS).map(|task| -> Task<_> { Box::pin(world.clone().work(seed, task % 2, task / 2)) });
+    let tasks = (0..2 * WORKERS)
+        .map(|task| -> Task<_> { Box::pin(world.clone().work(seed, task % 2, task / 2)) });
     let done = run_all(threads, tasks.collect()).into_iter().collect();
     (world, done)
 }
@@ -350,7 +404,8 @@ fn check(threads: usize, seed: u64) {
     for (side, user) in USERS.into_iter().enumerate() {
         let mut shown = world.shown[side].lock().unwrap().clone();
         shown.sort();
-        let sent = (0..WORKERS).flat_map(|worker| (0..TEXTS).map(move |text| name(1 - side, worker, text)));
+        let sent = (0..WORKERS)
+            .flat_map(|worker| (0..TEXTS).map(move |text| name(1 - side, worker, text)));
         let mut sent: Vec<_> = sent.map(String::into_bytes).collect();
         sent.sort();
         assert!(shown == sent, "{} shown to {}, {} sent", shown.len(), user, sent.len());
@@ -405,14 +460,13 @@ fn without_the_check_keys_would_be_used_twice() {
 #[test]
 fn work_that_fails_changes_nothing_and_says_what_that_rests_on() {
     let mut overlay = Overlay::new();
-    let row = Missing::Row { table: Table::Inbox, key: b"key".to_vec() };
-    overlay.supply(row.clone(), Vec::new());
+    overlay.supply(row(b"key"), Vec::new());
     let ran = overlay.run(|tx| {
         tx.put(Table::Inbox, b"other", b"")?;
         tx.get(Table::Inbox, b"key")?.map(drop).ok_or(Error::NoAccount)
     });
     let Ran::Done(Err(Error::NoAccount), changes) = ran else { panic!("{ran:?}") };
-    assert_eq!(changes.relied_on(), [(row, Vec::new())]);
+    assert_eq!(changes.relied_on(), [(row(b"key"), Vec::new())]);
     assert!(changes.writes().is_empty());
 }
 
@@ -426,8 +480,54 @@ fn work_that_hides_what_is_missing_is_run_again() {
         })
     };
     let Ran::Missing::<_, Error>(missing) = work(&overlay) else { panic!("nothing was read") };
-    assert_eq!(missing, Missing::Row { table: Table::Inbox, key: b"key".to_vec() });
-    overlay.supply(missing, vec![(b"key".to_vec(), Value::default())]);
+    assert_eq!(missing, [row(b"key")]);
+    overlay.supply(row(b"key"), vec![(b"key".to_vec(), Value::default())]);
     let Ran::Done(Ok(true), changes) = work(&overlay) else { panic!("it was read") };
     assert_eq!((changes.relied_on().len(), changes.writes().len()), (1, 1));
+}
+
+#[test]
+fn rows_that_are_announced_are_missing_at_once() {
+    let mut overlay = Overlay::new();
+    let work = |overlay: &Overlay| {
+        overlay.run(|tx| {
+            tx.put(Table::Inbox, b"mine", b"")?;
+            tx.prefetch(&[
+                (Table::Inbox, b"b"),
+                (Table::Inbox, b"mine"),
+                (Table::Inbox, b"a"),
+                (Table::Inbox, b"b"),
+                (Table::Inbox, b"read"),
+            ])?;
+            tx.get(Table::Inbox, b"a")?;
+            tx.get(Table::Inbox, b"mine")?;
+            tx.get(Table::Inbox, b"later").map(drop)
+        })
+    };
+    overlay.supply(row(b"read"), Vec::new());
+    let Ran::Missing::<_, Error>(missing) = work(&overlay) else { panic!("nothing was read") };
+    assert_eq!(missing, [row(b"a"), row(b"b")]);
+    overlay.supply_all(missing.into_iter().map(|row| (row, Vec::new())));
+    let Ran::Missing(missing) = work(&overlay) else { panic!("one was not announced") };
+    assert_eq!(missing, [row(b"later")]);
+    overlay.supply_all([(row(b"later"), Vec::new())]);
+    let Ran::Done(Ok(()), changes) = work(&overlay) else { panic!("all was read") };
+    // What was announced and not asked for is nothing that the changes rest on.
+    assert_eq!(changes.relied_on(), [(row(b"a"), Vec::new()), (row(b"later"), Vec::new())]);
+}
+
+#[test]
+fn an_announcement_that_is_hidden_is_fetched_all_the_same() {
+    let overlay = Overlay::new();
+    let ran = overlay.run(|tx| {
+        drop(tx.prefetch(&[(Table::Inbox, b"a"), (Table::Inbox, b"b")]));
+        drop(tx.get(Table::Inbox, b"c"));
+        Ok::<_, Error>(())
+    });
+    let Ran::Missing(missing) = ran else { panic!("{ran:?}") };
+    assert_eq!(missing, [row(b"a"), row(b"b")]);
+}
+
+fn row(key: &[u8]) -> Missing {
+    Missing::Row { table: Table::Inbox, key: key.to_vec() }
 }

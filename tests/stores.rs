@@ -15,10 +15,20 @@ use subrosa::store::{
     Argon2Cost, Lock, Memory, Missing, Overlay, Ran, Redb, Row, Store, Table, Transaction, Vault,
 };
 
+#[path = "stores/conformance.rs"]
+mod conformance;
 #[path = "stores/file.rs"]
 mod file;
+#[path = "stores/locks.rs"]
+mod locks;
 #[path = "support/network.rs"]
 mod network;
+#[path = "support/post.rs"]
+mod post;
+#[path = "stores/remedies.rs"]
+mod remedies;
+#[path = "stores/rotation.rs"]
+mod rotation;
 #[path = "stores/vault.rs"]
 mod vault;
 
@@ -51,8 +61,10 @@ impl Subject for Overlaid {
         loop {
             match overlay.run(&mut *work) {
                 Ran::Missing(missing) => {
-                    let rows = self.0.transact(|tx| read(tx, &missing))?;
-                    overlay.supply(missing, rows);
+                    for missing in missing {
+                        let rows = self.0.transact(|tx| read(tx, &missing))?;
+                        overlay.supply(missing, rows);
+                    }
                 }
                 Ran::Done(done, changes) => {
                     done?;
@@ -141,20 +153,23 @@ fn what_is_put_is_there_until_it_is_deleted() {
         for key in [&[0][..], &[0xff], &[7; 128], &[0xff; 128]] {
             for length in [0, 1, 2 << 20] {
                 let value = vec![0xa5; length];
-                store.run(&mut |tx| tx.put(Table::Sent, key, &value)).unwrap();
-                assert!(get(store, Table::Sent, key).as_ref() == Some(&value), "{length} bytes at {key:?}");
+                store.run(&mut |tx| tx.put(Table::Log, key, &value)).unwrap();
+                assert!(
+                    get(store, Table::Log, key).as_ref() == Some(&value),
+                    "{length} bytes at {key:?}"
+                );
                 assert_eq!(get(store, Table::Seen, key), None);
             }
-            store.run(&mut |tx| tx.delete(Table::Sent, key)).unwrap();
-            assert_eq!(get(store, Table::Sent, key), None);
-            store.run(&mut |tx| tx.delete(Table::Sent, key)).unwrap();
+            store.run(&mut |tx| tx.delete(Table::Log, key)).unwrap();
+            assert_eq!(get(store, Table::Log, key), None);
+            store.run(&mut |tx| tx.delete(Table::Log, key)).unwrap();
         }
     });
 }
 
 #[test]
 fn every_table_has_rows_of_its_own() {
-    let tables = || Table::ALL.into_iter().filter(|table| *table != Table::Vault);
+    let tables = || Table::ALL.iter().copied().filter(|table| *table != Table::Vault);
     each(|store| {
         for table in tables() {
             store.run(&mut |tx| tx.put(table, b"key", table.name().as_bytes())).unwrap();
@@ -174,11 +189,17 @@ fn a_scan_gives_the_first_keys_of_its_prefix_in_order() {
         for key in keys.iter().rev() {
             store.run(&mut |tx| tx.put(Table::User, key, key)).unwrap();
         }
-        for prefix in [&[][..], b"a", b"ab", b"c", &[0xfe], &[0xff], &[0xff, 0xff], &[0xff, 0xff, 0xff]] {
+        for prefix in
+            [&[][..], b"a", b"ab", b"c", &[0xfe], &[0xff], &[0xff, 0xff], &[0xff, 0xff, 0xff]]
+        {
             for most in [0, 1, 2, usize::MAX] {
                 let within = keys.iter().filter(|key| key.starts_with(prefix)).take(most);
                 let expected: Rows = within.map(|key| (key.to_vec(), key.to_vec())).collect();
-                assert_eq!(scan(store, Table::User, prefix, most), expected, "{most} of {prefix:?}");
+                assert_eq!(
+                    scan(store, Table::User, prefix, most),
+                    expected,
+                    "{most} of {prefix:?}"
+                );
             }
         }
     });
@@ -199,11 +220,17 @@ fn a_transaction_sees_its_own_changes() {
                 tx.delete(Table::Inbox, b"1")?;
                 assert_eq!(tx.get(Table::Inbox, b"1")?, None);
                 let rows = plain(tx.scan(Table::Inbox, &[], 2)?);
-                assert_eq!(rows, [(b"2".to_vec(), b"new".to_vec()), (b"3".to_vec(), b"new".to_vec())]);
+                assert_eq!(
+                    rows,
+                    [(b"2".to_vec(), b"new".to_vec()), (b"3".to_vec(), b"new".to_vec())]
+                );
                 for (key, _) in rows {
                     tx.delete(Table::Inbox, &key)?;
                 }
-                assert_eq!(plain(tx.scan(Table::Inbox, &[], 2)?), [(b"5".to_vec(), b"old".to_vec())]);
+                assert_eq!(
+                    plain(tx.scan(Table::Inbox, &[], 2)?),
+                    [(b"5".to_vec(), b"old".to_vec())]
+                );
                 Ok(())
             })
             .unwrap();
@@ -233,7 +260,8 @@ impl Step {
     fn draw(rng: &mut Seeded) -> Self {
         // Few enough that they meet.
         let table = [Table::Device, Table::Session][rng.below(2)];
-        let key = |rng: &mut Seeded, length| (0..length).map(|_| [0, b'a', 0xff][rng.below(3)]).collect();
+        let key =
+            |rng: &mut Seeded, length| (0..length).map(|_| [0, b'a', 0xff][rng.below(3)]).collect();
         match rng.below(8) {
             0 => {
                 let length = 1 + rng.below(3);
@@ -241,7 +269,11 @@ impl Step {
             }
             1..4 => {
                 let (length, value) = (1 + rng.below(3), vec![0x5a; rng.below(40)]);
-                Self::Put(table, key(rng, length), [&rng.below(256).to_be_bytes()[..], &value].concat())
+                Self::Put(
+                    table,
+                    key(rng, length),
+                    [&rng.below(256).to_be_bytes()[..], &value].concat(),
+                )
             }
             4..6 => {
                 let length = 1 + rng.below(3);
@@ -257,9 +289,11 @@ impl Step {
     /// What is read.
     fn take(&self, tx: &mut dyn Transaction) -> Result<Rows, Error> {
         match self {
-            Self::Get(table, key) => {
-                Ok(tx.get(*table, key)?.map(|value| (key.clone(), value.to_vec())).into_iter().collect())
-            }
+            Self::Get(table, key) => Ok(tx
+                .get(*table, key)?
+                .map(|value| (key.clone(), value.to_vec()))
+                .into_iter()
+                .collect()),
             Self::Put(table, key, value) => tx.put(*table, key, value).map(|()| Vec::new()),
             Self::Delete(table, key) => tx.delete(*table, key).map(|()| Vec::new()),
             Self::Scan(table, prefix, most) => tx.scan(*table, prefix, *most).map(plain),
@@ -282,7 +316,8 @@ impl Step {
                 Vec::new()
             }
             Self::Scan(table, prefix, most) => {
-                let within = model.iter().filter(|((of, key), _)| of == table && key.starts_with(prefix));
+                let within =
+                    model.iter().filter(|((of, key), _)| of == table && key.starts_with(prefix));
                 within.take(*most).map(found).collect()
             }
         }
@@ -340,16 +375,22 @@ fn whatever_is_done_is_what_a_map_would_do() {
             let mut model = Model::new();
             for turn in 0..80 {
                 let steps: Vec<Step> = (0..1 + rng.below(16)).map(|_| Step::draw(rng)).collect();
-                let end = [End::Commit, End::Commit, End::Commit, End::Error, End::Panic][rng.below(5)];
+                let end =
+                    [End::Commit, End::Commit, End::Commit, End::Error, End::Panic][rng.below(5)];
                 let mut changed = model.clone();
-                let expected: Vec<Rows> = steps.iter().map(|step| step.expected(&mut changed)).collect();
+                let expected: Vec<Rows> =
+                    steps.iter().map(|step| step.expected(&mut changed)).collect();
                 assert_eq!(attempt(store, &steps, end), expected, "turn {turn}: {steps:?}");
                 if end == End::Commit {
                     model = changed;
                 }
                 for table in [Table::Device, Table::Session] {
                     let all = Step::Scan(table, Vec::new(), usize::MAX).expected(&mut model);
-                    assert_eq!(scan(store, table, &[], usize::MAX), all, "turn {turn}: {steps:?}, {end:?}");
+                    assert_eq!(
+                        scan(store, table, &[], usize::MAX),
+                        all,
+                        "turn {turn}: {steps:?}, {end:?}"
+                    );
                 }
             }
         });

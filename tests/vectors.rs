@@ -1,7 +1,7 @@
 //! The vectors of an independent implementation, through the public API: byte for byte.
 //!
-//! Where they come from and what is in them: tests/vectors/README.md. The values on the way are checked by the unit
-//! tests of each room.
+//! Where they come from and what is in them: tests/vectors/README.md. The values on the way are
+//! checked by the unit tests of each room.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -20,7 +20,9 @@ use std::path::Path;
 
 use replay::{Replay, array, bytes, hex, number, sha256, stream, vectors};
 use serde_json::{Value, json};
-use subrosa::{Bundle, Error, IdentityKey, IdentityKeyPair, Message, Prekeys, PublishedPrekeys, Session};
+use subrosa::file::Descriptor;
+use subrosa::protocol::{Bundle, IdentityKeyPair, Message, Prekeys, PublishedPrekeys, Session};
+use subrosa::{Error, IdentityKey};
 
 fn identity(seed: &Value) -> IdentityKeyPair {
     IdentityKeyPair::generate(&mut Replay::new([bytes(seed)]))
@@ -67,7 +69,7 @@ impl Parties {
         let bobs_identity = identity(&bob["identity_seed"]);
         let keys = ["spk", "kem", "opk"].map(|name| &bob[name]);
         let bobs_prekeys = prekeys(keys.into_iter().filter(|key| !key.is_null()));
-        let bundle = bobs_prekeys.publish(&bobs_identity).take_bundle().unwrap();
+        let bundle = bobs_prekeys.publish(&bobs_identity).pop_bundle().unwrap();
         assert_eq!(bundle.encode(), bytes(&setup["bundle"]));
 
         let alice = identity(&setup["A"]["identity_seed"]);
@@ -86,16 +88,23 @@ impl Parties {
     }
 
     /// Accepts or receives. What is refused changes nothing.
-    fn receive(&mut self, op: &str, party: &str, message: &[u8], app_ad: &[u8]) -> Result<Vec<u8>, Error> {
+    fn receive(
+        &mut self,
+        op: &str,
+        party: &str,
+        message: &[u8],
+        app_ad: &[u8],
+    ) -> Result<Vec<u8>, Error> {
         let message = Message::decode(message)?;
         if op == "accept" {
             let before = self.bobs_prekeys.encode();
-            let result = Session::respond(&self.bobs_identity, &mut self.bobs_prekeys, &message, app_ad);
+            let result =
+                Session::respond(&self.bobs_identity, &mut self.bobs_prekeys, &message, app_ad);
             if result.is_err() {
                 assert_eq!(self.bobs_prekeys.encode(), before);
             }
             let (session, plaintext) = result?;
-            assert!(session.answers(&message));
+            assert!(session.matches(&message));
             self.bob = Some(session);
             return Ok(plaintext);
         }
@@ -169,7 +178,12 @@ fn identities() {
         assert_eq!(hex(&key.public_key().encode()), case["public"]);
     }
     for case in file["decode"].as_array().unwrap() {
-        assert_eq!(name(&IdentityKey::decode(&bytes(&case["encoding"]))), case["result"], "{}", case["name"]);
+        assert_eq!(
+            name(&IdentityKey::decode(&bytes(&case["encoding"]))),
+            case["result"],
+            "{}",
+            case["name"]
+        );
     }
 }
 
@@ -249,7 +263,8 @@ fn a_long_conversation_over_a_bad_link() {
             let plaintext = stream(&format!("p{}", sent.len()), 0, length);
             let app_ad = if app_ad == 2 { b"ad".to_vec() } else { stream("ad", 0, app_ad) };
             let rng = &mut rngs[usize::from(party == "B")];
-            let message = parties.session(party).encrypt(&plaintext, &app_ad, rng).unwrap().encode();
+            let message =
+                parties.session(party).encrypt(&plaintext, &app_ad, rng).unwrap().encode();
             messages.extend_from_slice(&message);
             sent.push((message, plaintext, app_ad));
         } else {
@@ -347,7 +362,8 @@ fn sizes() {
         if case["op"] == "encrypt" {
             let mut rng = Replay::of(&case["draws"]);
             let before = parties.session(party).encode();
-            let result = parties.session(party).encrypt(&of_a(&case["plaintext"]), &app_ad, &mut rng);
+            let result =
+                parties.session(party).encrypt(&of_a(&case["plaintext"]), &app_ad, &mut rng);
             rng.finish();
             assert_eq!(name(&result), case["result"], "{case}");
             match result {
@@ -373,8 +389,9 @@ fn sizes() {
     }
 }
 
-/// One file for each fault in what is stored or handed out, found by walking the folder. Those of messages between two
-/// sessions are in reject.json, where each comes with the conversation before it.
+/// One file for each fault in what is stored or handed out, found by walking the folder. Those of
+/// messages between two sessions are in reject.json, where each comes with the conversation before
+/// it.
 #[test]
 fn every_fault_in_the_folder_is_refused() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/reject");
@@ -390,12 +407,16 @@ fn every_fault_in_the_folder_is_refused() {
             "bundle" => Bundle::decode(&bytes).map(drop),
             "message" => Message::decode(&bytes).map(drop),
             "session" => Session::decode(&bytes).map(drop),
+            "file descriptor" => Descriptor::decode(&bytes).map(drop),
+            "file" => Descriptor::decode(&self::bytes(&case["descriptor"]))
+                .and_then(|descriptor| subrosa::file::open(&descriptor, &bytes))
+                .map(drop),
             what => panic!("{what}"),
         };
         assert_eq!(name(&result), case["error"], "{file:?}");
         count += 1;
     }
-    assert!(count >= 34, "{count} files");
+    assert!(count >= 68, "{count} files");
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! How do our rows compare with their floors and with the peers, in one run?
 //!
-//! Ours and the floors are those of the package's own benches. Each row is timed in [`ROUNDS`] rounds, and in each
-//! round ours, the floor and the peers one right after the other, so that a machine that is slower for a while is so
-//! for all of them; `../table.py` takes the ratios round by round.
+//! Ours and the floors are those of the package's own benches. Each row is timed in [`ROUNDS`]
+//! rounds, and in each round ours, the floor and the peers one right after the other, so that a
+//! machine that is slower for a while is so for all of them; `../table.py` takes the ratios round
+//! by round.
 
 #[path = "../disorder.rs"]
 #[allow(dead_code, reason = "its main is that of the package's bench")]

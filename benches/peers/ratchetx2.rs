@@ -1,8 +1,9 @@
-//! ratchetx2: the Double Ratchet with encrypted headers, on primitives in assembly and C (ring), without a post-quantum
-//! part.
+//! ratchetx2: the Double Ratchet with encrypted headers, on primitives in assembly and C (ring),
+//! without a post-quantum part.
 //!
-//! What it cannot do: its handshake and prekeys come with its gRPC feature alone; it skips 1,024 messages at most, which
-//! leaves out both jumps and 2,000 held keys; and its state cannot be stored.
+//! What it cannot do: its handshake and prekeys come with its gRPC feature alone; it skips 1,024
+//! messages at most, which leaves out both jumps and 2,000 held keys; and its state cannot be
+//! stored.
 
 use std::collections::VecDeque;
 use std::future::{Ready, ready};
@@ -50,7 +51,10 @@ struct Mailbox {
 }
 
 impl Transport for Mailbox {
-    fn push_bytes(&mut self, bytes: Vec<u8>) -> impl Future<Output = Result<(), Error>> + Send + 'static {
+    fn push_bytes(
+        &mut self,
+        bytes: Vec<u8>,
+    ) -> impl Future<Output = Result<(), Error>> + Send + 'static {
         self.outgoing.lock().unwrap().push_back(bytes);
         ready(Ok(()))
     }
@@ -82,7 +86,8 @@ struct Pair {
 
 impl Pair {
     fn new() -> Self {
-        let keys = SharedKeys { secret_key: [0; 32], header_key_alice: [1; 32], header_key_bob: [2; 32] };
+        let keys =
+            SharedKeys { secret_key: [0; 32], header_key_alice: [1; 32], header_key_bob: [2; 32] };
         let secret = EphemeralPrivateKey::generate(&X25519, &SystemRandom::new()).unwrap();
         let other = keys.bob(secret);
         let one = keys.alice(&other.public_key());
@@ -92,7 +97,11 @@ impl Pair {
             Mailbox { outgoing: back, incoming: there.clone() },
         ];
         let [one_box, other_box] = boxes;
-        Self { one: Party::new(one, one_box, [0; 32]), other: Party::new(other, other_box, [0; 32]), there }
+        Self {
+            one: Party::new(one, one_box, [0; 32]),
+            other: Party::new(other, other_box, [0; 32]),
+            there,
+        }
     }
 
     /// After seven messages, the initiator's turn.

@@ -1,9 +1,10 @@
 //! vodozemac, Olm: the Double Ratchet without encrypted headers and without a post-quantum part.
 //!
-//! Bytes in, bytes out, as ours. What it cannot do: it keeps 40 skipped keys of each of 5 chains, so 1,000 messages in
-//! reverse, a jump after which the skipped messages still open, 2,000 held keys, 16 skipped chains and a stored session
-//! with 1,000 of them are not possible. Its handshake (3DH, in place of PQXDH) verifies no signature and encapsulates
-//! nothing, and its tags are of 8 bytes.
+//! Bytes in, bytes out, as ours. What it cannot do: it keeps 40 skipped keys of each of 5 chains,
+//! so 1,000 messages in reverse, a jump after which the skipped messages still open, 2,000 held
+//! keys, 16 skipped chains and a stored session with 1,000 of them are not possible. Its handshake
+//! (3DH, in place of PQXDH) verifies no signature and encapsulates nothing, and its tags are of 8
+//! bytes.
 
 use std::hint::black_box;
 
@@ -52,7 +53,9 @@ fn deliver(from: &mut Session, to: &mut Session) {
 
 fn outbound(account: &Account, to: &Account) -> Session {
     let one_time = *to.one_time_keys().values().next().unwrap();
-    account.create_outbound_session(SessionConfig::version_1(), to.curve25519_key(), one_time).unwrap()
+    account
+        .create_outbound_session(SessionConfig::version_1(), to.curve25519_key(), one_time)
+        .unwrap()
 }
 
 /// An account with 100 one-time keys.
@@ -66,8 +69,9 @@ fn inbound(account: &mut Account, from: &Account, (kind, bytes): &Parts) -> (Ses
     let OlmMessage::PreKey(message) = OlmMessage::from_parts(*kind, bytes).unwrap() else {
         unreachable!("the first message")
     };
-    let created =
-        account.create_inbound_session(SessionConfig::version_1(), from.curve25519_key(), &message).unwrap();
+    let created = account
+        .create_inbound_session(SessionConfig::version_1(), from.curve25519_key(), &message)
+        .unwrap();
     (created.session, created.plaintext)
 }
 
@@ -90,7 +94,8 @@ fn prekeys(group: &mut Group<'_>) {
         let make = |mut account: Account| {
             account.generate_one_time_keys(100);
             let keys = account.one_time_keys();
-            let signatures: Vec<_> = keys.values().map(|key| account.sign(key.to_base64())).collect();
+            let signatures: Vec<_> =
+                keys.values().map(|key| account.sign(key.to_base64())).collect();
             (account, keys, signatures)
         };
         bencher.iter_batched(Account::new, make, BatchSize::PerIteration);
@@ -117,7 +122,11 @@ fn responder(group: &mut Group<'_>) {
             let answered = inbound(&mut account, &initiator, black_box(&message));
             (answered, account)
         };
-        bencher.iter_batched(|| Account::from_pickle(responder.pickle()), answer, BatchSize::SmallInput);
+        bencher.iter_batched(
+            || Account::from_pickle(responder.pickle()),
+            answer,
+            BatchSize::SmallInput,
+        );
     });
 }
 
@@ -151,10 +160,11 @@ fn ping_pong(group: &mut Group<'_>) {
     });
 }
 
-/// Forged by somebody without keys: a ratchet key, a ciphertext and a tag of noise. As its header is not encrypted, it
-/// takes a ratchet step to find out.
+/// Forged by somebody without keys: a ratchet key, a ciphertext and a tag of noise. As its header
+/// is not encrypted, it takes a ratchet step to find out.
 fn reject(group: &mut Group<'_>, count: usize) {
-    let mut sessions: Vec<_> = (0..count).map(|_| midway()[1].pickle()).map(Session::from_pickle).collect();
+    let mut sessions: Vec<_> =
+        (0..count).map(|_| midway()[1].pickle()).map(Session::from_pickle).collect();
     let (kind, mut bytes) = send(&mut midway()[0], &[7; 64]);
     // version:u8 || 0x0a 32 ratchet key || 0x10 index:u8 || 0x22 80 ciphertext || tag
     bytes[3..35].copy_from_slice(Account::new().curve25519_key().as_bytes());
@@ -185,7 +195,8 @@ fn store(group: &mut Group<'_>) {
     column(group, NAME, |bencher| {
         let turn = |()| {
             let bytes = serde_json::to_vec(&black_box(&session).pickle()).unwrap();
-            let session = Session::from_pickle(serde_json::from_slice::<SessionPickle>(&bytes).unwrap());
+            let session =
+                Session::from_pickle(serde_json::from_slice::<SessionPickle>(&bytes).unwrap());
             (bytes, session)
         };
         bencher.iter_batched(|| (), turn, BatchSize::NumIterations(8));

@@ -1,20 +1,24 @@
-//! Floors: what a row cannot do without, as bare calls of the primitives, through the fastest safe pure-Rust way that
-//! the crates in use offer.
+//! Floors: what a row cannot do without, as bare calls of the primitives, through the fastest safe
+//! pure-Rust way that the crates in use offer.
 //!
-//! - **X25519** through curve25519-dalek: one multiplication on the Edwards curve and one conversion of the result for
-//!   each exchange; one conversion of a peer's key, however often it is used; one multiplication of the base point
-//!   and one conversion for each key generated.
+//! - **X25519** through curve25519-dalek: one multiplication on the Edwards curve and one
+//!   conversion of the result for each exchange; one conversion of a peer's key, however often it
+//!   is used; one multiplication of the base point and one conversion for each key generated.
 //! - **Ed25519** through ed25519-dalek. Decoding an identity includes the check for torsion.
 //! - **ML-KEM** through libcrux-ml-kem.
-//! - **ChaCha20-Poly1305** over texts and associated data of the lengths that the protocol has: up to 2,304 bytes of
-//!   both through chacha20 and libcrux-poly1305, which takes them in one slice, above through chacha20poly1305. A header
-//!   that is refused takes the first block of the key stream alone.
-//! - **SHA-256** as compressions, with the dependencies that HMAC and HKDF have: a block is made from the result that
-//!   it hashes, so a chain of compressions is as sequential as the real one, and two independent ones may overlap.
-//!   What is left out is all else: labels, counters, padding, wiping. The pads of a key are hashed once.
-//! - **Memory**: one allocation for each result, and one copy of the text, which decrypting a long one makes by itself.
+//! - **ChaCha20-Poly1305** over texts and associated data of the lengths that the protocol has: up
+//!   to 2,304 bytes of both through chacha20 and libcrux-poly1305, which takes them in one slice,
+//!   above through chacha20poly1305. A header that is refused takes the first block of the key
+//!   stream alone.
+//! - **SHA-256** as compressions, with the dependencies that HMAC and HKDF have: a block is made
+//!   from the result that it hashes, so a chain of compressions is as sequential as the real one,
+//!   and two independent ones may overlap. What is left out is all else: labels, counters, padding,
+//!   wiping. The pads of a key are hashed once.
+//! - **Memory**: one allocation for each result, and one copy of the text, which decrypting a long
+//!   one makes by itself.
 //!
-//! Compressions, by RFC 2104 and RFC 5869 (`n` bytes after a whole block take `ceil((n + 9) / 64)`):
+//! Compressions, by RFC 2104 and RFC 5869 (`n` bytes after a whole block take `ceil((n + 9) /
+//! 64)`):
 //!
 //! | derivation (protocol.md, spqr.md) | salt's pads | extract | key's pads | expand | all |
 //! | --- | --- | --- | --- | --- | --- |
@@ -53,7 +57,8 @@ pub(crate) fn draw<const N: usize>() -> [u8; N] {
     bytes
 }
 
-/// How many blocks `bytes` bytes take that follow whole blocks, with the mark and the length behind them.
+/// How many blocks `bytes` bytes take that follow whole blocks, with the mark and the length behind
+/// them.
 const fn blocks(bytes: usize) -> usize {
     (bytes + 9).div_ceil(64)
 }
@@ -91,7 +96,12 @@ impl HmacKey {
 }
 
 /// HKDF to `K` outputs of 32 bytes.
-pub(crate) fn hkdf<const K: usize>(salt: &HmacKey, ikm: &Words, ikm_bytes: usize, info: usize) -> [Words; K] {
+pub(crate) fn hkdf<const K: usize>(
+    salt: &HmacKey,
+    ikm: &Words,
+    ikm_bytes: usize,
+    info: usize,
+) -> [Words; K] {
     expand(&salt.mac(ikm, ikm_bytes), info)
 }
 
@@ -113,6 +123,7 @@ pub(crate) mod info {
     pub(crate) const ROOT: usize = b"Subrosa v1 root".len();
     pub(crate) const SESSION: usize = b"Subrosa v1 session".len();
     pub(crate) const PQXDH: usize = b"Subrosa v1 PQXDH".len() + 32;
+    pub(crate) const SEALED: usize = b"Subrosa v1 sealed".len() + 32;
     pub(crate) const K1: usize = b"Signal PQ Ratchet V1 Chain  Start".len();
     pub(crate) const K2: usize = b"Signal PQ Ratchet V1 Chain Add Epoch".len();
     pub(crate) const K3: usize = 4 + b"Signal PQ Ratchet V1 Chain Next".len();
@@ -137,7 +148,8 @@ const _: () = {
     assert!(2 + mac(32) + expand(info::ROOT, 3) == 12);
     assert!(expand(info::SESSION, 4) == 10);
     assert!(mac(192) + expand(info::PQXDH, 1) == 9);
-    assert!(blocks(TRANSCRIPT) == 53);
+    assert!(blocks(21 + 33 + EXCHANGE) == 53);
+    assert!(blocks(17 + EXCHANGE) + mac(160) + expand(info::SEALED, 1) == 60);
     assert!(mac(32) + expand(info::K1, 3) == 12);
     assert!(2 + mac(32) + expand(info::K2, 3) == 14);
     assert!(mac(32) + expand(info::K4, 1) == 6);
@@ -145,17 +157,47 @@ const _: () = {
     assert!(2 + mac(info::M1) == 5 && 2 + mac(info::M2) == 21);
 };
 
-/// What PQXDH hashes: label, identities, ephemeral key, signed and one-time prekey, KEM prekey, ciphertext.
-const TRANSCRIPT: usize = 21 + 33 + 33 + 33 + (4 + 33) + (4 + 33) + (1 + 4 + 1569) + 1568;
+/// What PQXDH hashes twice: the responder's identity, ephemeral key, signed and one-time prekey,
+/// KEM prekey, ciphertext.
+const EXCHANGE: usize = 33 + 33 + (4 + 33) + (4 + 33) + (1 + 4 + 1569) + 1568;
 
-/// SK and T, the session's keys, and the post-quantum ratchet's first: 94 compressions.
+/// SK, T and its label with the initiator's identity before the rest, the session's keys, and the
+/// post-quantum ratchet's first: 94 compressions.
 pub(crate) fn session_keys(secret: &Words) -> (Words, Chains) {
-    let transcript = compress([0; 8], secret, blocks(TRANSCRIPT));
+    let transcript = compress([0; 8], secret, blocks(21 + 33 + EXCHANGE));
     let [secret] = hkdf(&HmacKey::ZERO, &transcript, 192, info::PQXDH);
     let [root, _, _, pq] = expand(&secret, info::SESSION);
     let [_, sparse, _] = hkdf::<3>(&HmacKey::ZERO, &pq, 32, info::K1);
     let [_, mac_key] = hkdf::<2>(&HmacKey::ZERO, &pq, 64, info::K5);
     (root, Chains { double: mac_key, sparse })
+}
+
+/// The key that the initiator's identity is sealed under, and what it is bound to.
+pub(crate) struct Sealing {
+    key: [u8; 32],
+    transcript: [u8; 32],
+}
+
+impl Sealing {
+    /// Ts and Ks, from 160 bytes of secrets.
+    pub(crate) fn new(secret: &Words) -> Self {
+        let transcript = compress([0; 8], secret, blocks(17 + EXCHANGE));
+        let [key] = hkdf(&HmacKey::ZERO, &transcript, 160, info::SEALED);
+        Self { key: bytes(&key), transcript: bytes(&transcript) }
+    }
+
+    pub(crate) fn seal(&self, identity: &[u8; 32]) -> [u8; 32 + TAG] {
+        let mut sealed = [0; 32 + TAG];
+        sealed[..32].copy_from_slice(identity);
+        let tag = seal_short(&self.key, &[0; NONCE], &mut sealed[..32], &self.transcript);
+        sealed[32..].copy_from_slice(&tag);
+        sealed
+    }
+
+    pub(crate) fn open(&self, sealed: &[u8; 32 + TAG]) -> Option<[u8; 32]> {
+        let (mut identity, tag) = (*sealed.first_chunk()?, sealed.last_chunk()?);
+        open_short(&self.key, &[0; NONCE], &mut identity, tag, &self.transcript).then_some(identity)
+    }
 }
 
 /// The chain keys of both ratchets.
@@ -232,9 +274,10 @@ const HEADER: usize = 88;
 
 /// The first bytes of a regular message, and of an initial one.
 pub(crate) const REGULAR: &[u8] = &[1; 2];
-pub(crate) const INITIAL: &[u8] = &[1; 2 + 1644];
+pub(crate) const INITIAL: &[u8] = &[1; 2 + 1660];
 
-/// The session's id, the length of the application's data (there is none), and what precedes the payload.
+/// The session's id, the length of the application's data (there is none), and what precedes the
+/// payload.
 const fn associated_data(head: &[u8]) -> usize {
     32 + 4 + head.len() + NONCE + HEADER + TAG
 }
@@ -255,7 +298,12 @@ pub(crate) const HEADER_KEY: [u8; 32] = [5; 32];
 pub(crate) const OTHER_HEADER_KEY: [u8; 32] = [6; 32];
 
 /// The keys of the next message, its header and its payload, in one allocation.
-pub(crate) fn seal_message(chains: &mut Chains, head: &[u8], ratchet_key: &[u8; 32], text: &[u8]) -> Vec<u8> {
+pub(crate) fn seal_message(
+    chains: &mut Chains,
+    head: &[u8],
+    ratchet_key: &[u8; 32],
+    text: &[u8],
+) -> Vec<u8> {
     let keys = chains.step();
     let associated_data = &ASSOCIATED_DATA[..associated_data(head)];
     let length = padded(text.len());
@@ -277,13 +325,17 @@ pub(crate) fn seal_message(chains: &mut Chains, head: &[u8], ratchet_key: &[u8; 
         seal_short(&keys.key, &keys.nonce, payload, associated_data)
     } else {
         let cipher = ChaCha20Poly1305::new(&keys.key.into());
-        cipher.encrypt_inout_detached(&keys.nonce.into(), associated_data, payload.into()).unwrap().into()
+        cipher
+            .encrypt_inout_detached(&keys.nonce.into(), associated_data, payload.into())
+            .unwrap()
+            .into()
     };
     message.extend_from_slice(&tag);
     message
 }
 
-/// Opens a header under the last of some header keys, those before it failing: the ratchet key in it.
+/// Opens a header under the last of some header keys, those before it failing: the ratchet key in
+/// it.
 pub(crate) fn open_header(keys: &[&[u8; 32]], message: &[u8], head: &[u8]) -> Option<[u8; 32]> {
     let (nonce, sealed) = message[head.len()..].split_first_chunk()?;
     let (encrypted, tag) = sealed[..HEADER + TAG].split_last_chunk()?;
@@ -301,7 +353,12 @@ pub(crate) fn open_header(keys: &[&[u8; 32]], message: &[u8], head: &[u8]) -> Op
 }
 
 /// Opens a payload of `length` bytes of text, in one allocation.
-pub(crate) fn open_payload(keys: &MessageKeys, message: &[u8], head: &[u8], length: usize) -> Vec<u8> {
+pub(crate) fn open_payload(
+    keys: &MessageKeys,
+    message: &[u8],
+    head: &[u8],
+    length: usize,
+) -> Vec<u8> {
     let associated_data = &ASSOCIATED_DATA[..associated_data(head)];
     let sealed = &message[head.len() + NONCE + HEADER + TAG..];
     let (encrypted, tag) = sealed.split_last_chunk::<TAG>().unwrap();
@@ -313,19 +370,31 @@ pub(crate) fn open_payload(keys: &MessageKeys, message: &[u8], head: &[u8], leng
         text = vec![0; encrypted.len()];
         let cipher = ChaCha20Poly1305::new(&keys.key.into());
         let inout = InOutBuf::new(encrypted, &mut text).unwrap();
-        cipher.decrypt_inout_detached(&keys.nonce.into(), associated_data, inout, tag.into()).unwrap();
+        cipher
+            .decrypt_inout_detached(&keys.nonce.into(), associated_data, inout, tag.into())
+            .unwrap();
     }
     text.truncate(length);
     text
 }
 
 /// The keys of the next message, its header under the first header key, and its payload.
-pub(crate) fn open_message(chains: &mut Chains, head: &[u8], message: &[u8], length: usize) -> Vec<u8> {
+pub(crate) fn open_message(
+    chains: &mut Chains,
+    head: &[u8],
+    message: &[u8],
+    length: usize,
+) -> Vec<u8> {
     open_header(&[&HEADER_KEY], message, head).unwrap();
     open_payload(&chains.step(), message, head, length)
 }
 
-fn seal_short(key: &[u8; 32], nonce: &[u8; NONCE], text: &mut [u8], associated_data: &[u8]) -> [u8; TAG] {
+fn seal_short(
+    key: &[u8; 32],
+    nonce: &[u8; NONCE],
+    text: &mut [u8],
+    associated_data: &[u8],
+) -> [u8; TAG] {
     with_stream(key, nonce, text.len(), |stream| {
         text.iter_mut().zip(&stream[BLOCK..]).for_each(|(byte, stream)| *byte ^= stream);
         mac(stream, text, associated_data)
@@ -350,7 +419,12 @@ fn open_short(
 const BLOCK: usize = 64;
 
 /// The key stream of a text, a block for the key of Poly1305 in front.
-fn with_stream<O>(key: &[u8; 32], nonce: &[u8; NONCE], length: usize, then: impl FnOnce(&[u8]) -> O) -> O {
+fn with_stream<O>(
+    key: &[u8; 32],
+    nonce: &[u8; NONCE],
+    length: usize,
+    then: impl FnOnce(&[u8]) -> O,
+) -> O {
     fn of<const N: usize>(key: &[u8; 32], nonce: &[u8; NONCE], length: usize) -> [u8; N] {
         let mut stream = [0; N];
         let used = (BLOCK + length).next_multiple_of(4 * BLOCK);
@@ -421,8 +495,8 @@ pub(crate) fn begin_epoch(mac_key: &Words) -> [u8; mlkem768::COMPRESSED_KEYPAIR_
     key
 }
 
-/// A post-quantum epoch, on both sides: one key generation, encapsulation (in halves), check of the key and
-/// decapsulation; twice K2, K4, K5, M1 and M2: 112 compressions. The secret of the epoch.
+/// A post-quantum epoch, on both sides: one key generation, encapsulation (in halves), check of the
+/// key and decapsulation; twice K2, K4, K5, M1 and M2: 112 compressions. The secret of the epoch.
 pub(crate) fn epoch(secret: &Words) -> Words {
     let key = begin_epoch(secret);
     let vector = key[1152..].first_chunk::<1152>().unwrap();

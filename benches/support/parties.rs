@@ -1,7 +1,8 @@
 //! The sessions that the rows are timed on.
 
 use rand_core::Rng;
-use subrosa::{Bundle, IdentityKeyPair, Message, Prekeys, Session, SystemRng};
+use subrosa::SystemRng;
+use subrosa::protocol::{Bundle, IdentityKeyPair, Message, Prekeys, Session};
 
 /// Seconds since the Unix epoch.
 pub(crate) const NOW: u64 = 1_800_000_000;
@@ -20,7 +21,7 @@ impl Device {
 
     /// A bundle with one-time prekeys, as the server hands it out.
     pub(crate) fn bundle(&self) -> Vec<u8> {
-        self.prekeys.publish(&self.identity).take_bundle().unwrap().encode()
+        self.prekeys.publish(&self.identity).pop_bundle().unwrap().encode()
     }
 }
 
@@ -43,14 +44,16 @@ impl Pair {
         let mut initiator = initiate(&device, &peer.bundle());
         let first = encrypt(&mut initiator, b"first");
         let first = Message::decode(&first).unwrap();
-        let (responder, _) = Session::respond(&peer.identity, &mut peer.prekeys, &first, b"").unwrap();
+        let (responder, _) =
+            Session::respond(&peer.identity, &mut peer.prekeys, &first, b"").unwrap();
         let mut pair = Self { initiator, responder };
         pair.answer();
         pair
     }
 
-    /// Seven messages to and fro: the initiator's second chain is open at both ends, and the post-quantum ratchet is
-    /// in its longest phase, in which it sends the 36 chunks of the encapsulation key. Chunk 0 has arrived.
+    /// Seven messages to and fro: the initiator's second chain is open at both ends, and the
+    /// post-quantum ratchet is in its longest phase, in which it sends the 36 chunks of the
+    /// encapsulation key. Chunk 0 has arrived.
     pub(crate) fn midway() -> Self {
         let mut pair = Self::answered();
         for _ in 0..2 {

@@ -13,8 +13,9 @@ pub(crate) type Row = (&'static str, fn(&mut Group<'_>));
 
 /// Criterion with these times for each measurement, unless the command line has others.
 pub(crate) fn criterion(warm_up: Duration, measurement: Duration) -> Criterion {
-    // Tells the allocator of glibc to keep what is freed. Else it may hand the top of its heap back to the system with
-    // every message of 64 KiB, or not, as its heap happens to lie: a third of the time of such a row, in any column.
+    // Tells the allocator of glibc to keep what is freed. Else it may hand the top of its heap back
+    // to the system with every message of 64 KiB, or not, as its heap happens to lie: a third of
+    // the time of such a row, in any column.
     drop(black_box(vec![0_u8; 16 << 20]));
     let criterion = Criterion::default().warm_up_time(warm_up).measurement_time(measurement);
     criterion.sample_size(50).configure_from_args()
@@ -33,10 +34,15 @@ pub(crate) fn run(rows: &[Row]) {
 
 /// Adds a column to a row, timed at another depth of the stack with each sample.
 ///
-/// An exchange of curve25519-dalek takes up to a third longer where its frame lies badly in its 4 KiB page, which the
-/// same code does in every run of a loop or in none. So that neither column of a ratio is the lucky one, the samples go
-/// through all places in a page, and the median is that of a usual place.
-pub(crate) fn column(group: &mut Group<'_>, name: &str, mut routine: impl FnMut(&mut Bencher<'_, WallTime>)) {
+/// An exchange of curve25519-dalek takes up to a third longer where its frame lies badly in its 4
+/// KiB page, which the same code does in every run of a loop or in none. So that neither column of
+/// a ratio is the lucky one, the samples go through all places in a page, and the median is that of
+/// a usual place.
+pub(crate) fn column(
+    group: &mut Group<'_>,
+    name: &str,
+    mut routine: impl FnMut(&mut Bencher<'_, WallTime>),
+) {
     let mut sample = 0_usize;
     group.bench_function(name, |bencher| {
         sample = sample.wrapping_add(PLACE);
@@ -59,8 +65,8 @@ fn at_depth(frames: usize, routine: &mut dyn FnMut()) {
     black_box(&mut frame);
 }
 
-/// Times one step, over at most `count` steps from each state that `setup` makes: making the state is not timed, and
-/// neither is dropping it.
+/// Times one step, over at most `count` steps from each state that `setup` makes: making the state
+/// is not timed, and neither is dropping it.
 ///
 /// Sessions move on with every message; this keeps them within the phase that a row is about.
 pub(crate) fn steps<S, O>(

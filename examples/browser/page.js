@@ -67,7 +67,7 @@ async function chat() {
         await show(device).catch(report);
         settle();
     };
-    at("#safety").onclick = () => compare(device).then(settle, report);
+    at("#trust").onclick = () => compare(device).then(settle, report);
 
     await show(device);
     await settle();
@@ -84,17 +84,20 @@ async function show(device) {
     list.replaceChildren(...lines.map(item));
     if (wasAtEnd) list.scrollTop = list.scrollHeight;
 
-    const safety = await device.safety(peer);
-    const words = { FirstUse: "not compared", Verified: "verified", Changed: "the key changed" };
-    const chip = at("#safety");
-    chip.hidden = !safety;
-    chip.dataset.trust = safety?.trust;
-    chip.textContent = words[safety?.trust];
+    const known = await device.trust(peer);
+    const words = { FirstUse: "not compared", Verified: "verified", Unaccepted: "the key changed" };
+    const chip = at("#trust");
+    chip.hidden = !known;
+    chip.dataset.trust = known?.trust;
+    chip.textContent = words[known?.trust];
 }
 
 function item(line) {
     const item = document.createElement("li");
-    item.className = [line.mine ? "mine" : "theirs", line.waiting ? "waiting" : ""].join(" ");
+    const author = line.notice ? "notice" : line.mine ? "mine" : "theirs";
+    item.className = [author, line.waiting ? "waiting" : "", line.late ? "late" : ""].join(" ");
+    // It may be late mail, or the work of somebody who has the device now.
+    if (line.late) item.title = "from a device that was removed";
     const time = document.createElement("time");
     time.textContent = new Date(line.at * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
     item.append(line.text, time);
@@ -102,8 +105,8 @@ function item(line) {
 }
 
 async function compare(device) {
-    const [mine, theirs] = [await device.safety(user), await device.safety(peer)];
-    const changed = theirs.changedTo;
+    const [mine, theirs] = [await device.trust(user), await device.trust(peer)];
+    const changed = theirs.newKey;
     const dialog = at("#keys");
     at("#keys h2").textContent = changed ? `${peer} has a new key` : `Is it ${peer}?`;
     at("#keys p").textContent = changed
@@ -123,7 +126,7 @@ async function compare(device) {
     dialog.showModal();
     await new Promise((resolve) => (dialog.onclose = resolve));
     if (dialog.returnValue !== "same") return;
-    await (changed ? device.accept(peer, theirs) : device.verify(peer, theirs));
+    await (changed ? device.acceptNewKey(peer, theirs) : device.verify(peer, theirs));
 }
 
 function report(error) {

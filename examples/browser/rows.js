@@ -19,9 +19,10 @@ export async function open(name) {
     return database;
 }
 
-// The rows of a query as [key, value]: [table, key] asks for one, [table, prefix, most] for the first ones whose keys begin so.
-export async function read(database, query) {
-    return find(database.transaction(STORE), query);
+// The rows of each query as [key, value]: [table, key] asks for one, [table, prefix, most] for the first ones whose keys begin so.
+export async function read(database, queries) {
+    const tx = database.transaction(STORE);
+    return Promise.all(queries.map((query) => find(tx, query)));
 }
 
 async function find(tx, [table, key, most]) {

@@ -1,5 +1,5 @@
-//! What comes to the chat from outside: lines that a person types, and frames of the relay. One thread waits for each, and one queue
-//! has all of it, so that the chat itself is a plain loop.
+//! What comes to the chat from outside: lines that a person types, and frames of the relay. One
+//! thread waits for each, and one queue has all of it, so that the chat itself is a plain loop.
 
 use std::collections::VecDeque;
 use std::io::{self, BufRead, Read, Write};
@@ -8,29 +8,30 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::screen::{Screen, Typed};
 use crate::wire::{self, MAX_SILENCE, Mail, Request, Response};
 
 pub(crate) enum Event {
-    Line(String),
-    /// Nothing more will be typed.
-    End,
+    Typed(Typed),
     Mail(Mail),
-    /// Say hello, and all that is due.
+    /// The relay has a new device list of a user.
+    NewDevices(String),
+    /// Say hello, and go on with what is due.
     Connected,
     /// The relay cannot be reached. Said once until it can.
     Lost,
-    /// Nothing happened for a while: time to ask for something.
+    /// Nothing happened for a while: time for a ping, and for what is due by now.
     Idle,
 }
 
-/// The relay cannot be reached. The connection is made again; whatever was asked, ask it again then.
+/// The relay cannot be reached. The connection is made anew; then ask again.
 #[derive(Debug)]
 pub(crate) struct Offline;
 
 pub(crate) struct Connection {
     address: String,
     socket: Option<TcpStream>,
-    /// Of this connection: what still comes from earlier ones is passed over.
+    /// Of this connection: what still comes from earlier ones does not count.
     number: u64,
     retry_at: Instant,
     delay: Duration,
@@ -41,15 +42,16 @@ pub(crate) struct Connection {
 }
 
 enum Arrival {
-    Typed(Event),
+    Typed(Typed),
     Frame(u64, Response),
     Closed(u64),
 }
 
-/// A relay that answers later than this is as good as away.
+/// A relay that answers later than this counts as away.
 const PATIENCE: Duration = Duration::from_secs(20);
 const FIRST_DELAY: Duration = Duration::from_millis(100);
 const LAST_DELAY: Duration = Duration::from_secs(10);
+const IDLE: Duration = Duration::from_secs(MAX_SILENCE / 12);
 
 impl Connection {
     pub(crate) fn new(address: String) -> Self {
@@ -60,15 +62,17 @@ impl Connection {
     }
 
     /// From now on what is typed comes as well.
-    pub(crate) fn read_lines(&self) {
+    pub(crate) fn read_from(&self, screen: Screen) {
         let arrived = self.arrived.clone();
         thread::spawn(move || {
-            for line in io::stdin().lock().lines().map_while(Result::ok) {
-                if arrived.send(Arrival::Typed(Event::Line(line))).is_err() {
-                    return;
-                }
+            let give = |typed| arrived.send(Arrival::Typed(typed)).is_ok();
+            if screen.gives_keys() {
+                read_keys(&screen, give);
+            } else {
+                let mut lines = io::stdin().lock().lines().map_while(Result::ok);
+                while lines.next().is_some_and(|line| give(Typed::Line(line))) {}
             }
-            arrived.send(Arrival::Typed(Event::End)).ok();
+            arrived.send(Arrival::Typed(Typed::End)).ok();
         });
     }
 
@@ -76,7 +80,8 @@ impl Connection {
         self.socket.is_some()
     }
 
-    /// Waits for what happens next; connects whenever there is no connection, at longer and longer intervals.
+    /// Waits for what happens next; connects whenever there is no connection, at longer and
+    /// longer intervals.
     pub(crate) fn next(&mut self) -> Event {
         loop {
             let now = Instant::now();
@@ -94,8 +99,8 @@ impl Connection {
             if let Some(event) = self.waiting.pop_front() {
                 return event;
             }
-            let idle = Duration::from_secs(MAX_SILENCE / 2);
-            let wait = if self.is_up() { idle } else { self.retry_at.saturating_duration_since(now) };
+            let wait =
+                if self.is_up() { IDLE } else { self.retry_at.saturating_duration_since(now) };
             match self.arrivals.recv_timeout(wait) {
                 Ok(arrival) => drop(self.sort(arrival)),
                 Err(RecvTimeoutError::Timeout) if self.is_up() => return Event::Idle,
@@ -104,7 +109,7 @@ impl Connection {
         }
     }
 
-    /// One request, one response. Mail and lines that come in between wait.
+    /// One request, one response. Notices and lines that come in between wait.
     pub(crate) fn ask(&mut self, request: &Request) -> Result<Response, Offline> {
         let frame = wire::encode(request).map_err(|_| Offline)?;
         let mut socket = self.socket.as_ref().ok_or(Offline)?;
@@ -113,7 +118,8 @@ impl Connection {
         }
         let until = Instant::now().checked_add(PATIENCE);
         while self.is_up() {
-            let left = until.map_or(PATIENCE, |until| until.saturating_duration_since(Instant::now()));
+            let left =
+                until.map_or(PATIENCE, |until| until.saturating_duration_since(Instant::now()));
             match self.arrivals.recv_timeout(left) {
                 Ok(arrival) => {
                     if let Some(response) = self.sort(arrival) {
@@ -130,9 +136,12 @@ impl Connection {
     /// Puts an event into its place; what is left is a response.
     fn sort(&mut self, arrival: Arrival) -> Option<Response> {
         match arrival {
-            Arrival::Typed(event) => self.waiting.push_back(event),
+            Arrival::Typed(typed) => self.waiting.push_back(Event::Typed(typed)),
             Arrival::Frame(number, Response::Mail(mail)) if number == self.number => {
                 self.waiting.push_back(Event::Mail(mail));
+            }
+            Arrival::Frame(number, Response::NewDevices(user)) if number == self.number => {
+                self.waiting.push_back(Event::NewDevices(user));
             }
             Arrival::Frame(number, response) if number == self.number => return Some(response),
             Arrival::Closed(number) if number == self.number => self.hang_up(),
@@ -169,6 +178,33 @@ impl Connection {
         self.number = self.number.saturating_add(1);
         self.retry_at = Instant::now().checked_add(self.delay).unwrap_or(self.retry_at);
         self.delay = self.delay.saturating_mul(2).min(LAST_DELAY);
+    }
+}
+
+/// Letters, in UTF-8. What the arrows and the like send is left out.
+fn read_keys(screen: &Screen, give: impl Fn(Typed) -> bool) {
+    let mut letter = Vec::new();
+    let mut escaped = false;
+    for byte in io::stdin().lock().bytes().map_while(Result::ok) {
+        if escaped {
+            escaped = byte == b'[' || byte == b'O' || byte == b';' || byte.is_ascii_digit();
+            continue;
+        }
+        escaped = byte == 0x1b;
+        if escaped {
+            continue;
+        }
+        letter.push(byte);
+        let key = std::str::from_utf8(&letter).ok().and_then(|text| text.chars().next());
+        if key.is_none() && letter.len() < 4 {
+            continue;
+        }
+        letter.clear();
+        if let Some(typed) = key.and_then(|key| screen.key(key))
+            && !give(typed)
+        {
+            return;
+        }
     }
 }
 

@@ -1,32 +1,38 @@
-//! What the relay keeps, and how it answers: each request is one transaction, durable before it is answered.
+//! What the relay keeps, and how it answers. Each request is one transaction, durable before it is
+//! answered.
+//!
+//! Of a user and of a device it keeps the rows of the crate's [`Directory`], which knows what may
+//! be uploaded and what is handed out. Mail and grants are the relay's own.
 
 use std::fs;
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use redb::{
-    Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition, WriteTransaction,
+    Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition,
+    WriteTransaction,
 };
-use subrosa::{Address, DeviceList, PublishedPrekeys};
+use subrosa::directory::{Directory, Refusal};
+use subrosa::{Address, UnixTime};
 
 use crate::Result;
-use crate::wire::{self, MAX_ENVELOPE, MAX_FRAME, Mail, Request, Response};
+use crate::names::is_name;
+use crate::wire::{self, MAX_ENVELOPE, Mail, Refused, Request, Response};
 
 const MAX_USERS: u64 = 10_000;
-const MAX_NAME: usize = 64;
 const MAX_MAIL: usize = 1_000;
 const MAX_GRANTS: u64 = 1_000;
+const MAX_GRANT_ID: usize = 64;
 const HOUR: u64 = 60 * 60;
 
-/// By user.
-const DEVICES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("devices");
-/// By user and device.
-const PREKEYS: TableDefinition<'_, (&str, u32), &[u8]> = TableDefinition::new("prekeys");
+/// By user: [`Directory::encode_user`].
+const USERS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("users");
+/// By user and device: [`Directory::encode_device`].
+const DEVICES: TableDefinition<'_, (&str, u32), &[u8]> = TableDefinition::new("devices");
 /// By user, device and number: frames, as they go out.
 const MAIL: TableDefinition<'_, (&str, u32, u64), &[u8]> = TableDefinition::new("mail");
 /// By id: when it was left, and the grant.
 const GRANTS: TableDefinition<'_, &str, (u64, &[u8])> = TableDefinition::new("grants");
-/// How much mail there ever was.
+/// How many pieces of mail there ever were.
 const COUNT: TableDefinition<'_, (), u64> = TableDefinition::new("count");
 
 pub(crate) struct Desk {
@@ -38,8 +44,9 @@ impl Desk {
         fs::create_dir_all(folder)?;
         let database = Database::create(folder.join("relay.redb"))?;
         let tx = database.begin_write()?;
-        // So that those who only read find it.
+        // A read transaction does not make them.
         tx.open_table(MAIL)?;
+        tx.open_table(USERS)?;
         tx.commit()?;
         Ok(Self { database })
     }
@@ -48,33 +55,36 @@ impl Desk {
     pub(crate) fn mail(&self, to: &Address, next: u64) -> Result<Option<(u64, Vec<u8>)>> {
         let mail = self.database.begin_read()?.open_table(MAIL)?;
         let user = to.user.as_str();
-        let first = mail.range((user, to.device, next)..=(user, to.device, u64::MAX))?.next().transpose()?;
+        let first = mail
+            .range((user, to.device, next)..=(user, to.device, u64::MAX))?
+            .next()
+            .transpose()?;
         Ok(first.map(|(key, frame)| (key.value().2, frame.value().to_vec())))
+    }
+
+    /// A user's device list.
+    pub(crate) fn devices(&self, user: &str) -> Result<Option<Vec<u8>>> {
+        let users = self.database.begin_read()?.open_table(USERS)?;
+        // It is the user's row.
+        Ok(users.get(user)?.map(|row| row.value().to_vec()))
     }
 
     pub(crate) fn answer(&self, from: Option<&Address>, request: Request) -> Result<Response> {
         let tx = self.database.begin_write()?;
         let response = match (request, from) {
+            (Request::Ping, _) => Response::Done,
             (Request::Grant(id), _) => {
                 let grants = tx.open_table(GRANTS)?;
                 Response::Found(grants.get(id.as_str())?.map(|grant| grant.value().1.to_vec()))
             }
-            (_, None) => refused("say hello first"),
-            (Request::Hello(_), Some(_)) => refused("one hello is enough"),
-            (Request::Count, Some(from)) => {
-                Response::Count(prekeys(&tx, from)?.map_or(0, |prekeys| prekeys.one_time_count()))
+            (_, None) => because("say hello first"),
+            (Request::Hello(_), Some(_)) => because("one hello is enough"),
+            (Request::Summary, Some(from)) => {
+                Response::Found(Some(load(&tx, from)?.summary(from.device).encode()))
             }
-            (Request::Upload { devices, prekeys }, Some(from)) => upload(&tx, from, &devices, &prekeys)?,
-            (Request::Devices(user), _) => Response::Found(devices(&tx, &user)?.map(|list| list.encode())),
-            (Request::Bundle(of), _) => {
-                let mut prekeys = prekeys(&tx, &of)?;
-                let bundle = prekeys.as_mut().and_then(PublishedPrekeys::take_bundle);
-                if let Some(prekeys) = prekeys {
-                    let key = (of.user.as_str(), of.device);
-                    tx.open_table(PREKEYS)?.insert(key, prekeys.encode().as_slice())?;
-                }
-                Response::Found(bundle.map(|bundle| bundle.encode()))
-            }
+            (Request::Upload(bytes), Some(from)) => upload(&tx, from, &bytes)?,
+            (Request::Devices(user), Some(_)) => Response::Found(self.devices(&user)?),
+            (Request::Bundle(of), Some(from)) => bundle(&tx, &of, from)?,
             (Request::Send { to, envelope }, Some(from)) => send(&tx, from, &to, envelope)?,
             (Request::Acknowledge(number), Some(from)) => {
                 tx.open_table(MAIL)?.remove((from.user.as_str(), from.device, number))?;
@@ -89,79 +99,95 @@ impl Desk {
     /// Frees a name.
     pub(crate) fn forget(&self, user: &str) -> Result<()> {
         let tx = self.database.begin_write()?;
-        tx.open_table(DEVICES)?.remove(user)?;
-        drop_all_but(&tx, user, |_| false)?;
+        tx.open_table(USERS)?.remove(user)?;
+        tx.open_table(DEVICES)?.retain_in((user, 0)..=(user, u32::MAX), |_, _| false)?;
+        tx.open_table(MAIL)?.retain_in((user, 0, 0)..=(user, u32::MAX, u64::MAX), |_, _| false)?;
         Ok(tx.commit()?)
     }
 }
 
-fn refused(why: &str) -> Response {
-    Response::Refused(why.into())
+fn because(why: &str) -> Response {
+    Response::Refused(Refused::Because(why.into()))
 }
 
-fn devices(tx: &WriteTransaction, user: &str) -> Result<Option<DeviceList>> {
-    let table = tx.open_table(DEVICES)?;
-    let list = table.get(user)?.map(|list| DeviceList::decode(list.value()));
-    Ok(list.transpose()?)
+/// What is kept of a user, and of one of their devices.
+fn load(tx: &WriteTransaction, of: &Address) -> Result<Directory> {
+    let (users, devices) = (tx.open_table(USERS)?, tx.open_table(DEVICES)?);
+    let Some(user) = users.get(of.user.as_str())? else { return Ok(Directory::new()) };
+    let device = devices.get((of.user.as_str(), of.device))?;
+    let device = device.iter().map(|row| (of.device, row.value()));
+    Ok(Directory::decode(user.value(), device)?)
 }
 
-fn prekeys(tx: &WriteTransaction, of: &Address) -> Result<Option<PublishedPrekeys>> {
-    let table = tx.open_table(PREKEYS)?;
-    let prekeys = table.get((of.user.as_str(), of.device))?;
-    Ok(prekeys.map(|prekeys| PublishedPrekeys::decode(prekeys.value())).transpose()?)
-}
-
-/// A name belongs to the account key that came first. The list with the highest number stays; prekeys are added.
-fn upload(tx: &WriteTransaction, from: &Address, list: &[u8], new: &[u8]) -> Result<Response> {
-    let (Ok(mut list), Ok(new)) = (DeviceList::decode(list), PublishedPrekeys::decode(new)) else {
-        return Ok(refused("these are not a device list and prekeys"));
-    };
-    match devices(tx, &from.user)? {
-        Some(known) if known.account() != list.account() => return Ok(refused("the name is taken")),
-        Some(known) if known.number() >= list.number() => list = known,
-        None if from.user.len() > MAX_NAME => return Ok(refused("the name is too long")),
-        None if tx.open_table(DEVICES)?.len()? >= MAX_USERS => return Ok(refused("there is no room left")),
-        _ => drop(tx.open_table(DEVICES)?.insert(from.user.as_str(), list.encode().as_slice())?),
+fn save(tx: &WriteTransaction, of: &Address, directory: &Directory) -> Result<()> {
+    if let Some(row) = directory.encode_user() {
+        tx.open_table(USERS)?.insert(of.user.as_str(), row.as_slice())?;
     }
-    drop_all_but(tx, &from.user, |device| list.get(device).is_some())?;
-    if list.get(from.device).is_none() {
-        return Ok(refused("the account has no such device"));
+    if let Some(row) = directory.encode_device(of.device) {
+        tx.open_table(DEVICES)?.insert((of.user.as_str(), of.device), row.as_slice())?;
     }
-    let all = match prekeys(tx, from)? {
-        Some(mut known) => {
-            known.merge(new);
-            known.encode()
-        }
-        None => new.encode(),
-    };
-    if all.len() > MAX_FRAME {
-        return Ok(refused("too many prekeys"));
-    }
-    tx.open_table(PREKEYS)?.insert((from.user.as_str(), from.device), all.as_slice())?;
-    Ok(Response::Done)
-}
-
-/// Of a user's devices, what is kept for those that are gone.
-fn drop_all_but(tx: &WriteTransaction, user: &str, is_listed: impl Fn(u32) -> bool) -> Result<()> {
-    tx.open_table(PREKEYS)?.retain_in((user, 0)..=(user, u32::MAX), |key, _| is_listed(key.1))?;
-    let mailboxes = (user, 0, 0)..=(user, u32::MAX, u64::MAX);
-    tx.open_table(MAIL)?.retain_in(mailboxes, |key, _| is_listed(key.1))?;
     Ok(())
 }
 
-fn send(tx: &WriteTransaction, from: &Address, to: &Address, envelope: Vec<u8>) -> Result<Response> {
-    if envelope.len() > MAX_ENVELOPE {
-        return Ok(refused("the message is too long"));
+/// A name belongs to the account that uploads first.
+fn upload(tx: &WriteTransaction, from: &Address, bytes: &[u8]) -> Result<Response> {
+    if !is_name(&from.user) {
+        return Ok(Response::Refused(Refused::BadName));
     }
-    for (address, why) in [(from, "you were removed from the account"), (to, "there is no such device")] {
-        if devices(tx, &address.user)?.is_none_or(|list| list.get(address.device).is_none()) {
-            return Ok(refused(why));
+    let mut directory = load(tx, from)?;
+    if directory.list().is_none() && tx.open_table(USERS)?.len()? >= MAX_USERS {
+        return Ok(because("the relay has no room for another user"));
+    }
+    let accepted = match directory.upload(from.device, bytes) {
+        Ok(accepted) => accepted,
+        Err(Refusal::AccountExists) => return Ok(Response::Refused(Refused::NameTaken)),
+        Err(Refusal::Unlinked | Refusal::ForkedList | Refusal::OldUpload) => {
+            return Ok(Response::Refused(Refused::Outdated));
         }
+        Err(_) => return Ok(because("that is not an upload of this device")),
+    };
+    for device in accepted.removed {
+        let user = from.user.as_str();
+        tx.open_table(DEVICES)?.remove((user, device))?;
+        tx.open_table(MAIL)?
+            .retain_in((user, device, 0)..=(user, device, u64::MAX), |_, _| false)?;
+    }
+    save(tx, from, &directory)?;
+    Ok(Response::Done)
+}
+
+fn bundle(tx: &WriteTransaction, of: &Address, asker: &Address) -> Result<Response> {
+    let mut directory = load(tx, of)?;
+    let bundle = directory.bundle(of.device, &asker.user, UnixTime::now()?.as_secs());
+    if bundle.is_ok() {
+        save(tx, of, &directory)?;
+    }
+    Ok(Response::Found(bundle.ok().map(|bundle| bundle.encode())))
+}
+
+fn is_listed(tx: &WriteTransaction, device: &Address) -> Result<bool> {
+    Ok(load(tx, device)?.list().is_some_and(|list| list.get(device.device).is_some()))
+}
+
+fn send(
+    tx: &WriteTransaction,
+    from: &Address,
+    to: &Address,
+    envelope: Vec<u8>,
+) -> Result<Response> {
+    if envelope.len() > MAX_ENVELOPE {
+        return Ok(because("the message is too long"));
+    }
+    if !is_listed(tx, from)? {
+        return Ok(Response::Refused(Refused::Outdated));
+    }
+    if !is_listed(tx, to)? {
+        return Ok(Response::Found(None));
     }
     let (mut mail, mut count) = (tx.open_table(MAIL)?, tx.open_table(COUNT)?);
     let user = to.user.as_str();
     if mail.range((user, to.device, 0)..=(user, to.device, u64::MAX))?.count() >= MAX_MAIL {
-        return Ok(refused("the mailbox is full"));
+        return Ok(because("the mailbox is full"));
     }
     let number = count.get(())?.map_or(0, |count| count.value());
     count.insert((), number.saturating_add(1))?;
@@ -172,11 +198,11 @@ fn send(tx: &WriteTransaction, from: &Address, to: &Address, envelope: Vec<u8>) 
 
 /// It can be had for an hour.
 fn leave_grant(tx: &WriteTransaction, id: &str, grant: &[u8]) -> Result<Response> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+    let now = UnixTime::now()?.as_secs();
     let mut grants = tx.open_table(GRANTS)?;
     grants.retain(|_, (left_at, _)| now.saturating_sub(left_at) <= HOUR)?;
-    if grants.len()? >= MAX_GRANTS || grant.len() > MAX_ENVELOPE || id.len() > MAX_NAME {
-        return Ok(refused("there is no room for it"));
+    if grants.len()? >= MAX_GRANTS || grant.len() > MAX_ENVELOPE || id.len() > MAX_GRANT_ID {
+        return Ok(because("the relay has no room for a grant"));
     }
     grants.insert(id, (now, grant))?;
     Ok(Response::Done)

@@ -8,7 +8,7 @@ pub(crate) enum Failure {
     /// Try again when there is a connection.
     Offline,
     Client(Error),
-    /// By the relay, or by this program.
+    /// The relay or this program will not go on, for this reason.
     Refused(String),
 }
 
@@ -32,16 +32,11 @@ impl From<&str> for Failure {
 
 pub(crate) type Result<T, E = Failure> = std::result::Result<T, E>;
 
-/// What nobody but the owner of the store can help, or of the device. Any other error is about what somebody said.
+/// Whether the store or the device is at fault. Any other error is about what somebody said.
 pub(crate) fn is_fatal(error: &Error) -> bool {
-    matches!(error.remedy(), Remedy::Retry | Remedy::RestoreState) || *error == Error::Unlinked
-}
-
-/// Whether what the relay gave was of use. Where it was not, that is the relay's doing, and nothing changed.
-pub(crate) fn taken(result: Result<(), Error>) -> Result<bool> {
-    match result {
-        Ok(()) => Ok(true),
-        Err(error) if is_fatal(&error) => Err(error.into()),
-        Err(_) => Ok(false),
-    }
+    let by_store = matches!(
+        error.remedy(),
+        Remedy::RestoreState | Remedy::Reopen | Remedy::UpdateApp | Remedy::LinkAgain
+    );
+    by_store || matches!(error, Error::Store(_))
 }

@@ -1,40 +1,43 @@
 //! What travels between `chat` and `relay`.
 //!
 //! ```text
-//! frame = length:u32 (big-endian, at most MAX_FRAME) || a Request or a Response, as the crate postcard encodes it
+//! frame = length:u32 (big-endian, at most MAX_FRAME) || a Request or a Response (postcard)
 //! ```
 //!
-//! A client sends requests and gets one response to each, in order. To a client that said hello, mail comes in between whenever there
-//! is any, and again after each connection until it is acknowledged.
+//! A client sends requests and gets one response to each, in order. In between, and only after its
+//! hello, come notices: its mail, again after each connection until it is acknowledged, and the
+//! names of users whose device lists it should fetch.
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use subrosa::Address;
 
-/// Prekeys are the longest: 100 sets have 170 KB.
-pub(crate) const MAX_FRAME: usize = 512 * 1024;
+/// The longest frame: an upload of 1,000 one-time prekeys has 1.7 MB.
+pub(crate) const MAX_FRAME: usize = 2 << 20;
 
 /// Enough for a line of a chat, far below what the crate allows.
 pub(crate) const MAX_ENVELOPE: usize = 64 * 1024;
 
-/// Who has said nothing for so many seconds is disconnected: ask for something sooner.
+/// Seconds of silence after which the relay ends a connection. Send a [`Request::Ping`] sooner.
 pub(crate) const MAX_SILENCE: u64 = 120;
 
 #[derive(Serialize, Deserialize)]
 pub(crate) enum Request {
-    /// Who this is. Mail for it comes from now on.
+    /// Who this is. Notices come from now on.
     Hello(Address),
-    /// How many sets of one-time prekeys of this device are left.
-    Count,
-    /// This user's device list, and prekeys of this device to add to those that are there.
-    Upload { devices: Vec<u8>, prekeys: Vec<u8> },
+    /// Nothing: this connection is alive.
+    Ping,
+    /// What the relay holds of this device: a `Summary`.
+    Summary,
+    /// An `Upload` of this device.
+    Upload(Vec<u8>),
     /// A user's device list.
     Devices(String),
     /// A bundle of a device.
     Bundle(Address),
     /// For the mailbox of a device.
     Send { to: Address, envelope: Vec<u8> },
-    /// A piece of mail is safe, and can be forgotten.
+    /// A piece of mail is safe with the device, and can be deleted.
     Acknowledge(u64),
     /// A grant for a new device, which asks for it by this id.
     LeaveGrant { id: String, grant: Vec<u8> },
@@ -45,11 +48,27 @@ pub(crate) enum Request {
 #[derive(Serialize, Deserialize)]
 pub(crate) enum Response {
     Done,
-    Count(usize),
+    /// What was asked for, or nothing where the relay does not have it.
     Found(Option<Vec<u8>>),
-    /// Why not, for a person to read.
-    Refused(String),
+    Refused(Refused),
+    /// A notice: mail for this device.
     Mail(Mail),
+    /// A notice: there is a device list of a user whose list was asked for in vain, or a new one of
+    /// this device's own user.
+    NewDevices(String),
+}
+
+/// Why the relay does not do something.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Refused {
+    /// The name belongs to another account.
+    NameTaken,
+    /// The name breaks the rules (`names.rs`).
+    BadName,
+    /// What the relay holds is newer than what was sent, or contradicts it: fetch the device list.
+    Outdated,
+    /// Anything else, for a person to read.
+    Because(String),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -68,7 +87,7 @@ pub(crate) fn encode(value: &impl Serialize) -> Result<Vec<u8>, postcard::Error>
     Ok(frame)
 }
 
-/// How many bytes of a value follow, if that is bearable.
+/// The length of the value that follows, unless it is too long.
 pub(crate) fn length(head: [u8; 4]) -> Option<usize> {
     usize::try_from(u32::from_be_bytes(head)).ok().filter(|length| *length <= MAX_FRAME)
 }

@@ -1,145 +1,488 @@
-//! Healing: what nothing opens is asked for again, and what is asked for again is sent again.
+//! Healing: what cannot be opened is asked for, and what is asked for is sent again.
 //!
-//! Who cannot open an envelope asks for it in a session that it begins for this. The other side answers in that session, which is the active one
-//! from then on: so whatever was wrong with the sessions before, they are not used any more.
-//!
-//! It never becomes a loop: requests and answers have an allowance for each user, and a message is sent again 32 times at most.
+//! Where a request goes and where the answer goes is decided by the rules of
+//! [`DeviceRecord`](crate::sesame::DeviceRecord). A request names its envelopes by references,
+//! which prove that the asker was to have them.
 
-use alloc::collections::BTreeSet;
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
 
 use rand_core::CryptoRng;
 
-use super::actions::{Actions, Allowance};
-use super::receive::{Arrival, Received};
-use super::send::{Logged, LoggedBody, Target};
-use crate::envelope::{Body, Reference};
+use super::allowances::{self, ANSWERS, MISSES, Party, REQUESTS, STRANGERS};
+use super::asking::{self, Queued, SentRequest};
+use super::devices;
+use super::inbox::{self, EnvelopeId, Event};
+use super::log;
+use super::outbox::{self, Letter, Target};
+use super::transaction::{Open, Place, Tag};
+use super::wants::{self, Want};
+use crate::address::Address;
+use crate::content::{Body, ListStamp};
+use crate::devices::ListedDevice;
 use crate::error::Error;
-use crate::sesame::{Device, MAX_ASKING, Needed};
+use crate::reference::{Class, Named, Reference};
+use crate::sesame::{AnswerIn, AskIn, Asked, DeviceRecord, UserRecord, short};
+use crate::session::{Session, SessionId};
+use crate::time::UnixTime;
 
-/// Requests to the devices of one user.
-const REQUESTS: Allowance = Allowance { kind: 2, burst: 1_000, period: 10 };
+/// What became of an envelope that nothing opened.
+pub(super) enum Healing {
+    /// It is asked for.
+    Asked,
+    /// It is not asked for, for this reason.
+    Refused(Error),
+}
 
-/// Requests to users of whom no device list is known: whoever can send bytes can make up any number of those.
-const STRANGERS: Allowance = Allowance { kind: 3, burst: 64, period: 60 };
+/// An envelope that nothing opens.
+pub(super) struct Unreadable<'a> {
+    pub(super) from: &'a Address,
+    pub(super) tag: Tag,
+    pub(super) reference: Reference,
+    pub(super) why: Error,
+    pub(super) is_initial: bool,
+}
 
-/// Messages sent again to the devices of one user.
-const ANSWERS: Allowance = Allowance { kind: 4, burst: 1_000, period: 10 };
+/// Answers in one transaction are no more than this.
+const MOST_ANSWERS: usize = 32;
+const MOST_ANSWER_BYTES: usize = 1 << 18;
 
-/// Of what cannot be opened this soon after a session was begun to ask in, it is taken that it was on the way before: so it is
-/// asked for in that session too. Later, or where that one is broken as well, another is begun.
-const YOUNG: u64 = 5 * 60;
+/// What an envelope takes around a text: at most that much, with a handshake and a device list.
+const MOST_AROUND: usize = 2_048;
 
-impl Actions<'_> {
-    /// Nothing opens an envelope: asks for it, now or once there is a bundle.
-    pub(super) fn heal(
-        &mut self,
-        arrival: Arrival<'_>,
-        mut device: Device,
-        (reference, error): (Reference, Error),
-        rng: &mut impl CryptoRng,
-    ) -> Result<Received, Error> {
-        let Arrival { from, place, now } = arrival;
-        let can_heal = matches!(
-            error,
-            Error::UnknownHeader
-                | Error::UnknownPrekey
-                | Error::TooOld
-                | Error::TooFarAhead
-                | Error::Duplicate
-                | Error::Replay
-                | Error::Decrypt
-        );
-        if !can_heal {
-            return Ok(Received::Refused(error));
+/// References that are newer than this many envelopes say something of the session they were made
+/// in; older ones are only answered.
+const EVIDENCE: u64 = 1_000;
+const EVIDENCE_AGE: u64 = 7 * 24 * 60 * 60;
+
+/// Asks for an envelope, now or once there is a session to ask in.
+pub(super) fn unreadable(
+    open: &mut Open<'_>,
+    envelope: &Unreadable<'_>,
+    user: Option<&UserRecord>,
+    now: UnixTime,
+    rng: &mut impl CryptoRng,
+) -> Result<Healing, Error> {
+    let Unreadable { from, tag, reference, why, is_initial } = envelope;
+    let can_heal = matches!(
+        why,
+        Error::UnknownHeader
+            | Error::UnknownPrekey
+            | Error::TooOld
+            | Error::TooFarAhead
+            | Error::Duplicate
+            | Error::Replay
+            | Error::Decrypt
+    );
+    // A stranger may ask for an answer with a handshake alone: noise of somebody unknown says
+    // nothing of whether this device is here.
+    if !can_heal || user.is_none() && !is_initial {
+        return Ok(Healing::Refused(why.clone()));
+    }
+    let listed = user.and_then(|user| user.list.get(from.device));
+    let is_pending = user.is_some_and(|user| user.pending.is_some());
+    if user.is_some() && listed.is_none() && !is_pending {
+        return Ok(Healing::Refused(Error::UnknownDevice(Box::new((*from).clone()))));
+    }
+    let is_allowed = match user {
+        Some(_) => allowances::take(open, &REQUESTS, Party::Contact(*tag), 1, now)?,
+        None => {
+            allowances::take(open, &STRANGERS, Party::Stranger(*tag), 1, now)?
+                && wants::has_room(open)?
         }
-        let user = self.user(place.tag)?;
-        let (allowance, bucket) = match &user {
-            Some(_) => (REQUESTS, place.tag.bucket()),
-            None => (STRANGERS, [0, 0]),
+    };
+    let is_noted = is_allowed
+        && match user {
+            // Of a user whose account key changed, only of devices that there are.
+            Some(user) => {
+                user.is_known(from.device)
+                    && asking::note(open, *tag, from.device, *reference, now)?
+            }
+            None => asking::note_strange(open, *tag, from.device, *reference, now)?,
         };
-        if !self.allow(&allowance, bucket, now)? {
-            return Ok(Received::Refused(Error::RateLimited));
-        }
-        if user.as_ref().is_some_and(|user| !user.may_have(place.device)) {
-            self.need(&Needed::Devices(from.user.as_str().into()))?;
-            return Ok(Received::Refused(Error::UnknownDevice(from.clone().into())));
-        }
-        let user = user.filter(|user| user.changed.is_none());
-        let listed = user.as_ref().and_then(|user| user.list.get(place.device));
-        let epoch = self.commit.epoch;
-        let healing = listed.and_then(|listed| device.healing(&listed.identity, epoch, now, YOUNG));
-        let session = match healing {
-            Some(entry) => self.session(place, entry)?,
-            None => None,
+    if !is_noted {
+        return Ok(Healing::Refused(Error::RateLimited));
+    }
+    match (user, listed) {
+        (None, _) => wants::want(open, Want::Devices(from.user.clone()), now)?,
+        // Nothing is asked for under an account key that nobody has accepted: it waits. The server
+        // may have a newer key by now, and a person can only accept what is shown here.
+        (Some(_), _) if is_pending => wants::want(open, Want::Devices(from.user.clone()), now)?,
+        (Some(user), Some(listed)) => ask(open, *tag, user, listed, header_opened(why), now, rng)?,
+        (Some(_), None) => {}
+    }
+    Ok(Healing::Asked)
+}
+
+/// Whether an error says that the header opened: then the session is not what is wrong.
+const fn header_opened(why: &Error) -> bool {
+    matches!(why, Error::Duplicate | Error::TooOld | Error::TooFarAhead)
+}
+
+/// Sends a request for what is to be asked for of a device, or wants a bundle to begin a session
+/// for it.
+pub(super) fn ask(
+    open: &mut Open<'_>,
+    tag: Tag,
+    user: &UserRecord,
+    listed: &ListedDevice,
+    header_opened: bool,
+    now: UnixTime,
+    rng: &mut impl CryptoRng,
+) -> Result<(), Error> {
+    let place = open.place(tag, &listed.identity);
+    let mut record = open.record(place, &listed.identity)?;
+    let address = Address::new(&user.name, listed.device);
+    let Some(session) = to_ask_in(open, place, &mut record, now)? else {
+        return wants::want(open, Want::Bundle(address), now);
+    };
+    let holds =
+        record.writing().filter(|_| !header_opened).map_or([0; 8], |entry| entry.short_id());
+    let references = asking::take(open, tag, listed.device)?;
+    if references.is_empty() {
+        return Ok(());
+    }
+    let known = ListStamp::of(&user.list);
+    let mut target = Target { address, place, record, session, known };
+    request(open, &mut target, holds, references, None, now, rng)
+}
+
+/// The session to ask in; none where one has to be begun. What cannot be read is gone afterwards.
+pub(super) fn to_ask_in(
+    open: &mut Open<'_>,
+    place: Place,
+    record: &mut DeviceRecord,
+    now: UnixTime,
+) -> Result<Option<Session>, Error> {
+    let writing = outbox::writing(open, place, record, now)?;
+    let mut writing = writing.into_iter();
+    // Each round loses a session, so there are no more rounds than sessions.
+    loop {
+        let AskIn::Session(id) = record.ask_in(now) else { return Ok(None) };
+        let session = match writing.find(|session| session.id() == id) {
+            Some(session) => Some(session),
+            None => open.session(place, &id)?,
         };
-        if let (Some(session), Some(user)) = (session, user) {
-            let (address, known) = (from.clone(), user.number());
-            let mut target = Target { address, place, session, known, copy: false };
-            self.ask(&mut target, &reference.0, now, rng)?;
-            return Ok(Received::AskedAgain);
+        if session.is_some() {
+            return Ok(session);
         }
-        device.ask(reference);
-        self.put_device(place, &device)?;
-        self.need(&Needed::Bundle(from.clone()))?;
-        Ok(Received::BundleNeeded(from.clone()))
+        record.lose(&id);
+        open.delete_sessions(place, &[id])?;
+        open.put_record(place, record)?;
+    }
+}
+
+fn request(
+    open: &mut Open<'_>,
+    target: &mut Target,
+    holds: [u8; 8],
+    references: Vec<[u8; 16]>,
+    resent: Option<Reference>,
+    now: UnixTime,
+    rng: &mut impl CryptoRng,
+) -> Result<(), Error> {
+    let body = Body::Request { holds, references: &references };
+    let letter = Letter { body, class: Class::Request, resent, message: None };
+    let (_, number) = outbox::post(open, target, &letter, now, rng)?;
+    target.record.requested(&target.session.id());
+    let request = SentRequest { at: now, references };
+    asking::sent(open, target.place, &mut target.record, number, &request)?;
+    open.put_record(target.place, &target.record)
+}
+
+/// Takes in a request of a device, and answers what fits into one transaction. The rest follows as
+/// work. `reply`: the device, in the session that is written in.
+pub(super) fn requested(
+    open: &mut Open<'_>,
+    (from, place, asked_in): (&Address, Place, SessionId),
+    reply: Option<Target>,
+    (holds, references): ([u8; 8], &[[u8; 16]]),
+    now: UnixTime,
+    rng: &mut impl CryptoRng,
+) -> Result<(), Error> {
+    let mut once = BTreeSet::new();
+    let references =
+        references.iter().take(1_000).filter(|one| once.insert(**one)).copied().collect();
+    let queued = Queued { asked_in, holds, is_ordered: false, references };
+    if asking::queue(open, place, &queued, now, rng)? {
+        wants::want(open, Want::Work(from.clone()), now)?;
+        match reply {
+            Some(mut target) => drop(answer(open, &mut target, now, rng)?),
+            None => wants::want(open, Want::Bundle(from.clone()), now)?,
+        }
+    }
+    Ok(())
+}
+
+/// Requests and answers that waited to be sent are not sent as they are, since the store proved to
+/// be restored from a copy. They are made anew, as if the device they were for had asked for them.
+pub(super) fn withdrawn(
+    open: &mut Open<'_>,
+    envelopes: Vec<(Address, Reference)>,
+    now: UnixTime,
+    rng: &mut impl CryptoRng,
+) -> Result<(), Error> {
+    let mut all: BTreeMap<Address, Vec<[u8; 16]>> = BTreeMap::new();
+    for (to, reference) in envelopes {
+        all.entry(to).or_default().push(reference.0);
+    }
+    for (to, references) in all {
+        let tag = open.tag(&to.user)?;
+        let user = open.user(tag)?;
+        let Some(listed) = user.as_ref().and_then(|user| user.list.get(to.device)) else {
+            continue;
+        };
+        let place = open.place(tag, &listed.identity);
+        let record = open.record(place, &listed.identity)?;
+        let mut asked_in = None;
+        // Lists are told where they turn out not to be known.
+        let references: Vec<[u8; 16]> = references
+            .into_iter()
+            .filter(|reference| {
+                let ids = record.known_ids();
+                let made =
+                    open.account.references.open(Reference(*reference), ids, &listed.identity);
+                let made = made.filter(|(named, _)| named.class != Class::Other);
+                asked_in = asked_in.or_else(|| made.map(|(_, id)| id));
+                made.is_some()
+            })
+            .collect();
+        let Some(asked_in) = asked_in else { continue };
+        let queued = Queued { asked_in, holds: [0; 8], is_ordered: false, references };
+        if asking::queue(open, place, &queued, now, rng)? {
+            wants::want(open, Want::Work(to), now)?;
+        }
+    }
+    Ok(())
+}
+
+/// Goes on with the answers for a device. Says whether something is left for later.
+pub(super) fn answer(
+    open: &mut Open<'_>,
+    target: &mut Target,
+    now: UnixTime,
+    rng: &mut impl CryptoRng,
+) -> Result<bool, Error> {
+    let (mut answers, mut bytes) = (0_usize, 0_usize);
+    let mut gone: Vec<[u8; 16]> = Vec::new();
+    let mut is_left = false;
+    for (key, mut queued) in asking::queued(open, target.place)? {
+        order(open, target, &mut queued);
+        let before = queued.references.len();
+        let mut rest = core::mem::take(&mut queued.references).into_iter();
+        while answers < MOST_ANSWERS && bytes < MOST_ANSWER_BYTES {
+            let Some(reference) = rest.next() else { break };
+            answers = answers.saturating_add(1);
+            match answer_one(open, target, &queued, Reference(reference), now, rng)? {
+                Answered::Sent(length) => bytes = bytes.saturating_add(length),
+                Answered::Gone => gone.push(reference),
+                Answered::Nothing => {}
+                Answered::NoSession | Answered::Later => {
+                    rest = core::iter::once(reference).chain(rest).collect::<Vec<_>>().into_iter();
+                    answers = MOST_ANSWERS;
+                }
+            }
+        }
+        queued.references = rest.collect();
+        is_left |= !queued.references.is_empty();
+        if queued.references.len() != before {
+            asking::put_queued(open, &key, &queued)?;
+        }
+    }
+    if !gone.is_empty() && switch_to_writing(open, target)? {
+        let letter =
+            Letter { body: Body::Gone(&gone), class: Class::Other, resent: None, message: None };
+        outbox::post(open, target, &letter, now, rng)?;
+    }
+    open.put_record(target.place, &target.record)?;
+    Ok(is_left)
+}
+
+/// Puts references into the order in which their envelopes were made: what comes again should come
+/// in that order.
+fn order(open: &Open<'_>, target: &Target, queued: &mut Queued) {
+    if !queued.is_ordered {
+        let (ids, identity) = (&target.record, &target.record.identity);
+        queued.references.sort_by_cached_key(|reference| {
+            let opened =
+                open.account.references.open(Reference(*reference), ids.known_ids(), identity);
+            opened.map(|(named, _)| named.number)
+        });
+        queued.is_ordered = true;
+    }
+}
+
+enum Answered {
+    Sent(usize),
+    /// It was for this device, and is not here any more.
+    Gone,
+    /// Nothing that this device made for the asker.
+    Nothing,
+    /// There is no session to write in: a bundle is wanted.
+    NoSession,
+    /// The allowance is used up.
+    Later,
+}
+
+fn answer_one(
+    open: &mut Open<'_>,
+    target: &mut Target,
+    queued: &Queued,
+    reference: Reference,
+    now: UnixTime,
+    rng: &mut impl CryptoRng,
+) -> Result<Answered, Error> {
+    let (place, identity) = (target.place, target.record.identity);
+    let opened = open.account.references.open(reference, target.record.known_ids(), &identity);
+    let Some((named, made_in)) = opened else {
+        allowances::take(open, &MISSES, Party::Contact(place.tag), 1, now)?;
+        return Ok(Answered::Nothing);
+    };
+    let source = Source::of(open, target, named)?;
+    let is_young = source.as_ref().is_none_or(|source| now.since(source.at()) <= EVIDENCE_AGE);
+    let is_late = target.record.made.saturating_sub(named.number) <= EVIDENCE;
+    let evidence = (is_young && is_late && source.is_some()).then_some(named.number);
+    let asked = Asked { asked_in: queued.asked_in, holds: queued.holds, made_in, evidence };
+    let is_ready = match target.record.asked(&asked) {
+        AnswerIn::Request if switch(open, target, &queued.asked_in)? => true,
+        AnswerIn::Request => {
+            target.record.lose(&queued.asked_in);
+            switch_to_writing(open, target)?
+        }
+        AnswerIn::Writing => switch_to_writing(open, target)?,
+    };
+    if !is_ready {
+        wants::want(open, Want::Bundle(target.address.clone()), now)?;
+        return Ok(Answered::NoSession);
+    }
+    let Some(source) = source else { return Ok(Answered::Gone) };
+    let length = source.length().saturating_add(MOST_AROUND);
+    let units = u64::try_from(length).unwrap_or(u64::MAX) / 256;
+    if !allowances::take(open, &ANSWERS, Party::Contact(place.tag), units.saturating_add(1), now)? {
+        return Ok(Answered::Later);
+    }
+    source.send(open, target, named, reference, now, rng)
+}
+
+/// What a reference leads to.
+enum Source {
+    Text(log::Pointer, Option<log::TextRow>),
+    Request(SentRequest),
+    Devices(UnixTime),
+}
+
+impl Source {
+    fn of(open: &mut Open<'_>, target: &Target, named: Named) -> Result<Option<Self>, Error> {
+        Ok(match named.class {
+            Class::Text => match log::pointer(open, target.place, named.number)? {
+                Some(pointer) => {
+                    let text = log::text(open, &pointer.text)?;
+                    Some(Self::Text(pointer, text))
+                }
+                None => None,
+            },
+            Class::Request => asking::sent_in(open, target.place, named.number)?.map(Self::Request),
+            Class::Other => Some(Self::Devices(UnixTime::MAX)),
+        })
     }
 
-    /// Posts a retry request. It is logged, since it may itself have to be sent again.
-    pub(super) fn ask(
-        &mut self,
+    const fn at(&self) -> UnixTime {
+        match self {
+            Self::Text(pointer, _) => pointer.at,
+            Self::Request(request) => request.at,
+            Self::Devices(at) => *at,
+        }
+    }
+
+    fn length(&self) -> usize {
+        match self {
+            Self::Text(_, text) => text.as_ref().map_or(0, |text| text.text.len()),
+            Self::Request(request) => request.references.len().saturating_mul(16),
+            Self::Devices(_) => 1_024,
+        }
+    }
+
+    fn send(
+        self,
+        open: &mut Open<'_>,
         target: &mut Target,
-        references: &[u8],
-        now: u64,
+        named: Named,
+        reference: Reference,
+        now: UnixTime,
         rng: &mut impl CryptoRng,
-    ) -> Result<(), Error> {
-        let (_, user) = self.known_user(&target.address.user)?;
-        let body = LoggedBody::Retry(references.to_vec());
-        let place = self.log(Logged::new(&user, now, body), rng)?;
-        self.post(target, Body::Retry(references), (place, None), rng)
-    }
-
-    /// Answers a retry request, in the session that it came in: whatever of it was for this device or this user, or is a copy for one's own
-    /// device, and is still in the log.
-    ///
-    /// References travel in the open, so anyone can ask for them: who asks must be who it was for.
-    pub(super) fn send_again(
-        &mut self,
-        arrival: Arrival<'_>,
-        references: &[u8],
-        reply: &mut Target,
-        rng: &mut impl CryptoRng,
-    ) -> Result<(), Error> {
-        let Arrival { from, place, now } = arrival;
-        let is_own = from.user == self.account.user;
-        let (_, user) = self.known_user(&from.user)?;
-        let (asked, _) = references.as_chunks::<{ Reference::LENGTH }>();
-        let mut once = BTreeSet::new();
-        for asked in
-            asked.iter().take(MAX_ASKING).filter(|asked| once.insert(**asked)).copied().map(Reference)
-        {
-            let logged_at = asked.place(&self.account.reference_key);
-            let Some((number, mut row)) = self.logged(logged_at, now)? else { continue };
-            let entitled = is_own || row.to == from.user && row.is_for(&user, &reply.session.peer());
-            let [to_user, to_own] = &mut row.left;
-            let left = if row.to == from.user { to_user } else { to_own };
-            if !entitled || *left == 0 || !self.allow(&ANSWERS, place.tag.bucket(), now)? {
-                continue;
+    ) -> Result<Answered, Error> {
+        let (length, resent) = (self.length(), Some(reference));
+        match self {
+            Self::Text(pointer, Some(text))
+                if log::take_resend(open, target.place, named.number, &pointer)? =>
+            {
+                let body = if text.to == target.address.user {
+                    Body::Text { id: text.id, text: &text.text }
+                } else {
+                    Body::Copy { id: text.id, to: &text.to, text: &text.text }
+                };
+                let letter = Letter { body, class: Class::Text, resent, message: None };
+                let (_, number) = outbox::post(open, target, &letter, now, rng)?;
+                // This envelope is new, however old the text is: it says how its session is now.
+                let pointer = pointer.of_resent(named.number, now);
+                log::point(open, target.place, &mut target.record, (number, pointer))?;
             }
-            *left = left.saturating_sub(1);
-            self.put_logged(number, &row)?;
-            let again = (logged_at, Some(asked));
-            match &row.body {
-                LoggedBody::Message { id, text } if row.to == from.user => {
-                    self.post(reply, Body::Message { id: *id, text }, again, rng)?;
+            Self::Text(pointer, text) => {
+                // It is told once: no device fills the inbox by asking again.
+                if log::take_telling(open, target.place, named.number, &pointer)? {
+                    let by = target.address.clone();
+                    let event = Event::NotReadable { by, message: text.map(|text| text.id) };
+                    inbox::tell(open, event, now, rng)?;
                 }
-                LoggedBody::Message { id, text } => {
-                    self.post(reply, Body::Copy { id: *id, to: &row.to, text }, again, rng)?;
-                }
-                LoggedBody::Retry(references) => self.post(reply, Body::Retry(references), again, rng)?,
-                LoggedBody::Account if is_own => self.post_account(reply, again, rng)?,
-                LoggedBody::Account => {}
+                return Ok(Answered::Gone);
             }
+            Self::Request(again) => {
+                let holds = target.record.writing().map_or([0; 8], |entry| short(&entry.id));
+                request(open, target, holds, again.references, resent, now, rng)?;
+            }
+            Self::Devices(_) if open.is_own(&target.address.user) => {
+                devices::post_account(open, target, resent, now, rng)?;
+            }
+            Self::Devices(_) => devices::post_list(open, target, resent, now, rng)?,
         }
-        Ok(())
+        Ok(Answered::Sent(length))
     }
+}
+
+/// Makes a session the one that is written in next. False where it is not there.
+fn switch(open: &mut Open<'_>, target: &mut Target, id: &SessionId) -> Result<bool, Error> {
+    if target.session.id() == *id {
+        return Ok(true);
+    }
+    let Some(session) = open.session(target.place, id)? else { return Ok(false) };
+    target.session = session;
+    Ok(true)
+}
+
+fn switch_to_writing(open: &mut Open<'_>, target: &mut Target) -> Result<bool, Error> {
+    loop {
+        let Some(id) = target.record.writing().map(|entry| entry.id) else { return Ok(false) };
+        if switch(open, target, &id)? {
+            return Ok(true);
+        }
+        target.record.lose(&id);
+    }
+}
+
+/// A device says that it cannot send these again: those that were asked for are lost.
+pub(super) fn gone(
+    open: &mut Open<'_>,
+    by: &Address,
+    place: Place,
+    references: &[[u8; 16]],
+    now: UnixTime,
+    rng: &mut impl CryptoRng,
+) -> Result<(), Error> {
+    for reference in asking::take_asked(open, place, references.get(..1_000).unwrap_or(references))?
+    {
+        let envelope = EnvelopeId::of(open, by, Reference(reference));
+        inbox::tell(open, Event::Lost { by: by.clone(), envelope }, now, rng)?;
+    }
+    Ok(())
 }

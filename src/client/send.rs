@@ -1,390 +1,395 @@
-//! Out: to all devices of a user and one's own others, into the log, into the outbox.
+//! Out: a text for every device of a user and every other device of this account.
 
-use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use rand_core::CryptoRng;
-use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::actions::{Actions, encode};
+use super::inbox::{self, Event};
+use super::log::{self, Pointer, TextRow};
+use super::messages::{self, MessageRow, Progress};
+use super::outbox::{self, Letter, Target};
+use super::transaction::{Open, Place, Tag};
+use super::wants::{self, Want};
+use super::{Client, Scope};
 use crate::address::Address;
-use crate::codec;
-use crate::envelope::{self, Body, Content, Envelope, HEAD_LENGTH, MessageId, Reference};
+use crate::content::{Body, MessageId};
+use crate::devices::ListedDevice;
 use crate::error::Error;
-use crate::identity::{self, IdentityKey};
-use crate::sesame::{Device, Place, Tag, User};
+use crate::identity::IdentityKey;
+use crate::reference::Class;
+use crate::sesame::UserRecord;
 use crate::session::Session;
 use crate::store::Table;
+use crate::time::UnixTime;
 
-/// An envelope that is to be sent.
-#[derive(Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Outgoing {
-    /// What to say to [`Client::sent`](crate::Client::sent).
-    pub id: OutboxId,
-    /// Where it goes.
-    pub to: Address,
-    /// The envelope.
-    pub envelope: Vec<u8>,
-}
-
-/// Shows where it goes and how long it is.
-impl core::fmt::Debug for Outgoing {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(f, "Outgoing({}, {} bytes)", self.to, self.envelope.len())
-    }
-}
-
-/// The name of a row of the outbox. Goes up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct OutboxId([u8; 12]);
-
-impl OutboxId {
-    /// From the 12 bytes.
-    #[must_use]
-    pub const fn new(bytes: [u8; 12]) -> Self {
-        Self(bytes)
-    }
-
-    /// The 12 bytes.
-    #[must_use]
-    pub const fn as_bytes(&self) -> &[u8; 12] {
-        &self.0
-    }
-}
-
-/// What became of a message to as many devices as could be reached.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Reached {
-    /// The message's name.
-    pub id: MessageId,
-    /// The devices that it is not for, since there is no session with them: a bundle is needed.
-    pub missed: Vec<Address>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct OutboxRow {
-    to: Address,
-    #[serde(with = "codec::run")]
-    envelope: Vec<u8>,
-}
-
-/// A device that a message was for.
-#[derive(Serialize, Deserialize)]
-struct Entitled(#[serde(with = "identity::checked")] IdentityKey);
-
-/// What was sent, in case a device asks for it again.
-#[derive(Serialize, Deserialize)]
-pub(super) struct Logged {
-    /// So that a place in the log which is used again, in a store restored from a copy, is not taken for what it was.
-    check: u32,
-    pub(super) to: String,
-    /// Who that was: nobody else who comes to be called so is sent it.
-    #[serde(with = "identity::checked")]
-    account: IdentityKey,
-    /// The devices that they had then: these may have it whatever became of the account key.
-    devices: Vec<Entitled>,
-    pub(super) at: u64,
-    /// How often it may be sent again: to the user, and to one's own other devices.
-    pub(super) left: [u8; 2],
-    pub(super) body: LoggedBody,
-}
-
-impl Logged {
-    pub(super) fn new(user: &User, at: u64, body: LoggedBody) -> Self {
-        let devices = user.list.devices().iter().map(|listed| Entitled(listed.identity)).collect();
-        Self {
-            check: 0,
-            to: user.name.clone(),
-            account: user.list.account(),
-            devices,
-            at,
-            left: [RESENDS; 2],
-            body,
-        }
-    }
-
-    /// Whether a device of the user may have it: one that it was for, or another under the same account key.
-    pub(super) fn is_for(&self, user: &User, device: &IdentityKey) -> bool {
-        let is_same = user.changed.is_none() && self.account == user.list.account();
-        is_same || self.devices.iter().any(|entitled| entitled.0 == *device)
-    }
-
-    fn place(&self, number: u64) -> u64 {
-        number.wrapping_shl(CHECK_BITS) | u64::from(self.check)
-    }
-}
-
-#[derive(Serialize, Deserialize)]
-pub(super) enum LoggedBody {
-    Message {
-        id: MessageId,
-        #[serde(with = "codec::run")]
-        text: Zeroizing<Vec<u8>>,
-    },
-    Retry(#[serde(with = "codec::run")] Vec<u8>),
-    Account,
-}
-
-/// A place in the log: its number and its check.
-const CHECK_BITS: u32 = 24;
-
-/// In place of a place: not logged.
-pub(super) const NOT_LOGGED: u64 = u64::MAX;
-
-/// A message comes again at most so often, to all devices of a user together, for whatever reason it cannot be read.
-const RESENDS: u8 = 32;
-
-/// The devices that something is for: with a session, and without.
-#[derive(Default)]
-pub(super) struct Fan {
-    pub(super) targets: Vec<Target>,
-    missed: Vec<Address>,
-}
-
-/// A device, the session to write in, and whose device it is.
-pub(super) struct Target {
-    pub(super) address: Address,
-    pub(super) place: Place,
-    pub(super) session: Session,
-    /// The number of the user's device list.
-    pub(super) known: u64,
-    /// Whether it is one's own, and the message for another user.
-    pub(super) copy: bool,
-}
-
-impl Actions<'_> {
-    /// A text is at most so long: 2^20 - 4,096 bytes, a message less what goes with it.
+impl<S: Scope> Client<S> {
+    /// The longest text: 2^20 - 4,096 bytes. Larger things travel as files.
     pub const MAX_TEXT: usize = Session::MAX_PLAINTEXT - 4_096;
 
-    /// See [`Client::encrypt`](crate::Client::encrypt).
+    /// Writes a text to a user, and a copy for every other device of this account.
+    ///
+    /// It is encrypted at once for every device that there is a session with. For the others it
+    /// waits in the store: [`Client::tasks`] says what to fetch for them, and the text is encrypted
+    /// as it comes. Nothing can be lost on the way, and nothing stands in front of anything else:
+    /// [`Client::progress`] says how far it is.
     ///
     /// # Errors
-    /// As there.
+    /// [`Error::TooLong`]: more than [`Client::MAX_TEXT`]. [`Error::BadName`]. [`Error::Unlinked`]:
+    /// this device was removed from the account. [`Error::Store`].
+    pub fn write(
+        &mut self,
+        to: &str,
+        text: &[u8],
+        now: UnixTime,
+        rng: &mut impl CryptoRng,
+    ) -> Result<MessageId, Error> {
+        self.run(|open| open.whole(|open| write(open, to, text, None, now, rng)))
+    }
+
+    /// As [`Client::write`], of a text that disappears: this device forgets it after `keep`
+    /// seconds, and does not send it again to a device that could not open it later than that.
+    ///
+    /// # Errors
+    /// As [`Client::write`].
+    pub fn write_disappearing(
+        &mut self,
+        to: &str,
+        text: &[u8],
+        keep: u64,
+        now: UnixTime,
+        rng: &mut impl CryptoRng,
+    ) -> Result<MessageId, Error> {
+        self.run(|open| open.whole(|open| write(open, to, text, Some(keep), now, rng)))
+    }
+
+    /// As [`Client::write`], but refuses where the text would have to wait for something.
+    ///
+    /// # Errors
+    /// Nothing was written. [`Error::DevicesNeeded`], [`Error::BundlesNeeded`]: what to fetch, for
+    /// [`Client::update_devices`] and [`Client::add_bundle`]. [`Error::IdentityChanged`]: somebody
+    /// has to accept the user's new account key. Others as [`Client::write`].
     pub fn encrypt(
         &mut self,
         to: &str,
         text: &[u8],
-        now: u64,
+        now: UnixTime,
         rng: &mut impl CryptoRng,
     ) -> Result<MessageId, Error> {
-        self.whole(|actions| {
-            let (user, Fan { targets, missed }) = actions.targets(to, text, now)?;
-            if missed.is_empty() {
-                actions.fan_out((&user, text), targets, now, rng)
-            } else {
-                Err(Error::BundlesNeeded(missed.into()))
-            }
-        })
-    }
-
-    /// See [`Client::encrypt_to_reachable`](crate::Client::encrypt_to_reachable).
-    ///
-    /// # Errors
-    /// As there.
-    pub fn encrypt_to_reachable(
-        &mut self,
-        to: &str,
-        text: &[u8],
-        now: u64,
-        rng: &mut impl CryptoRng,
-    ) -> Result<Reached, Error> {
-        self.whole(|actions| {
-            let (user, Fan { targets, missed }) = actions.targets(to, text, now)?;
-            let reached = targets.iter().any(|target| !target.copy);
-            if !reached && !missed.is_empty() {
-                return Err(Error::BundlesNeeded(missed.into()));
-            }
-            let id = actions.fan_out((&user, text), targets, now, rng)?;
-            Ok(Reached { id, missed })
-        })
-    }
-
-    /// The user, and the devices that a message to them is for: those with a session to write in, and those that there is none with.
-    fn targets(&mut self, to: &str, text: &[u8], now: u64) -> Result<(User, Fan), Error> {
-        if text.len() > Self::MAX_TEXT {
-            return Err(Error::TooLong);
-        }
-        let (own_tag, own) = self.linked_user()?;
-        let (tag, user) = self.known_user(to)?;
-        let mut fan = Fan::default();
-        self.add_targets(&mut fan, (tag, &user), false, now)?;
-        if tag != own_tag {
-            if fan.targets.is_empty() && fan.missed.is_empty() {
-                return Err(Error::OwnIdentity);
-            }
-            self.add_targets(&mut fan, (own_tag, &own), true, now)?;
-        }
-        Ok((user, fan))
-    }
-
-    /// Adds the devices of a user, but for this one.
-    pub(super) fn add_targets(
-        &mut self,
-        fan: &mut Fan,
-        (tag, user): (Tag, &User),
-        copy: bool,
-        now: u64,
-    ) -> Result<(), Error> {
-        if user.changed.is_some() {
-            return Err(Error::IdentityChanged(user.name.as_str().into()));
-        }
-        for listed in user.list.devices() {
-            if listed.identity == self.account.identity {
-                continue;
-            }
-            let address = Address::new(&user.name, listed.device);
-            let place = Place { tag, device: listed.device };
-            let device = self.device(place)?;
-            match self.active(place, &device, &listed.identity, now)? {
-                Some(session) => {
-                    fan.targets.push(Target { address, place, session, known: user.number(), copy });
+        self.run(|open| {
+            open.whole(|open| {
+                let (_, user) = open.known_user(to)?;
+                let Some(recipients) = recipients(open, to)? else {
+                    return Err(Error::IdentityChanged(user.name.as_str().into()));
+                };
+                let mut missing = Vec::new();
+                for Recipient { tag, user, listed } in &recipients {
+                    if outbox::target(open, *tag, user, listed, now)?.is_none() {
+                        missing.push(Address::new(&user.name, listed.device));
+                    }
                 }
-                None => fan.missed.push(address),
-            }
-        }
-        Ok(())
-    }
-
-    /// One's own user, of whom this device must still be one.
-    pub(super) fn linked_user(&mut self) -> Result<(Tag, User), Error> {
-        let (tag, own) = self.own_user()?;
-        let listed = own.list.device_of(&self.account.identity);
-        if listed.is_none_or(|listed| listed.device != self.account.device) {
-            return Err(Error::Unlinked);
-        }
-        Ok((tag, own))
-    }
-
-    /// The session to write in.
-    fn active(
-        &mut self,
-        place: Place,
-        device: &Device,
-        identity: &IdentityKey,
-        now: u64,
-    ) -> Result<Option<Session>, Error> {
-        match device.active(identity, self.commit.epoch, now, self.policy.unanswered_expiry) {
-            Some(entry) => self.session(place, entry),
-            None => Ok(None),
-        }
-    }
-
-    fn fan_out(
-        &mut self,
-        (user, text): (&User, &[u8]),
-        targets: Vec<Target>,
-        now: u64,
-        rng: &mut impl CryptoRng,
-    ) -> Result<MessageId, Error> {
-        let id = MessageId::random(rng);
-        let body = LoggedBody::Message { id, text: Zeroizing::new(text.to_vec()) };
-        let place = self.log(Logged::new(user, now, body), rng)?;
-        for mut target in targets {
-            let body = match target.copy {
-                false => Body::Message { id, text },
-                true => Body::Copy { id, to: &user.name, text },
-            };
-            self.post(&mut target, body, (place, None), rng)?;
-        }
-        Ok(id)
-    }
-
-    /// Puts a message into the log, in place of the one that was so many before.
-    pub(super) fn log(&mut self, mut row: Logged, rng: &mut impl CryptoRng) -> Result<u64, Error> {
-        row.check = rng.next_u32() >> (32 - CHECK_BITS);
-        let number = self.commit.logged;
-        self.put_logged(number, &row)?;
-        if let Some(old) = number.checked_sub(self.policy.log_messages) {
-            self.delete(Table::Sent, &old.to_be_bytes())?;
-        }
-        self.commit.logged = number.saturating_add(1);
-        Ok(row.place(number))
-    }
-
-    pub(super) fn put_logged(&mut self, number: u64, row: &Logged) -> Result<(), Error> {
-        let length = match &row.body {
-            LoggedBody::Message { text, .. } => text.len(),
-            LoggedBody::Retry(references) => references.len(),
-            LoggedBody::Account => 0,
-        };
-        self.put(Table::Sent, &number.to_be_bytes(), &encode(row, length.saturating_add(1_600)))
-    }
-
-    /// What is in a place of the log, unless it is too old, and its number.
-    pub(super) fn logged(&mut self, place: u64, now: u64) -> Result<Option<(u64, Logged)>, Error> {
-        let number = place.wrapping_shr(CHECK_BITS);
-        let Some(row) = self.get(Table::Sent, &number.to_be_bytes())? else { return Ok(None) };
-        let row: Logged = codec::state::decode(1, &row)?;
-        let is_it = row.place(number) == place;
-        let is_fresh = now.saturating_sub(row.at) <= self.policy.log_age;
-        Ok((is_it && is_fresh).then_some((number, row)))
-    }
-
-    /// Encrypts for one device, and puts the envelope into the outbox. `place` and `resent`: where it is in the log, and what it stands
-    /// for.
-    pub(super) fn post(
-        &mut self,
-        target: &mut Target,
-        body: Body<'_>,
-        (place, resent): (u64, Option<Reference>),
-        rng: &mut impl CryptoRng,
-    ) -> Result<(), Error> {
-        let session = &mut target.session;
-        let (_, own) = self.own_user()?;
-        let introduces = !session.is_answered() || matches!(body, Body::Devices | Body::Account(_));
-        let list = introduces.then(|| own.list.encode());
-        let (number, known) = (own.list.number(), target.known);
-        let content = Content { number, known, resent, list: list.as_deref(), body };
-        let reference = Reference::new(&self.account.reference_key, place, rng);
-        let bound = |head: &[u8]| {
-            envelope::bound_to(head, &Address::new(&self.account.user, self.account.device), &target.address)
-        };
-        let envelope = seal(session, reference, bound, &content, rng)?;
-        self.put_session(target.place, &target.session)?;
-        let key = self.next_key();
-        let length = envelope.len().saturating_add(300);
-        let row = OutboxRow { to: target.address.clone(), envelope };
-        self.put(Table::Outbox, &key, &encode(&row, length))
-    }
-
-    /// See [`Client::outbox`](crate::Client::outbox).
-    ///
-    /// # Errors
-    /// As there.
-    pub fn outbox(&mut self, most: usize) -> Result<Vec<Outgoing>, Error> {
-        let rows = self.scan(Table::Outbox, &[], most)?.into_iter();
-        rows.map(|(key, row)| {
-            let row: OutboxRow = codec::state::decode(1, &row)?;
-            let id = OutboxId(key.try_into().map_err(|_| Error::BadState)?);
-            Ok(Outgoing { id, to: row.to, envelope: row.envelope })
+                if !missing.is_empty() {
+                    return Err(Error::BundlesNeeded(missing.into_boxed_slice()));
+                }
+                write(open, to, text, None, now, rng)
+            })
         })
-        .collect()
     }
 
-    /// See [`Client::sent`](crate::Client::sent).
+    /// How far a text has come.
     ///
     /// # Errors
-    /// As there.
-    pub fn sent(&mut self, id: OutboxId) -> Result<(), Error> {
-        self.delete(Table::Outbox, &id.0)
+    /// [`Error::Store`]
+    pub fn progress(&mut self, message: MessageId) -> Result<Progress, Error> {
+        self.run(|open| messages::progress(open, message))
+    }
+
+    /// Takes back what has not left this device of a text. False where all of it has: then only a
+    /// text of the app's own can ask the other side to remove it.
+    ///
+    /// # Errors
+    /// [`Error::Store`]
+    pub fn withdraw(&mut self, message: MessageId) -> Result<bool, Error> {
+        self.run(|open| {
+            open.whole(|open| {
+                let Some(row) = messages::get(open, message)? else { return Ok(false) };
+                messages::withdraw(open, open.tag(&row.to)?, message)
+            })
+        })
     }
 }
 
-fn seal(
-    session: &mut Session,
-    reference: Reference,
-    bound_to: impl Fn(&[u8]) -> Vec<u8>,
-    content: &Content<'_>,
+/// A device that a text is for.
+pub(super) struct Recipient {
+    tag: Tag,
+    user: Arc<UserRecord>,
+    listed: ListedDevice,
+}
+
+/// The devices that a text to a user is for; none where it waits for a list or for a person.
+pub(super) fn recipients(open: &mut Open<'_>, to: &str) -> Result<Option<Vec<Recipient>>, Error> {
+    let own = open.own()?;
+    let tag = open.tag(to)?;
+    let mut all = Vec::new();
+    let here = open.account.identity;
+    if tag != own.tag {
+        let Some(user) = open.user(tag)? else { return Ok(None) };
+        if user.pending.is_some() {
+            return Ok(None);
+        }
+        let user = Arc::new(user);
+        let devices = user.list.devices().iter().filter(|listed| listed.identity != here);
+        all.extend(devices.map(|listed| Recipient {
+            tag,
+            user: Arc::clone(&user),
+            listed: *listed,
+        }));
+    }
+    // Nothing is copied to a device that the newest list seen does not have.
+    let is_kept = |listed: &ListedDevice| !own.user.is_doubted(&listed.identity);
+    let devices = own.user.list.devices().iter();
+    let devices = devices.filter(|listed| listed.identity != here && is_kept(listed));
+    all.extend(devices.map(|listed| Recipient {
+        tag: own.tag,
+        user: Arc::clone(&own.user),
+        listed: *listed,
+    }));
+    Ok(Some(all))
+}
+
+fn write(
+    open: &mut Open<'_>,
+    to: &str,
+    text: &[u8],
+    keep: Option<u64>,
+    now: UnixTime,
     rng: &mut impl CryptoRng,
-) -> Result<Vec<u8>, Error> {
-    let head = Envelope::head(reference);
-    let content = Zeroizing::new(content.encode());
-    let message = session.encrypt(&content, &bound_to(&head), rng)?;
-    let mut envelope = Vec::with_capacity(HEAD_LENGTH.saturating_add(message.as_bytes().len()));
-    envelope.extend_from_slice(&head);
-    envelope.extend_from_slice(message.as_bytes());
-    Ok(envelope)
+) -> Result<MessageId, Error> {
+    if text.len() > Session::MAX_PLAINTEXT.saturating_sub(4_096) {
+        return Err(Error::TooLong);
+    }
+    let tag = open.tag(to)?;
+    announce(open, to, tag)?;
+    open.linked()?;
+    let id = MessageId::random(rng);
+    let text = TextRow { id, to: to.into(), keep, text: Zeroizing::new(text.to_vec()) };
+    let key = log::add(open, tag, &text, now)?;
+    let mut row = MessageRow::new(to.into(), key);
+    match recipients(open, to)? {
+        Some(recipients) => {
+            // There may be devices that this list does not have yet.
+            let mut is_draft = wants::is_wanted(open, &Want::Devices(to.into()))?;
+            announce_targets(open, &recipients)?;
+            for recipient in &recipients {
+                let Recipient { tag, user, listed } = recipient;
+                match outbox::target(open, *tag, user, listed, now)? {
+                    Some(mut target) => encrypt_for(open, &mut target, &text, &mut row, now, rng)?,
+                    None => {
+                        is_draft = true;
+                        let address = Address::new(&user.name, listed.device);
+                        wants::want(open, Want::Bundle(address), now)?;
+                    }
+                }
+            }
+            row.is_draft = is_draft;
+        }
+        None if open.user(tag)?.is_none() => wants::want(open, Want::Devices(to.into()), now)?,
+        None => {}
+    }
+    messages::put(open, tag, id, row)?;
+    Ok(id)
+}
+
+/// What every text to a user reads.
+fn announce(open: &mut Open<'_>, to: &str, tag: Tag) -> Result<(), Error> {
+    let own = open.tag(&open.account.user)?;
+    let (log, totals) = log::totals_stored_in(tag);
+    let (wants, devices) = Want::Devices(to.into()).stored_in(open)?;
+    open.prefetch(&[
+        (Table::User, &own.0),
+        (Table::User, &tag.0),
+        (log, &totals),
+        (wants, &devices),
+    ])
+}
+
+/// The devices, and then the session that each is written to in.
+fn announce_targets(open: &mut Open<'_>, recipients: &[Recipient]) -> Result<(), Error> {
+    // One is read in two steps anyhow.
+    if recipients.len() < 2 {
+        return Ok(());
+    }
+    let place = |of: &Recipient| (open.place(of.tag, &of.listed.identity), of.listed.identity);
+    let places: Vec<(Place, IdentityKey)> = recipients.iter().map(place).collect();
+    let keys: Vec<[u8; 32]> = places.iter().map(|(place, _)| place.key()).collect();
+    let rows: Vec<(Table, &[u8])> = keys.iter().map(|key| (Table::Device, &key[..])).collect();
+    open.prefetch(&rows)?;
+    let mut sessions = Vec::with_capacity(places.len());
+    for (place, identity) in places {
+        let record = open.record(place, &identity)?;
+        sessions.extend(record.writing().map(|entry| (place, entry.id)));
+    }
+    open.prefetch_sessions(&sessions)
+}
+
+/// Encrypts a text for one device. The caller writes the text's row.
+fn encrypt_for(
+    open: &mut Open<'_>,
+    target: &mut Target,
+    text: &TextRow,
+    row: &mut MessageRow,
+    now: UnixTime,
+    rng: &mut impl CryptoRng,
+) -> Result<(), Error> {
+    let body = if text.to == target.address.user {
+        Body::Text { id: text.id, text: &text.text }
+    } else {
+        Body::Copy { id: text.id, to: &text.to, text: &text.text }
+    };
+    let letter = Letter { body, class: Class::Text, resent: None, message: Some(text.id) };
+    let (name, number) = outbox::post(open, target, &letter, now, rng)?;
+    let pointer = Pointer::new(row.text, now);
+    log::point(open, target.place, &mut target.record, (number, pointer))?;
+    row.did(target.record.identity, Some(name));
+    open.put_record(target.place, &target.record)
+}
+
+/// Goes on with the drafts that a device waits for. Says whether something is left for later.
+pub(super) fn go_on(
+    open: &mut Open<'_>,
+    target: &mut Target,
+    now: UnixTime,
+    rng: &mut impl CryptoRng,
+) -> Result<bool, Error> {
+    const MOST_TEXTS: usize = 32;
+    const MOST_BYTES: usize = 1 << 18;
+    let is_own = open.is_own(&target.address.user);
+    let to = (!is_own).then_some(target.place.tag);
+    let (mut texts, mut bytes) = (0_usize, 0_usize);
+    for (tag, id) in messages::drafts(open, to, MOST_DRAFTS)? {
+        let Some(mut row) = messages::get(open, id)? else { continue };
+        if row.is_done(&target.record.identity) {
+            continue;
+        }
+        if texts >= MOST_TEXTS || bytes >= MOST_BYTES {
+            return Ok(true);
+        }
+        let Some(recipients) = recipients(open, &row.to)? else { continue };
+        let identity = target.record.identity;
+        if !recipients.iter().any(|recipient| recipient.listed.identity == identity) {
+            continue;
+        }
+        match log::text(open, &row.text)? {
+            Some(text) => {
+                (texts, bytes) = (texts.saturating_add(1), bytes.saturating_add(text.text.len()));
+                encrypt_for(open, target, &text, &mut row, now, rng)?;
+            }
+            // Its time was over before the device could be reached.
+            None => {
+                row.did(identity, None);
+                let (to, device) = (target.address.user.clone(), Some(target.address.device));
+                inbox::tell(open, Event::Undelivered { message: id, to, device }, now, rng)?;
+            }
+        }
+        row.is_draft = is_draft(&recipients, &row);
+        messages::put(open, tag, id, row)?;
+    }
+    Ok(false)
+}
+
+/// Drafts that are looked at for one device.
+const MOST_DRAFTS: usize = 4_096;
+
+fn is_draft(recipients: &[Recipient], row: &MessageRow) -> bool {
+    recipients.iter().any(|recipient| !row.is_done(&recipient.listed.identity))
+}
+
+/// Whether a draft waits for a device.
+pub(super) fn any_for(
+    open: &mut Open<'_>,
+    of_user: &str,
+    identity: &IdentityKey,
+) -> Result<bool, Error> {
+    let to = if open.is_own(of_user) { None } else { Some(open.tag(of_user)?) };
+    for (_, id) in messages::drafts(open, to, MOST_DRAFTS)? {
+        if messages::get(open, id)?.is_some_and(|row| !row.is_done(identity)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Closes drafts for which no device is left, since a list of this user says so now. That of the
+/// account's own is about every draft, since its devices get the copies.
+pub(super) fn settle(open: &mut Open<'_>, tag: Tag) -> Result<(), Error> {
+    let own = open.own()?.tag;
+    for (tag, id) in messages::drafts(open, Some(tag).filter(|tag| *tag != own), MOST_DRAFTS)? {
+        let Some(mut row) = messages::get(open, id)? else { continue };
+        let Some(recipients) = recipients(open, &row.to)? else { continue };
+        if !is_draft(&recipients, &row) {
+            row.is_draft = false;
+            messages::put(open, tag, id, row)?;
+        }
+    }
+    Ok(())
+}
+
+/// Notes the devices that drafts wait for: with a tag, those of drafts to this user, which are the
+/// user's devices and those of this account. Where it is the account's own, those of this account
+/// alone, whoever the drafts are to.
+pub(super) fn note_drafts(
+    open: &mut Open<'_>,
+    of: Option<Tag>,
+    now: UnixTime,
+) -> Result<(), Error> {
+    let own = open.own()?.tag;
+    for (_, id) in messages::drafts(open, of.filter(|tag| *tag != own), MOST_DRAFTS)? {
+        let Some(row) = messages::get(open, id)? else { continue };
+        for recipient in recipients(open, &row.to)?.unwrap_or_default() {
+            let is_meant = of != Some(own) || recipient.tag == own;
+            if is_meant && !row.is_done(&recipient.listed.identity) {
+                let address = Address::new(&recipient.user.name, recipient.listed.device);
+                wants::want(open, Want::Work(address), now)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Gives up what waits for a device, or for every device of a user of whom no list can be had.
+/// Returns the texts.
+pub(super) fn give_up(
+    open: &mut Open<'_>,
+    to: &str,
+    device: Option<u32>,
+) -> Result<Vec<MessageId>, Error> {
+    let tag = open.tag(to)?;
+    let prefix = (!open.is_own(to)).then_some(tag);
+    let mut given_up = Vec::new();
+    for (draft_tag, id) in messages::drafts(open, prefix, MOST_DRAFTS)? {
+        let Some(mut row) = messages::get(open, id)? else { continue };
+        match (recipients(open, &row.to)?, device) {
+            (Some(recipients), Some(device)) => {
+                let of = recipients
+                    .iter()
+                    .filter(|recipient| recipient.tag == tag && recipient.listed.device == device);
+                for recipient in of {
+                    if !row.is_done(&recipient.listed.identity) {
+                        row.did(recipient.listed.identity, None);
+                        given_up.push(id);
+                    }
+                }
+                row.is_draft = is_draft(&recipients, &row);
+            }
+            (Some(recipients), None) => row.is_draft = is_draft(&recipients, &row),
+            (None, None) => {
+                row.is_draft = false;
+                given_up.push(id);
+            }
+            _ => continue,
+        }
+        messages::put(open, draft_tag, id, row)?;
+    }
+    Ok(given_up)
 }

@@ -1,8 +1,9 @@
 //! ChaCha20-Poly1305 (RFC 8439).
 //!
-//! The crate chacha20poly1305 sets up wide vectors for Poly1305, which pays from some 2 KB on. Below, most of its time is
-//! that set-up: short texts are put together here from its cipher and the Poly1305 of libcrux, as RFC 8439, 2.8 says.
-//! The length chooses, which is public; the bytes are the same.
+//! The crate chacha20poly1305 sets up wide vectors for Poly1305, which pays from some 2 KB on.
+//! Below, most of its time is that set-up: short texts are put together here from its cipher and
+//! the Poly1305 of libcrux, as RFC 8439, 2.8 says. The length chooses, which is public; the bytes
+//! are the same.
 
 use alloc::vec;
 use alloc::vec::Vec;
@@ -17,7 +18,8 @@ use super::mark;
 use super::secret::Secret;
 use crate::error::Error;
 
-/// A text or its associated data is not what was sealed. Of no size, since most trials of header keys end with it.
+/// A text or its associated data is not what was sealed. Of no size, since most trials of header
+/// keys end with it.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Forged;
 
@@ -52,7 +54,8 @@ impl MessageKey {
     }
 }
 
-/// Encrypts in place: all of `text_and_tag` but its last 16 bytes, which become the tag. A nonce is used once.
+/// Encrypts in place: all of `text_and_tag` but its last 16 bytes, which become the tag. A nonce is
+/// used once.
 pub(crate) fn seal(
     key: &Secret<32>,
     nonce: &[u8; NONCE_LENGTH],
@@ -100,6 +103,24 @@ pub(crate) fn open(
     }
 }
 
+/// As [`open`], in place: all of `sealed` but its last 16 bytes becomes the text. For long texts.
+///
+/// # Errors
+/// [`Forged`]; `sealed` then holds nothing of the plaintext.
+#[cfg(feature = "std")]
+pub(crate) fn open_in_place(
+    key: &Secret<32>,
+    nonce: &[u8; NONCE_LENGTH],
+    sealed: &mut [u8],
+    associated_data: &[u8],
+) -> Result<(), Forged> {
+    let (text, tag) = sealed.split_last_chunk_mut::<TAG_LENGTH>().ok_or(Forged)?;
+    let tag = *tag;
+    ChaCha20Poly1305::new(key.expose().into())
+        .decrypt_inout_detached(nonce.into(), associated_data, text.into(), &tag.into())
+        .map_err(|_| Forged)
+}
+
 /// Headers: less to set to zero, and to wipe.
 type Tiny = Short<256, 128>;
 
@@ -109,10 +130,11 @@ type Small = Short<256, 512>;
 /// The most for which setting up wide vectors does not pay.
 type Middle = Short<2304, 2304>;
 
-/// What encrypts one short text: the key stream of ChaCha20, its first block for the key of Poly1305.
+/// What encrypts one short text: the key stream of ChaCha20, its first block for the key of
+/// Poly1305.
 ///
-/// There is room for `STREAM` bytes of it, and in what Poly1305 is over (the text and its associated data, each padded to
-/// 16 bytes, and their two lengths) for `ALL`.
+/// There is room for `STREAM` bytes of it, and in what Poly1305 is over (the text and its
+/// associated data, each padded to 16 bytes, and their two lengths) for `ALL`.
 struct Short<const STREAM: usize, const ALL: usize> {
     stream: Secret<STREAM>,
 }
@@ -169,7 +191,8 @@ impl<const STREAM: usize, const ALL: usize> Short<STREAM, ALL> {
             end = end.saturating_add(padded(part));
         }
         let (authenticated, _) = authenticated.split_at(end.min(ALL));
-        let (key, _) = self.stream.expose().split_first_chunk().expect("there is room for a block at least");
+        let (key, _) =
+            self.stream.expose().split_first_chunk().expect("there is room for a block at least");
         let mut tag = [0; TAG_LENGTH];
         libcrux_poly1305::mac(key, authenticated, &mut tag).ok().expect("shorter than 4 GiB");
         tag
@@ -199,7 +222,11 @@ mod tests {
             let associated_data = &text[..length * 7 % 32 * length / 32];
             let mut other = text.clone();
             let tag = ChaCha20Poly1305::new(&[3; 32].into())
-                .encrypt_inout_detached(&[5; 12].into(), associated_data, other.as_mut_slice().into())
+                .encrypt_inout_detached(
+                    &[5; 12].into(),
+                    associated_data,
+                    other.as_mut_slice().into(),
+                )
                 .unwrap();
             other.extend_from_slice(&tag);
             assert_eq!(ours(&text, associated_data), other, "{length}");
@@ -249,6 +276,14 @@ mod tests {
             let key = || MessageKey { key: Secret::new([3; 32]), nonce: [5; 12] };
             assert_eq!(key().open(&sealed, b"ad").unwrap(), text);
             assert_eq!(key().open(&sealed, b"aD").unwrap_err(), Error::Decrypt);
+            #[cfg(feature = "std")]
+            {
+                let MessageKey { key, nonce } = key();
+                let (mut genuine, mut forged) = (sealed.clone(), sealed.clone());
+                assert_eq!(open_in_place(&key, &nonce, &mut genuine, b"ad"), Ok(()));
+                assert_eq!(genuine[..length], text);
+                assert_eq!(open_in_place(&key, &nonce, &mut forged, b"aD"), Err(Forged));
+            }
             for at in 0..sealed.len() {
                 let mut changed = sealed.clone();
                 changed[at] ^= 0x10;

@@ -1,10 +1,11 @@
 //! X25519 (RFC 7748).
 //!
-//! The Montgomery ladder that RFC 7748 writes down and a multiplication on the birationally equivalent Edwards
-//! curve (RFC 7748, 4.1) give the same u-coordinate; the latter takes two thirds of the time and keeps what it
-//! learned about the peer's key for the next exchange with it. So a public key is taken to the Edwards curve
-//! once, as a [`Point`]. The u-coordinates that are not on the curve but on its twist take the ladder. Which way is
-//! taken depends on the public key alone; both are constant in time in the secret.
+//! The Montgomery ladder that RFC 7748 writes down and a multiplication on the birationally
+//! equivalent Edwards curve (RFC 7748, 4.1) give the same u-coordinate; the latter takes two thirds
+//! of the time and keeps what it learned about the peer's key for the next exchange with it. So a
+//! public key is taken to the Edwards curve once, as a [`Point`]. The u-coordinates that are not on
+//! the curve but on its twist take the ladder of x25519-dalek, which generates the keys as well.
+//! Which way is taken depends on the public key alone; both are constant in time in the secret.
 
 use alloc::boxed::Box;
 
@@ -12,16 +13,18 @@ use curve25519_dalek::edwards::EdwardsPoint;
 use curve25519_dalek::montgomery::MontgomeryPoint;
 use rand_core::CryptoRng;
 use serde::{Deserialize, Serialize};
+use x25519_dalek::StaticSecret;
 use zeroize::Zeroize;
 
 use super::mark;
 use super::secret::Secret;
-use crate::codec;
+use crate::at_rest;
 use crate::error::Error;
 
-/// An X25519 public key: 32 bytes taken as they come (top bit ignored, no canonical form asked for).
+/// An X25519 public key: 32 bytes taken as they come (top bit ignored, no canonical form asked
+/// for).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct PublicKey(#[serde(with = "codec::array")] [u8; 32]);
+pub(crate) struct PublicKey(#[serde(with = "at_rest::array")] [u8; 32]);
 
 impl PublicKey {
     pub(crate) const fn new(bytes: [u8; 32]) -> Self {
@@ -34,8 +37,10 @@ impl PublicKey {
 
     /// Makes the key ready for any number of exchanges with it.
     pub(crate) fn point(&self) -> Point {
-        let u = MontgomeryPoint(self.0);
-        u.to_edwards(0).map_or_else(|| Point::Twist(Box::new(u)), |point| Point::Curve(Box::new(point)))
+        match MontgomeryPoint(self.0).to_edwards(0) {
+            Some(point) => Point::Curve(Box::new(point)),
+            None => Point::Twist(Box::new(self.0.into())),
+        }
     }
 }
 
@@ -43,7 +48,7 @@ impl PublicKey {
 #[derive(Clone, Debug)]
 pub(crate) enum Point {
     Curve(Box<EdwardsPoint>),
-    Twist(Box<MontgomeryPoint>),
+    Twist(Box<x25519_dalek::PublicKey>),
 }
 
 /// An X25519 secret key.
@@ -67,7 +72,8 @@ impl SecretKey {
     }
 
     pub(crate) fn public_key(&self) -> PublicKey {
-        PublicKey(mark::public(EdwardsPoint::mul_base_clamped(*self.0.expose()).to_montgomery().to_bytes()))
+        let public = x25519_dalek::PublicKey::from(&StaticSecret::from(*self.0.expose()));
+        PublicKey(mark::public(public.to_bytes()))
     }
 
     /// `X25519(secret, public)`
@@ -75,17 +81,20 @@ impl SecretKey {
     /// # Errors
     /// [`Error::InvalidKey`] where the result is all zero (RFC 7748, 6.1).
     pub(crate) fn diffie_hellman(&self, public: &Point) -> Result<Secret<32>, Error> {
-        let mut shared = match public {
+        let secret = match public {
             Point::Curve(point) => {
                 let mut product = point.mul_clamped(*self.0.expose());
-                let shared = product.to_montgomery();
+                let mut shared = product.to_montgomery();
                 product.zeroize();
-                shared
+                let secret = Secret::new(shared.to_bytes());
+                shared.zeroize();
+                secret
             }
-            Point::Twist(u) => u.mul_clamped(*self.0.expose()),
+            Point::Twist(u) => {
+                let shared = StaticSecret::from(*self.0.expose()).diffie_hellman(u);
+                Secret::new(shared.to_bytes())
+            }
         };
-        let secret = Secret::new(shared.to_bytes());
-        shared.zeroize();
         if secret.is_zero() { Err(Error::InvalidKey) } else { Ok(secret) }
     }
 }
@@ -113,7 +122,8 @@ mod tests {
 
     fn agrees_with_the_ladder(secret: [u8; 32], public: [u8; 32]) {
         let expected = x25519_dalek::x25519(secret, public);
-        let ours = SecretKey::new(Secret::new(secret)).diffie_hellman(&PublicKey::new(public).point());
+        let ours =
+            SecretKey::new(Secret::new(secret)).diffie_hellman(&PublicKey::new(public).point());
         match ours {
             Ok(shared) => assert_eq!(*shared.expose(), expected, "{secret:02x?} {public:02x?}"),
             Err(error) => {
@@ -129,7 +139,8 @@ mod tests {
 
     #[test]
     fn every_kind_of_point_gives_what_the_ladder_gives() {
-        // Half of all u-coordinates lie on the twist; multiples of points of small order are among the special ones.
+        // Half of all u-coordinates lie on the twist; multiples of points of small order are among
+        // the special ones.
         for number in 0..2_000 {
             agrees_with_the_ladder(random(number, b"secret"), random(number, b"public"));
         }
@@ -190,15 +201,22 @@ mod tests {
         for test in testing::wycheproof("x25519") {
             let [secret, public, known] =
                 ["private", "public", "shared"].map(|field| testing::array(&test[field]));
-            let ours = SecretKey::new(Secret::new(secret)).diffie_hellman(&PublicKey::new(public).point());
+            let ours =
+                SecretKey::new(Secret::new(secret)).diffie_hellman(&PublicKey::new(public).point());
             match ours {
                 Ok(shared) => {
                     assert_eq!(*shared.expose(), known, "case {}", test["tcId"]);
                     taken += 1;
                 }
-                // Wycheproof accepts the all-zero result, as RFC 7748 permits: points of small order. We do not.
+                // Wycheproof accepts the all-zero result, as RFC 7748 permits: points of small
+                // order. We do not.
                 Err(error) => {
-                    assert_eq!((error, known), (Error::InvalidKey, [0; 32]), "case {}", test["tcId"]);
+                    assert_eq!(
+                        (error, known),
+                        (Error::InvalidKey, [0; 32]),
+                        "case {}",
+                        test["tcId"]
+                    );
                     refused += 1;
                 }
             }
@@ -213,7 +231,11 @@ mod tests {
         }
         let scalar = hex("4b66e9d4d1b4673c5ad22691957d6af5c11b6421e0ea01d42ca4169e7918ba0d");
         let u = hex("e5210f12786811d3f4b7959d0538ae2c31dbe7106fc03c3efc4cd549c715a493");
-        let shared = SecretKey::new(Secret::new(scalar)).diffie_hellman(&PublicKey::new(u).point()).unwrap();
-        assert_eq!(*shared.expose(), hex("95cbde9476e8907d7aade45cb4b873f88b595a68799fa152e6f8f7647aac7957"));
+        let shared =
+            SecretKey::new(Secret::new(scalar)).diffie_hellman(&PublicKey::new(u).point()).unwrap();
+        assert_eq!(
+            *shared.expose(),
+            hex("95cbde9476e8907d7aade45cb4b873f88b595a68799fa152e6f8f7647aac7957")
+        );
     }
 }

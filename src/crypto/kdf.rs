@@ -1,10 +1,16 @@
-//! SHA-256, HMAC-SHA-256 (RFC 2104) and HKDF-SHA-256 (RFC 5869), over the compression function of sha2.
+//! SHA-256, HMAC-SHA-256 (RFC 2104) and HKDF-SHA-256 (RFC 5869), over the compression function of
+//! sha2.
 //!
-//! Ours, because every message pays for it and the general crates cannot see what we know: keys are 32 bytes,
-//! a key is often used twice (its two pads are hashed once), and every HKDF output here is a row of 32-byte
-//! secrets. A message costs 25 compressions, which is as few as there are. The tests hold it against the crates
-//! `hmac`, `hkdf` and `sha2`. What is inlined by force is so that lengths are known and copies of a few bytes are no calls.
+//! Ours, because every message pays for it and the general crates cannot see what we know: keys are
+//! 32 bytes, a key is often used twice (its two pads are hashed once), and every HKDF output here
+//! is a row of 32-byte secrets. A message costs 25 compressions, which is as few as there are. What
+//! is derived once ([`derive`], [`expand`]) is the crate hkdf's work, over the HMAC of this file.
+//! The tests hold it all against the crates `hmac`, `hkdf` and `sha2`. What is inlined by force is
+//! so that lengths are known and copies of a few bytes are no calls.
 
+use hkdf::hmac::digest::consts::U32;
+use hkdf::hmac::digest::{Output, OutputSizeUser};
+use hkdf::{GenericHkdf, GenericHkdfExtract};
 use sha2::block_api::compress256;
 use zeroize::Zeroize;
 
@@ -45,13 +51,17 @@ pub(crate) fn hash(parts: &[&[u8]]) -> [u8; 32] {
 
 /// `HKDF(salt, ikm, info, 32 * K)`, cut into its `K` blocks of 32 bytes.
 #[inline(always)]
-pub(crate) fn hkdf<const K: usize>(salt: &HmacKey, ikm: &[&[u8]], info: &[&[u8]]) -> [Secret<32>; K] {
+pub(crate) fn hkdf<const K: usize>(
+    salt: &HmacKey,
+    ikm: &[&[u8]],
+    info: &[&[u8]],
+) -> [Secret<32>; K] {
     hkdf_expand(&salt.mac(ikm), info)
 }
 
 /// `HKDF-Expand(prk, info, 32 * K)`: `T(i) = HMAC(prk, T(i - 1) || info || i)`, `K` at most 255.
 #[inline(always)]
-pub(crate) fn hkdf_expand<const K: usize>(prk: &Secret<32>, info: &[&[u8]]) -> [Secret<32>; K] {
+fn hkdf_expand<const K: usize>(prk: &Secret<32>, info: &[&[u8]]) -> [Secret<32>; K] {
     let key = HmacKey::new(prk);
     let mut blocks = [const { Secret::new([0; 32]) }; K];
     let mut previous: Option<&Secret<32>> = None;
@@ -70,7 +80,64 @@ pub(crate) fn hkdf_expand<const K: usize>(prk: &Secret<32>, info: &[&[u8]]) -> [
     blocks
 }
 
+/// As [`hkdf`], for what is derived once in the life of a session or a store: two compressions
+/// slower, or four.
+///
+/// The crate leaves its last output on the stack, as it leaves that of every compression.
+pub(crate) fn derive<const K: usize>(
+    salt: &[u8; 32],
+    ikm: &[&[u8]],
+    info: &[&[u8]],
+) -> [Secret<32>; K] {
+    let mut extract = GenericHkdfExtract::<Hmac>::new(Some(salt));
+    ikm.iter().for_each(|part| extract.input_ikm(part));
+    let (mut prk, hkdf) = extract.finalize();
+    prk.as_mut_slice().zeroize();
+    blocks(&hkdf, info)
+}
+
+/// `HKDF-Expand(prk, info, 32 * K)`, for what is derived once.
+pub(crate) fn expand<const K: usize>(prk: &Secret<32>, info: &[&[u8]]) -> [Secret<32>; K] {
+    blocks(&GenericHkdf::from_prk(prk.expose()).expect("a hash is 32 bytes"), info)
+}
+
+fn blocks<const K: usize>(hkdf: &GenericHkdf<Hmac>, info: &[&[u8]]) -> [Secret<32>; K] {
+    let mut out = [[0; 32]; K];
+    hkdf.expand_multi_info(info, out.as_flattened_mut()).expect("K is at most 255");
+    let blocks = out.map(Secret::new);
+    out.as_flattened_mut().zeroize();
+    blocks
+}
+
+/// HMAC for the crate hkdf: wiped when dropped.
+#[derive(Clone)]
+struct Hmac {
+    key: HmacKey,
+    inner: Sha256,
+}
+
+impl OutputSizeUser for Hmac {
+    type OutputSize = U32;
+}
+
+impl hkdf::HmacImpl for Hmac {
+    fn new_from_slice(key: &[u8]) -> Self {
+        let key = key.try_into().expect("the salt of `derive` and what is extracted are 32 bytes");
+        let key = HmacKey::new(&Secret::new(key));
+        Self { inner: Sha256::new(State(key.inner.0), 64), key }
+    }
+
+    fn update(&mut self, data: &[u8]) {
+        self.inner.update(data);
+    }
+
+    fn finalize(self) -> Output<Self> {
+        (*self.key.outer_mac(self.inner).expose()).into()
+    }
+}
+
 /// An HMAC key: the states of the hash after its two pads, two compressions for any number of MACs.
+#[derive(Clone)]
 pub(crate) struct HmacKey {
     inner: State,
     outer: State,
@@ -103,8 +170,8 @@ impl HmacKey {
         self.outer_mac(inner)
     }
 
-    /// `[HMAC(key, one), HMAC(key, other)]`, for texts of less than a block. The compressions of the two do not wait for
-    /// each other, so that a processor does them side by side.
+    /// `[HMAC(key, one), HMAC(key, other)]`, for texts of less than a block. The compressions of
+    /// the two do not wait for each other, so that a processor does them side by side.
     #[inline(always)]
     pub(crate) fn mac_both(&self, one: &[u8], other: &[u8]) -> [Secret<32>; 2] {
         let mut first = Sha256::new(State(self.inner.0), 64);
@@ -144,10 +211,19 @@ impl HmacKey {
 }
 
 /// FIPS 180-4, 5.3.3.
-const INITIAL: [u32; 8] =
-    [0x6a09_e667, 0xbb67_ae85, 0x3c6e_f372, 0xa54f_f53a, 0x510e_527f, 0x9b05_688c, 0x1f83_d9ab, 0x5be0_cd19];
+const INITIAL: [u32; 8] = [
+    0x6a09_e667,
+    0xbb67_ae85,
+    0x3c6e_f372,
+    0xa54f_f53a,
+    0x510e_527f,
+    0x9b05_688c,
+    0x1f83_d9ab,
+    0x5be0_cd19,
+];
 
 /// The chaining value of SHA-256.
+#[derive(Clone)]
 struct State([u32; 8]);
 
 impl Drop for State {
@@ -157,6 +233,7 @@ impl Drop for State {
 }
 
 /// SHA-256 from a chaining value on, `length` bytes (whole blocks) after the start.
+#[derive(Clone)]
 struct Sha256 {
     state: State,
     block: [[u8; 64]; 1],
@@ -194,7 +271,8 @@ impl Sha256 {
     /// Ends the text. What is left is one compression.
     #[inline(always)]
     fn pad(&mut self) {
-        let bits = self.length.wrapping_add(u64::try_from(self.filled).unwrap_or(0)).wrapping_mul(8);
+        let bits =
+            self.length.wrapping_add(u64::try_from(self.filled).unwrap_or(0)).wrapping_mul(8);
         // What is not filled is zero.
         if let Some(mark) = self.block.as_flattened_mut().get_mut(self.filled) {
             *mark = 0x80;
@@ -282,14 +360,22 @@ mod tests {
         for length in [0, 1, 22, 23, 32, 55, 56, 64, 100, 200] {
             let (salt, ikm, info) = ([9; 32], bytes(length), bytes(length / 2));
             let mut expected = [0; 128];
-            hkdf::Hkdf::<sha2::Sha256>::new(Some(&salt), &ikm).expand(&info, &mut expected).unwrap();
+            hkdf::Hkdf::<sha2::Sha256>::new(Some(&salt), &ikm)
+                .expand(&info, &mut expected)
+                .unwrap();
             let ours: [Secret<32>; 4] = hkdf(&HmacKey::new(&Secret::new(salt)), &[&ikm], &[&info]);
+            assert_eq!(ours.map(|block| *block.expose()).as_flattened(), expected);
+            let (one, two) = ikm.split_at(length / 3);
+            let ours: [Secret<32>; 4] = derive(&salt, &[one, two], &[&[], &info]);
+            assert_eq!(ours.map(|block| *block.expose()).as_flattened(), expected);
+            let prk = HmacKey::new(&Secret::new(salt)).mac(&[&ikm]);
+            let ours: [Secret<32>; 4] = expand(&prk, &[&info]);
             assert_eq!(ours.map(|block| *block.expose()).as_flattened(), expected);
         }
     }
 
-    /// RFC 2104, 2: shorter keys are filled up with zeros, those of more than a block are hashed. `None`: between 33 and 64
-    /// bytes, which no key here is.
+    /// RFC 2104, 2: shorter keys are filled up with zeros, those of more than a block are hashed.
+    /// `None`: between 33 and 64 bytes, which no key here is.
     fn key_of(bytes: &[u8]) -> Option<HmacKey> {
         let key = if bytes.len() > 64 { hash(&[bytes]).to_vec() } else { bytes.to_vec() };
         let mut filled = [0; 32];
@@ -335,7 +421,8 @@ mod tests {
             let salt = if salt.is_empty() { NO_SALT } else { salt_key };
             let (one, two) = ikm.split_at(ikm.len() / 3);
             let blocks: [Secret<32>; 255] = hkdf(&salt, &[one, two], &[&info]);
-            let ours = blocks.iter().flat_map(|block| *block.expose()).take(size).collect::<Vec<u8>>();
+            let ours =
+                blocks.iter().flat_map(|block| *block.expose()).take(size).collect::<Vec<u8>>();
             assert_eq!(ours, okm, "case {}", test["tcId"]);
             taken += 1;
         }

@@ -1,7 +1,7 @@
 //! ML-KEM (FIPS 203): ML-KEM-1024 whole for the handshake, ML-KEM-768 in two halves for the braid.
 //!
-//! A secret key is kept as the seed `d || z` it is made from: 64 bytes that every release of every library
-//! expands to the same key, instead of 2,400 or 3,168 that are the library's own.
+//! A secret key is kept as the seed `d || z` it is made from: 64 bytes that every release of every
+//! library expands to the same key, instead of 2,400 or 3,168 that are the library's own.
 
 use alloc::boxed::Box;
 
@@ -16,7 +16,9 @@ use crate::error::Error;
 
 /// ML-KEM-1024, for one handshake.
 pub(crate) mod whole {
-    use super::{Box, CryptoRng, Deserialize, Error, Secret, Serialize, Zeroize, Zeroizing, mark, mlkem1024};
+    use super::{
+        Box, CryptoRng, Deserialize, Error, Secret, Serialize, Zeroize, Zeroizing, mark, mlkem1024,
+    };
 
     pub(crate) const PUBLIC_KEY_LENGTH: usize = 1568;
     pub(crate) const CIPHERTEXT_LENGTH: usize = 1568;
@@ -45,9 +47,12 @@ pub(crate) mod whole {
             Box::new(mark::public(public.into()))
         }
 
-        /// The public key, which a transcript needs too, and the shared secret. A ciphertext that was not made for
-        /// this key gives a secret that nobody knows (implicit rejection).
-        pub(crate) fn decapsulate(&self, ciphertext: &[u8; CIPHERTEXT_LENGTH]) -> (PublicKey, Secret<32>) {
+        /// The public key, which a transcript needs too, and the shared secret. A ciphertext that
+        /// was not made for this key gives a secret that nobody knows (implicit rejection).
+        pub(crate) fn decapsulate(
+            &self,
+            ciphertext: &[u8; CIPHERTEXT_LENGTH],
+        ) -> (PublicKey, Secret<32>) {
             let (mut secret, public) = mlkem1024::generate_key_pair(*self.0.expose()).into_parts();
             let shared = Zeroizing::new(mlkem1024::decapsulate(&secret, &ciphertext.into()));
             wipe(&mut secret);
@@ -107,12 +112,18 @@ pub(crate) mod halves {
             // dk: secret vector:1152 || vector:1152 || rho:32 || H(ek):32 || z:32
             let vector = expanded.as_slice().get(VECTOR_LENGTH..).and_then(<[u8]>::first_chunk);
             let header = expanded.as_slice().get(2 * VECTOR_LENGTH..).and_then(<[u8]>::first_chunk);
-            let (Some(vector), Some(header)) = (vector, header) else { unreachable!("2,400 bytes") };
+            let (Some(vector), Some(header)) = (vector, header) else {
+                unreachable!("2,400 bytes")
+            };
             (mark::public(*header), Box::new(mark::public(*vector)))
         }
 
         /// As FIPS 203: a wrong ciphertext gives a secret that nobody knows.
-        pub(crate) fn decapsulate(&self, ct1: &[u8; CT1_LENGTH], ct2: &[u8; CT2_LENGTH]) -> Secret<32> {
+        pub(crate) fn decapsulate(
+            &self,
+            ct1: &[u8; CT1_LENGTH],
+            ct2: &[u8; CT2_LENGTH],
+        ) -> Secret<32> {
             let ct1 = mlkem768::Ciphertext1 { value: *ct1 };
             let ct2 = mlkem768::Ciphertext2 { value: *ct2 };
             let shared = mlkem768::decapsulate_compressed_key(&self.expand(), &ct1, &ct2);
@@ -127,12 +138,12 @@ pub(crate) mod halves {
         }
     }
 
-    /// What makes an encapsulation: `m` and the header of the key. The halves of the ciphertext are made from
-    /// it anew where they are needed, so that 96 bytes are kept in place of 3,040.
+    /// What makes an encapsulation: `m` and the header of the key. The halves of the ciphertext are
+    /// made from it anew where they are needed, so that 96 bytes are kept in place of 3,040.
     #[derive(Clone, Debug, Serialize, Deserialize)]
     pub(crate) struct Encapsulation {
         randomness: Secret<32>,
-        #[serde(with = "crate::codec::array")]
+        #[serde(with = "crate::at_rest::array")]
         header: [u8; HEADER_LENGTH],
     }
 
@@ -151,7 +162,8 @@ pub(crate) mod halves {
         /// Both halves of the ciphertext.
         ///
         /// # Errors
-        /// [`Error::InvalidKey`] where the vector is not the one the header names, or fails FIPS 203's check.
+        /// [`Error::InvalidKey`] where the vector is not the one the header names, or fails FIPS
+        /// 203's check.
         pub(crate) fn both(
             &self,
             vector: &[u8; VECTOR_LENGTH],
@@ -170,8 +182,13 @@ pub(crate) mod halves {
             let mut state = State::new([0; mlkem768::encaps_state_len()]);
             let mut shared = Secret::new([0; 32]);
             let randomness = *self.randomness.expose();
-            let ct1 = mlkem768::encapsulate1(&self.header, randomness, state.as_mut(), shared.expose_mut())
-                .expect("every length is a constant of the library");
+            let ct1 = mlkem768::encapsulate1(
+                &self.header,
+                randomness,
+                state.as_mut(),
+                shared.expose_mut(),
+            )
+            .expect("every length is a constant of the library");
             (Box::new(ct1.value), state, shared)
         }
     }
@@ -240,7 +257,8 @@ mod tests {
         counts
     }
 
-    /// Ciphertexts opened with a key from `d || z`: genuine ones, and changed ones that are rejected implicitly.
+    /// Ciphertexts opened with a key from `d || z`: genuine ones, and changed ones that are
+    /// rejected implicitly.
     fn decapsulated<const EK: usize, const CT: usize>(
         name: &str,
         decapsulate: impl Fn([u8; 64], &[u8; CT]) -> ([u8; EK], Secret<32>),
@@ -263,15 +281,18 @@ mod tests {
     }
 
     /// FIPS 203's key from the two halves of ours.
-    fn joined(header: &[u8; halves::HEADER_LENGTH], vector: &[u8; halves::VECTOR_LENGTH]) -> [u8; 1184] {
+    fn joined(
+        header: &[u8; halves::HEADER_LENGTH],
+        vector: &[u8; halves::VECTOR_LENGTH],
+    ) -> [u8; 1184] {
         let key: [u8; 1184] = [&vector[..], &header[..32]].concat().try_into().unwrap();
         assert_eq!(header[32..], libcrux_sha3::sha256(&key));
         key
     }
 
-    // Wycheproof's ML-KEM sets (FIPS 203, CCTV and others), through our doors. We are stricter nowhere: what is refused is
-    // what FIPS 203, 7.2 refuses. Decapsulation keys in their expanded form never come in here, so its set about them
-    // has nothing to run.
+    // Wycheproof's ML-KEM sets (FIPS 203, CCTV and others), through our doors. We are stricter
+    // nowhere: what is refused is what FIPS 203, 7.2 refuses. Decapsulation keys in their expanded
+    // form never come in here, so its set about them has nothing to run.
 
     #[test]
     fn wycheproof_ml_kem_1024() {
@@ -292,7 +313,8 @@ mod tests {
 
     #[test]
     fn wycheproof_ml_kem_768_in_halves() {
-        let secret = |seed: [u8; 64]| halves::SecretKey::generate(&mut Replay::new([seed.to_vec()]));
+        let secret =
+            |seed: [u8; 64]| halves::SecretKey::generate(&mut Replay::new([seed.to_vec()]));
         let public = |key: &halves::SecretKey| {
             let (header, vector) = key.public_key();
             joined(&header, &vector)
@@ -336,7 +358,8 @@ mod tests {
             // The same pieces through the undivided API.
             let whole = mlkem768::generate_key_pair(array(&case["seed"]));
             assert_eq!(whole.pk().to_vec(), [&vector[..], &header[..32]].concat());
-            let (ciphertext, expected) = mlkem768::encapsulate(whole.public_key(), array(&case["m"]));
+            let (ciphertext, expected) =
+                mlkem768::encapsulate(whole.public_key(), array(&case["m"]));
             assert_eq!(ciphertext.as_slice().to_vec(), [&ct1[..], &ct2[..]].concat());
             assert_eq!(*shared.expose(), expected);
         }

@@ -8,9 +8,10 @@ use subtle::ConstantTimeEq;
 use zeroize::Zeroize;
 
 use super::mark;
-use crate::codec;
+use crate::at_rest;
 
-/// `N` secret bytes: wiped when dropped, compared in constant time, never printed, never copied unasked.
+/// `N` secret bytes: wiped when dropped, compared in constant time, never printed, never copied
+/// unasked.
 #[derive(Clone)]
 pub(crate) struct Secret<const N: usize>([u8; N]);
 
@@ -68,13 +69,13 @@ impl<const N: usize> fmt::Debug for Secret<N> {
 
 impl<const N: usize> Serialize for Secret<N> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        codec::array::serialize(&self.0, serializer)
+        at_rest::array::serialize(&self.0, serializer)
     }
 }
 
 impl<'de, const N: usize> Deserialize<'de> for Secret<N> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        codec::array::deserialize(deserializer).map(Self)
+        at_rest::array::deserialize(deserializer).map(Self)
     }
 }
 

@@ -45,8 +45,8 @@ impl fmt::Debug for SigningKey {
     }
 }
 
-/// A public key that is what it should be: the canonical encoding of a point of the prime-order subgroup
-/// other than the neutral element.
+/// A public key that is what it should be: the canonical encoding of a point of the prime-order
+/// subgroup other than the neutral element.
 #[derive(Clone, Debug)]
 pub(crate) struct VerifyingKey(ed25519_dalek::VerifyingKey);
 
@@ -64,7 +64,8 @@ impl VerifyingKey {
         }
     }
 
-    /// Verifies strictly: canonical R and S, R not of small order, the equation without the cofactor.
+    /// Verifies strictly: canonical R and S, R not of small order, the equation without the
+    /// cofactor.
     ///
     /// # Errors
     /// [`Error::BadSignature`]
@@ -110,7 +111,9 @@ mod tests {
             let decoded = VerifyingKey::decode(&array(&case["encoding"]));
             match case["result"].as_str().unwrap() {
                 "ok" => {
-                    let Point::Curve(point) = decoded.unwrap().point() else { panic!("on the curve") };
+                    let Point::Curve(point) = decoded.unwrap().point() else {
+                        panic!("on the curve")
+                    };
                     assert_eq!(point.to_montgomery().to_bytes(), array(&case["x25519_public"]));
                 }
                 _ => assert_eq!(decoded.unwrap_err(), Error::InvalidKey, "{}", case["name"]),
@@ -126,17 +129,19 @@ mod tests {
             let key = VerifyingKey::decode(&array(&group["publicKey"]["pk"])).unwrap();
             for test in group["tests"].as_array().unwrap() {
                 let signature = <[u8; 64]>::try_from(bytes(&test["sig"]));
-                let holds =
-                    signature.is_ok_and(|signature| key.verify(&bytes(&test["msg"]), &signature).is_ok());
+                let holds = signature
+                    .is_ok_and(|signature| key.verify(&bytes(&test["msg"]), &signature).is_ok());
                 assert_eq!(holds, (test["result"] == "valid"), "case {}", test["tcId"]);
                 *(if holds { &mut taken } else { &mut refused }) += 1;
             }
         }
-        // We are stricter with none of these: all keys are genuine ones, and so are the valid signatures.
+        // We are stricter with none of these: all keys are genuine ones, and so are the valid
+        // signatures.
         assert_eq!((taken, refused), (88, 63));
     }
 
-    /// Where we ask more than RFC 8032 and Wycheproof do: small order, torsion, encodings that are not canonical.
+    /// Where we ask more than RFC 8032 and Wycheproof do: small order, torsion, encodings that are
+    /// not canonical.
     #[test]
     fn what_a_lenient_verifier_takes_is_refused() {
         let file = vectors("identity.json");
@@ -159,7 +164,8 @@ mod tests {
         for case in vectors("identity.json")["verify"].as_array().unwrap() {
             // One case has a key that decode refuses: verification alone must refuse it too.
             let key = ed25519_dalek::VerifyingKey::from_bytes(&array(&case["public"])).unwrap();
-            let verified = VerifyingKey(key).verify(&bytes(&case["message"]), &array(&case["signature"]));
+            let verified =
+                VerifyingKey(key).verify(&bytes(&case["message"]), &array(&case["signature"]));
             match case["result"].as_str().unwrap() {
                 "ok" => assert_eq!(verified, Ok(())),
                 _ => assert_eq!(verified, Err(Error::BadSignature), "{}", case["name"]),

@@ -54,11 +54,13 @@ pub(crate) struct OneTimePrekey {
 }
 
 impl Bundle {
-    /// A signed prekey or last-resort key above this age is refused: 60 days, in seconds. Long enough for a device
-    /// that is switched off for a holiday, short enough that a stolen one is not written to for ever.
+    /// A signed prekey or last-resort key above this age is refused: 60 days, in seconds. Long
+    /// enough for a device that is switched off for a holiday, short enough that a stolen one is
+    /// not written to for ever.
     pub const MAX_AGE: u64 = 60 * DAY;
 
-    /// A signed key from so far in the future is still accepted: 1 day, in seconds, since clocks differ.
+    /// A signed key from so far in the future is still accepted: 1 day, in seconds, since clocks
+    /// differ.
     pub const MAX_AHEAD: u64 = DAY;
 
     const VERSION: u8 = 1;
@@ -101,22 +103,23 @@ impl Bundle {
         Ok(Self { identity, signed, kem_kind, kem, one_time })
     }
 
-    /// Checks the bundle at the time `now`, for the device whose identity key is `own`: its identity, that this is
-    /// not `own`, both signatures, the ages, the KEM key.
+    /// Checks the bundle at the time `now`, for the device whose identity key is `own`: its
+    /// identity, that this is not `own`, both signatures, the ages, the KEM key.
     ///
-    /// Whether the identity is the *person's* is not for cryptography to say: compare it with the one seen before,
-    /// and let people compare theirs.
+    /// Whether the identity is the *person's* is not for cryptography to say: compare it with the
+    /// one seen before, and let people compare theirs.
     ///
     /// # Errors
-    /// [`Error::InvalidKey`], [`Error::OwnIdentity`], [`Error::BadSignature`], [`Error::StaleBundle`],
-    /// [`Error::FutureBundle`]
+    /// [`Error::InvalidKey`], [`Error::OwnIdentity`], [`Error::BadSignature`],
+    /// [`Error::StaleBundle`], [`Error::FutureBundle`]
     pub fn verify(self, own: &IdentityKey, now: u64) -> Result<VerifiedBundle, Error> {
         let (identity, key) = IdentityKey::verifying(&self.identity)?;
         if identity == *own {
             return Err(Error::OwnIdentity);
         }
         let Self { signed, kem, kem_kind, one_time, .. } = self;
-        let message = Kind::Signed.signed_bytes(signed.id, signed.created_at, signed.key.as_bytes());
+        let message =
+            Kind::Signed.signed_bytes(signed.id, signed.created_at, signed.key.as_bytes());
         key.verify(&message, &signed.signature)?;
         let message = kem_kind.signed_bytes(kem.id, kem.created_at, &*kem.key);
         key.verify(&message, &kem.signature)?;
@@ -125,6 +128,15 @@ impl Bundle {
         check_kem(&kem.key)?;
         let signed_point = signed.key.point();
         Ok(VerifiedBundle { identity, key, signed, signed_point, kem_kind, kem, one_time })
+    }
+}
+
+/// As [`Bundle::decode`].
+impl TryFrom<&[u8]> for Bundle {
+    type Error = Error;
+
+    fn try_from(bytes: &[u8]) -> Result<Self, Error> {
+        Self::decode(bytes)
     }
 }
 
@@ -139,11 +151,14 @@ fn check_age(kind: Kind, created_at: u64, now: u64) -> Result<(), Error> {
     }
 }
 
-/// A bundle that [`Bundle::verify`] checked. Nothing else makes one, and [`Session::initiate`] takes nothing else.
+/// A bundle that [`Bundle::verify`] checked. Nothing else makes one, and [`Session::initiate`]
+/// takes nothing else.
 ///
-/// It is good for one session, soon: the device answers a one-time prekey once, and its signed prekey for a limited time.
+/// It is good for one session, soon: the device answers a one-time prekey once, and its signed
+/// prekey for a limited time.
 ///
-/// [`Session::initiate`]: crate::Session::initiate
+/// [`Session::initiate`]: crate::protocol::Session::initiate
+#[must_use = "it is good for a session"]
 #[derive(Clone, Debug)]
 pub struct VerifiedBundle {
     identity: IdentityKey,
@@ -162,9 +177,9 @@ impl VerifiedBundle {
         self.identity
     }
 
-    /// Whether the server still had one-time prekeys of both kinds. A session without any is begun just as safely, but
-    /// who steals the device's identity and prekeys while it keeps them (67 days or more) opens what was sent before the
-    /// first answer.
+    /// Whether the server still had one-time prekeys of both kinds. A session without any is begun
+    /// just as safely, but who steals the device's identity and prekeys while it keeps them (67
+    /// days or more) opens what was sent before the first answer.
     #[must_use]
     pub fn is_one_time(&self) -> bool {
         self.one_time.is_some() && self.kem_kind == Kind::OneTimeKem

@@ -1,7 +1,9 @@
-//! The ML-KEM Braid: a slow, chunked, alternating exchange of ML-KEM-768 keys (spqr.md, 3, 4 and 7).
+//! The ML-KEM Braid: a slow, chunked, alternating exchange of ML-KEM-768 keys (spqr.md, 3, 4 and
+//! 7).
 //!
-//! Each *epoch* the EK side sends a public key and the CT side a ciphertext to it, 32 bytes with each message, in any
-//! order, with losses; at its end both hold one more secret and the sides swap. Epochs count from 1.
+//! Each *epoch* the EK side sends a public key and the CT side a ciphertext to it, 32 bytes with
+//! each message, in any order, with losses; at its end both hold one more secret and the sides
+//! swap. Epochs count from 1.
 //!
 //! ```text
 //! EK side                                        CT side
@@ -74,7 +76,8 @@ pub(crate) struct Braid {
     state: State,
 }
 
-/// Each in a box of its own: where an enum has room to spare there would be what the stack held before, old keys too.
+/// Each in a box of its own: where an enum has room to spare there would be what the stack held
+/// before, old keys too.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 enum State {
     KeysUnsampled,
@@ -139,7 +142,7 @@ struct Ct1Acknowledged {
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Header(#[serde(with = "crate::codec::array")] [u8; HEADER_LENGTH]);
+struct Header(#[serde(with = "crate::at_rest::array")] [u8; HEADER_LENGTH]);
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Ek(#[serde(with = "erasure::boxed")] Box<erasure::Message<EK>>);
@@ -189,7 +192,8 @@ impl Braid {
             }
     }
 
-    /// The next thing to say, and the secret of the epoch where this is the moment it becomes known.
+    /// The next thing to say, and the secret of the epoch where this is the moment it becomes
+    /// known.
     ///
     /// Draws 64 bytes where a key is generated, 32 where a secret is encapsulated, else nothing.
     pub(crate) fn send(&mut self, rng: &mut impl CryptoRng) -> (Payload, Option<Secret<32>>) {
@@ -201,10 +205,14 @@ impl Braid {
             }
             State::KeysSampled(state) => Payload::Hdr(state.header.emit()),
             State::HeaderSent(state) => Payload::Ek(state.ek.emit(|| ek_message(&state.key))),
-            State::Ct1Received(state) => Payload::EkCt1Ack(state.ek.emit(|| ek_message(&state.key))),
+            State::Ct1Received(state) => {
+                Payload::EkCt1Ack(state.ek.emit(|| ek_message(&state.key)))
+            }
             State::EkSentCt1Received(_) => Payload::Ct1Ack,
             State::NoHeaderReceived(_) | State::Ct1Acknowledged(_) => Payload::None,
-            State::Ct1Sampled(state) => Payload::Ct1(state.ct1.emit(|| ct1_message(&state.encapsulation))),
+            State::Ct1Sampled(state) => {
+                Payload::Ct1(state.ct1.emit(|| ct1_message(&state.encapsulation)))
+            }
             State::EkReceivedCt1Sampled(state) => {
                 Payload::Ct1(state.ct1.emit(|| ct1_message(&state.encapsulation)))
             }
@@ -268,7 +276,8 @@ impl Braid {
     pub(crate) fn commit(&mut self, step: Step) {
         match step {
             Step::Nothing => {}
-            // A swap: what is moved out of a box stays behind in it, and the box wipes what it holds.
+            // A swap: what is moved out of a box stays behind in it, and the box wipes what it
+            // holds.
             Step::Become(mut braid) => core::mem::swap(self, &mut braid),
             Step::Add(chunk) => match &mut self.state {
                 State::HeaderSent(state) => state.ct1.add(&chunk),
@@ -316,7 +325,11 @@ impl Braid {
                 None => Step::Add(*chunk),
                 Some(message) => {
                     let (key, ek) = (state.key.clone(), state.ek.clone());
-                    self.to(State::Ct1Received(Box::new(Ct1Received { key, ek, ct1: Ct1(message) })))
+                    self.to(State::Ct1Received(Box::new(Ct1Received {
+                        key,
+                        ek,
+                        ct1: Ct1(message),
+                    })))
                 }
             },
             _ => Step::Nothing,
@@ -328,12 +341,15 @@ impl Braid {
             State::Ct1Received(state) => {
                 let mut ct2 = Decoder::new();
                 ct2.add(chunk);
-                let state = EkSentCt1Received { key: state.key.clone(), ct1: state.ct1.clone(), ct2 };
+                let state =
+                    EkSentCt1Received { key: state.key.clone(), ct1: state.ct1.clone(), ct2 };
                 Ok((self.to(State::EkSentCt1Received(Box::new(state))), None))
             }
             State::EkSentCt1Received(state) => match state.ct2.complete(chunk) {
                 None => Ok((Step::Add(*chunk), None)),
-                Some(message) => self.decapsulate(&state.key, erasure::flat(&state.ct1.0), &message),
+                Some(message) => {
+                    self.decapsulate(&state.key, erasure::flat(&state.ct1.0), &message)
+                }
             },
             _ => Ok((Step::Nothing, None)),
         }
@@ -367,7 +383,10 @@ impl Braid {
                     (None, true) => {
                         let (encapsulation, mut ek) = (encapsulation.clone(), ek.clone());
                         ek.add(chunk);
-                        Ok(self.to(State::Ct1Acknowledged(Box::new(Ct1Acknowledged { encapsulation, ek }))))
+                        Ok(self.to(State::Ct1Acknowledged(Box::new(Ct1Acknowledged {
+                            encapsulation,
+                            ek,
+                        }))))
                     }
                     (Some(ek), false) => {
                         encapsulation.check(erasure::flat(&ek)).map_err(|_| Refusal::Key)?;
@@ -389,7 +408,11 @@ impl Braid {
         }
     }
 
-    fn sample_ct2(&self, encapsulation: &Encapsulation, ek: &[u8; VECTOR_LENGTH]) -> Result<Step, Refusal> {
+    fn sample_ct2(
+        &self,
+        encapsulation: &Encapsulation,
+        ek: &[u8; VECTOR_LENGTH],
+    ) -> Result<Step, Refusal> {
         let (ct1, ct2) = encapsulation.both(ek).map_err(|_| Refusal::Key)?;
         let mac = self.authenticator.mac_ciphertext(self.epoch, &ct1, &ct2);
         let message = erasure::message(&[&ct2, &mark::public(*mac.expose())]);
@@ -413,7 +436,8 @@ fn epoch_secret(epoch: u64, shared: &Secret<32>) -> Secret<32> {
     secret
 }
 
-/// Authenticates the header and the ciphertext of each epoch under the secrets of all epochs before (spqr.md, 3).
+/// Authenticates the header and the ciphertext of each epoch under the secrets of all epochs before
+/// (spqr.md, 3).
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Authenticator {
     root: Secret<32>,
@@ -425,9 +449,11 @@ impl Authenticator {
         Self { root: Secret::new([0; 32]), mac_key: Secret::new([0; 32]) }.update(1, auth_key)
     }
 
-    /// `HKDF(0, root || secret, "..:Authenticator Update" || epoch:u64, 64) = root || mac_key` (spqr.md, K5)
+    /// `HKDF(0, root || secret, "..:Authenticator Update" || epoch:u64, 64) = root || mac_key`
+    /// (spqr.md, K5)
     fn update(&self, epoch: u64, secret: &Secret<32>) -> Self {
-        let info: [&[u8]; 2] = [b"Signal_PQCKA_V1_MLKEM768:Authenticator Update", &epoch.to_be_bytes()];
+        let info: [&[u8]; 2] =
+            [b"Signal_PQCKA_V1_MLKEM768:Authenticator Update", &epoch.to_be_bytes()];
         let [root, mac_key] = kdf::hkdf(&NO_SALT, &[self.root.expose(), secret.expose()], &info);
         Self { root, mac_key }
     }
@@ -438,7 +464,12 @@ impl Authenticator {
     }
 
     /// `HMAC(mac_key, "..:ciphertext" || epoch:u64 || ct1 || ct2)` (spqr.md, M2)
-    fn mac_ciphertext(&self, epoch: u64, ct1: &[u8; CT1_LENGTH], ct2: &[u8; CT2_LENGTH]) -> Secret<32> {
+    fn mac_ciphertext(
+        &self,
+        epoch: u64,
+        ct1: &[u8; CT1_LENGTH],
+        ct2: &[u8; CT2_LENGTH],
+    ) -> Secret<32> {
         self.mac(b"Signal_PQCKA_V1_MLKEM768:ciphertext", epoch, [ct1, ct2])
     }
 
@@ -475,7 +506,7 @@ impl Braid {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{array, bytes, vectors};
+    use crate::testing::{Replay, array, bytes, vectors};
 
     #[test]
     fn the_authenticator() {
@@ -496,5 +527,33 @@ mod tests {
         };
         let (ct1, ct2) = ciphertext.split_first_chunk().unwrap();
         assert_eq!(updated.mac_ciphertext(1, ct1, ct2.try_into().unwrap()), secret("M2"));
+    }
+
+    #[test]
+    fn an_encapsulation_key_that_is_not_the_headers_is_refused_as_soon_as_it_is_whole() {
+        let auth_key = Secret::new([7; 32]);
+        let (mut alice, mut bob) = (Braid::initiator(&auth_key), Braid::responder(&auth_key));
+        let rng = &mut Replay::counting();
+        let mut chunks = 0;
+        // Alice gets one chunk of ct1, so that she sends the key, and no more, so that she
+        // acknowledges nothing.
+        while chunks < EK {
+            let mut payload = alice.send(rng).0;
+            if let Payload::Ek(chunk) = &mut payload {
+                chunks += 1;
+                chunk.data[0] ^= u8::from(chunks == 1);
+            }
+            match bob.receive(1, &payload) {
+                Ok((step, _)) if chunks < EK => bob.commit(step),
+                Ok(_) => panic!("the key is whole and was taken"),
+                Err(refusal) => assert_eq!((refusal, chunks), (Refusal::Key, EK)),
+            }
+            let answer = bob.send(rng).0;
+            if alice.state_name() == "KeysSampled" && bob.state_name() == "Ct1Sampled" {
+                let (step, _) = alice.receive(1, &answer).unwrap();
+                alice.commit(step);
+            }
+        }
+        assert_eq!(bob.state_name(), "Ct1Sampled");
     }
 }

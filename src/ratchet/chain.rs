@@ -1,4 +1,5 @@
-//! The symmetric-key ratchet, and the keys of messages that have not come yet (Double Ratchet, sections 2.2 and 2.6).
+//! The symmetric-key ratchet, and the keys of messages that have not come yet (Double Ratchet,
+//! sections 2.2 and 2.6).
 //!
 //! Both ratchets walk chains and keep what they step over; they differ in how a chain takes a step.
 
@@ -7,12 +8,13 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroize;
 
-use crate::codec;
+use crate::at_rest;
 use crate::crypto::secret::Secret;
 use crate::error::Error;
 
-/// The most keys that one message may step over, in each ratchet. A day of heavy use of one session that reaches a
-/// device in the wrong order stays below it, and it bounds what one message of a hostile peer costs to some 20 ms.
+/// The most keys that one message may step over, in each ratchet. A day of heavy use of one session
+/// that reaches a device in the wrong order stays below it, and it bounds what one message of a
+/// hostile peer costs to some 20 ms.
 pub(crate) const MAX_SKIP: u32 = 25_000;
 
 /// The most skipped message keys that a session keeps, in each ratchet: 72 KB of state for each.
@@ -31,8 +33,14 @@ pub(crate) struct Walk {
     pub(crate) skipped: KeptKeys,
 }
 
-/// Steps from number `from` to number `to` of a chain, keeping the newest [`MAX_KEPT`] keys on the way.
-pub(crate) fn walk(start: &Secret<32>, from: u32, to: u32, step: impl Fn(&Secret<32>, u32) -> Link) -> Walk {
+/// Steps from number `from` to number `to` of a chain, keeping the newest [`MAX_KEPT`] keys on the
+/// way.
+pub(crate) fn walk(
+    start: &Secret<32>,
+    from: u32,
+    to: u32,
+    step: impl Fn(&Secret<32>, u32) -> Link,
+) -> Walk {
     let count = usize::try_from(to.saturating_sub(from)).unwrap_or(usize::MAX);
     let mut skipped = KeptKeys::with_capacity(count.min(MAX_KEPT));
     let mut unkept = count.saturating_sub(MAX_KEPT);
@@ -77,7 +85,8 @@ impl KeptKeys {
     /// The key of message `number`, which was stepped over or consumed before.
     ///
     /// # Errors
-    /// [`Error::Duplicate`] where it was used; [`Error::TooOld`] where the limit may have dropped it unread.
+    /// [`Error::Duplicate`] where it was used; [`Error::TooOld`] where the limit may have dropped
+    /// it unread.
     pub(crate) fn get(&self, number: u32) -> Result<Secret<32>, Error> {
         match self.find(number).ok().and_then(|at| self.records.held().get(at)) {
             Some(record) => Ok(key_of(record)),
@@ -164,8 +173,8 @@ const fn key_of(record: &Record) -> Secret<32> {
     Secret::new(key)
 }
 
-/// Records by number. Taking one moves the shorter side, so that taking them in either order is quick, and leaves no
-/// copy of a key in memory that is not used any more.
+/// Records by number. Taking one moves the shorter side, so that taking them in either order is
+/// quick, and leaves no copy of a key in memory that is not used any more.
 #[derive(Default)]
 struct Records {
     all: Vec<Record>,
@@ -236,13 +245,13 @@ impl Drop for Records {
 
 impl Serialize for Records {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        codec::records::serialize(self.held(), serializer)
+        at_rest::records::serialize(self.held(), serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for Records {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(Self { all: codec::records::deserialize(deserializer)?, gone: 0 })
+        Ok(Self { all: at_rest::records::deserialize(deserializer)?, gone: 0 })
     }
 }
 
@@ -258,7 +267,8 @@ mod tests {
     use crate::crypto::kdf;
 
     fn step(chain: &Secret<32>, number: u32) -> Link {
-        let [message_key, next] = kdf::hkdf(&kdf::NO_SALT, &[chain.expose()], &[&number.to_be_bytes()]);
+        let [message_key, next] =
+            kdf::hkdf(&kdf::NO_SALT, &[chain.expose()], &[&number.to_be_bytes()]);
         Link { message_key, next }
     }
 
@@ -282,7 +292,9 @@ mod tests {
         let all = kept(0, 200);
         for stride in [1, 3, 7, 77, 199] {
             let mut keys = kept(0, 120);
-            keys.append(walk(&walk(&Secret::new([1; 32]), 0, 120, step).end, 120, 200, step).skipped);
+            keys.append(
+                walk(&walk(&Secret::new([1; 32]), 0, 120, step).end, 120, 200, step).skipped,
+            );
             for n in 0..200 {
                 let number = n * stride % 200;
                 assert_eq!(keys.get(number).unwrap(), all.get(number).unwrap());

@@ -1,8 +1,9 @@
-//! The Double Ratchet with header encryption (Double Ratchet, sections 3 and 4), its new ratchet keys deferred to
-//! the next message sent (section 8.5).
+//! The Double Ratchet with header encryption (Double Ratchet, sections 3 and 4), its new ratchet
+//! keys deferred to the next message sent (section 8.5).
 //!
-//! A header says which ratchet key a message was sent under and its number; it is encrypted under the header key of
-//! its chain, so that the wire shows neither. The header also carries some bytes that mean nothing here.
+//! A header says which ratchet key a message was sent under and its number; it is encrypted under
+//! the header key of its chain, so that the wire shows neither. The header also carries some bytes
+//! that mean nothing here.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -20,8 +21,9 @@ use crate::crypto::mark;
 use crate::crypto::secret::Secret;
 use crate::error::Error;
 
-/// The most receiving chains whose skipped keys are kept. Each is one more header key to try on a message that no
-/// newer one opens; a message that late has been overtaken by 16 turns of the conversation.
+/// The most receiving chains whose skipped keys are kept. Each is one more header key to try on a
+/// message that no newer one opens; a message that late has been overtaken by 16 turns of the
+/// conversation.
 const MAX_CHAINS: usize = 16;
 
 /// One side of the ratchet. In brackets the names of section 4.3.
@@ -51,7 +53,8 @@ struct RemoteKey {
     point: Option<Point>,
 }
 
-/// Each in a box of its own: where an enum has room to spare there would be what the stack held before, old keys too.
+/// Each in a box of its own: where an enum has room to spare there would be what the stack held
+/// before, old keys too.
 #[derive(Debug, Serialize, Deserialize)]
 enum Sending {
     /// The responder before its first message.
@@ -174,9 +177,12 @@ impl DoubleRatchet {
 
     /// Whether what was stored is something that this type made.
     pub(crate) fn is_sound(&self) -> bool {
-        let current = self.receiving.as_ref().map_or(0, |receiving| usize::from(!receiving.kept.is_empty()));
-        let older = self.older.iter().all(|chain| !chain.kept.is_empty() && chain.kept.is_sound(u32::MAX));
-        let receiving = self.receiving.as_ref().is_none_or(|chain| chain.kept.is_sound(chain.number));
+        let current =
+            self.receiving.as_ref().map_or(0, |receiving| usize::from(!receiving.kept.is_empty()));
+        let older =
+            self.older.iter().all(|chain| !chain.kept.is_empty() && chain.kept.is_sound(u32::MAX));
+        let receiving =
+            self.receiving.as_ref().is_none_or(|chain| chain.kept.is_sound(chain.number));
         let sending = self.remote.is_some() || matches!(self.sending, Sending::Awaiting(_));
         older
             && receiving
@@ -185,11 +191,14 @@ impl DoubleRatchet {
             && self.kept() <= chain::MAX_KEPT
     }
 
-    /// An upper bound of the stored form, in bytes: ten keys with their lengths and some numbers, 40 for each older
-    /// chain and what is kept.
+    /// An upper bound of the stored form, in bytes: ten keys with their lengths and some numbers,
+    /// 40 for each older chain and what is kept.
     pub(crate) fn most_bytes(&self) -> usize {
         let chains = self.older.len().saturating_add(1).saturating_mul(50);
-        self.kept().saturating_mul(KeptKeys::RECORD_LENGTH).saturating_add(chains).saturating_add(400)
+        self.kept()
+            .saturating_mul(KeptKeys::RECORD_LENGTH)
+            .saturating_add(chains)
+            .saturating_add(400)
     }
 
     /// Whether another message can be sent.
@@ -207,8 +216,8 @@ impl DoubleRatchet {
     /// Begins a sending chain where one is due. Draws 32 bytes, the ratchet key, if so.
     ///
     /// # Errors
-    /// As [`DoubleRatchet::can_send`], before anything is drawn. [`Error::BadState`]: the peer's ratchet key is not
-    /// one that receiving lets in.
+    /// As [`DoubleRatchet::can_send`], before anything is drawn. [`Error::BadState`]: the peer's
+    /// ratchet key is not one that receiving lets in.
     pub(crate) fn prepare_to_send(&mut self, rng: &mut impl CryptoRng) -> Result<(), Error> {
         self.can_send()?;
         let Sending::Due(header_key) = &self.sending else { return Ok(()) };
@@ -219,7 +228,8 @@ impl DoubleRatchet {
         let [root_key, chain_key, next_header_key] = root_step(&self.root_key, &shared);
         let (public, header_key) = (secret.public_key(), Secret::clone(header_key));
         self.root_key = root_key;
-        let chain = SendingChain { secret, public, chain_key, header_key, next_header_key, number: 0 };
+        let chain =
+            SendingChain { secret, public, chain_key, header_key, next_header_key, number: 0 };
         self.sending = Sending::Chain(Box::new(chain));
         Ok(())
     }
@@ -250,11 +260,12 @@ impl DoubleRatchet {
         Ok(sealed)
     }
 
-    /// Tries the header keys: that of the receiving chain, the next one, those of older chains, the newest first.
+    /// Tries the header keys: that of the receiving chain, the next one, those of older chains, the
+    /// newest first.
     ///
     /// # Errors
-    /// [`Error::UnknownHeader`] where none opens it: at most 18 trials of 104 bytes. [`Error::Malformed`] where what
-    /// was opened is not a header.
+    /// [`Error::UnknownHeader`] where none opens it: at most 18 trials of 104 bytes.
+    /// [`Error::Malformed`] where what was opened is not a header.
     pub(crate) fn open_header(
         &self,
         nonce: &[u8; NONCE_LENGTH],
@@ -275,12 +286,30 @@ impl DoubleRatchet {
         Err(Error::UnknownHeader)
     }
 
+    /// How many messages one with this header skips: so many chain steps does it cost.
+    pub(crate) fn skipped_by(&self, opened_by: OpenedBy, header: &Header) -> u64 {
+        let number = self.receiving.as_ref().map(|chain| chain.number);
+        let [in_this, in_next] = match opened_by {
+            OpenedBy::Older(_) => [0, 0],
+            OpenedBy::Current => [header.number.saturating_sub(number.unwrap_or(0)), 0],
+            OpenedBy::Next => {
+                [number.map_or(0, |number| header.previous.saturating_sub(number)), header.number]
+            }
+        };
+        u64::from(in_this).saturating_add(u64::from(in_next))
+    }
+
     /// The key of a received message, and what receiving it changes.
     ///
     /// # Errors
-    /// [`Error::TooFarAhead`], [`Error::TooOld`], [`Error::Duplicate`]: its number. [`Error::InvalidKey`]: its
-    /// ratchet key. [`Error::Decrypt`]: a ratchet step that answers no key of ours.
-    pub(crate) fn receive(&self, opened_by: OpenedBy, header: &Header) -> Result<(Secret<32>, Step), Error> {
+    /// [`Error::TooFarAhead`], [`Error::TooOld`], [`Error::Duplicate`]: its number.
+    /// [`Error::InvalidKey`]: its ratchet key. [`Error::Decrypt`]: a ratchet step that answers no
+    /// key of ours.
+    pub(crate) fn receive(
+        &self,
+        opened_by: OpenedBy,
+        header: &Header,
+    ) -> Result<(Secret<32>, Step), Error> {
         let number = header.number;
         match opened_by {
             OpenedBy::Older(chain) => {
@@ -326,7 +355,12 @@ impl DoubleRatchet {
             skipped_before,
             remote: Some(Box::new(RemoteKey { key: header.ratchet_key, point: Some(point) })),
             root_key,
-            receiving: Some(Box::new(Receiving { chain_key: link.next, header_key, number: after, kept })),
+            receiving: Some(Box::new(Receiving {
+                chain_key: link.next,
+                header_key,
+                number: after,
+                kept,
+            })),
             next_header_key,
         };
         Ok((link.message_key, Step::Ratchet(Box::new(ratchet))))
@@ -359,8 +393,8 @@ impl DoubleRatchet {
         }
     }
 
-    /// Exchanges what is new for what was: what is moved out of a box stays behind in it, and the box wipes what it
-    /// holds.
+    /// Exchanges what is new for what was: what is moved out of a box stays behind in it, and the
+    /// box wipes what it holds.
     fn commit_ratchet(&mut self, ratchet: &mut Ratchet) {
         mem::swap(&mut self.receiving, &mut ratchet.receiving);
         mem::swap(&mut self.root_key, &mut ratchet.root_key);
@@ -387,10 +421,14 @@ impl DoubleRatchet {
         let kept = self.kept();
         if kept > chain::MAX_KEPT {
             let current = self.receiving.iter_mut().map(|chain| &mut chain.kept);
-            chain::keep_newest(self.older.iter_mut().map(|chain| &mut chain.kept).chain(current), kept);
+            chain::keep_newest(
+                self.older.iter_mut().map(|chain| &mut chain.kept).chain(current),
+                kept,
+            );
             self.older.retain(|chain| !chain.kept.is_empty());
         }
-        let current = self.receiving.as_ref().map_or(0, |chain| usize::from(!chain.kept.is_empty()));
+        let current =
+            self.receiving.as_ref().map_or(0, |chain| usize::from(!chain.kept.is_empty()));
         let most = MAX_CHAINS.saturating_sub(current);
         self.older.drain(..self.older.len().saturating_sub(most)).for_each(drop);
     }

@@ -1,18 +1,20 @@
-//! The braid's erasure code: any `N` of 65,536 chunks of 32 bytes rebuild a message of `N` chunks (spqr.md, 5).
+//! The braid's erasure code: any `N` of 65,536 chunks of 32 bytes rebuild a message of `N` chunks
+//! (spqr.md, 5).
 //!
-//! A message is 16 interleaved *lanes* of big-endian words in GF(2^16). Lane `l` is the polynomial of degree below
-//! `N` that takes the value of word `16 x + l` at `x = 0..N`; chunk `c` is the 16 values at `c`. So the first `N`
-//! chunks are the message itself, and the others are parity. The lanes share their evaluation points: one set of
-//! Lagrange coefficients serves all 16.
+//! A message is 16 interleaved *lanes* of big-endian words in GF(2^16). Lane `l` is the polynomial
+//! of degree below `N` that takes the value of word `16 x + l` at `x = 0..N`; chunk `c` is the 16
+//! values at `c`. So the first `N` chunks are the message itself, and the others are parity. The
+//! lanes share their evaluation points: one set of Lagrange coefficients serves all 16.
 //!
-//! Everything here is public (keys and ciphertexts of ML-KEM), so branches and time may depend on it.
+//! Everything here is public (keys and ciphertexts of ML-KEM), so branches and time may depend on
+//! it.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
-use crate::codec;
+use crate::at_rest;
 
 /// 32 bytes of a message or of its parity.
 pub(crate) type Data = [u8; 32];
@@ -35,7 +37,10 @@ impl Chunk {
             None => {
                 let nodes = core::array::from_fn::<u16, N, _>(position);
                 let lanes = message.each_ref().map(lanes);
-                bytes(&combine(&lagrange(&nodes, &const { weights_of_positions::<N>() }, index), &lanes))
+                bytes(&combine(
+                    &lagrange(&nodes, &const { weights_of_positions::<N>() }, index),
+                    &lanes,
+                ))
             }
         };
         Self { index, data }
@@ -101,7 +106,7 @@ fn emit<const N: usize>(next: &mut u16, message: &Message<N>) -> Chunk {
 
 /// State at rest, for `#[serde(with = "...")]`: a message as one run of bytes.
 pub(crate) mod boxed {
-    use super::{Box, Message, codec};
+    use super::{Box, Message, at_rest};
     use serde::de::{Deserializer, Error};
     use serde::ser::Serializer;
 
@@ -109,13 +114,13 @@ pub(crate) mod boxed {
         message: &Message<N>,
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
-        codec::records::serialize(message, serializer)
+        at_rest::records::serialize(message, serializer)
     }
 
     pub(crate) fn deserialize<'de, D: Deserializer<'de>, const N: usize>(
         deserializer: D,
     ) -> Result<Box<Message<N>>, D::Error> {
-        let chunks = codec::records::deserialize(deserializer)?;
+        let chunks = at_rest::records::deserialize(deserializer)?;
         chunks.try_into().map_err(|_| D::Error::custom("not a message of this length"))
     }
 }
@@ -124,7 +129,7 @@ pub(crate) mod boxed {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Decoder<const N: usize> {
     /// `index:u16 || data:32`, by index, each index once, fewer than `N`.
-    #[serde(with = "codec::records")]
+    #[serde(with = "at_rest::records")]
     chunks: Vec<[u8; 34]>,
 }
 
@@ -135,7 +140,8 @@ impl<const N: usize> Decoder<N> {
 
     /// Whether what was stored is something that this type made.
     pub(crate) fn is_sound(&self) -> bool {
-        self.chunks.len() < N && self.chunks.is_sorted_by(|one, other| index_of(one) < index_of(other))
+        self.chunks.len() < N
+            && self.chunks.is_sorted_by(|one, other| index_of(one) < index_of(other))
     }
 
     /// Takes a chunk in; a later chunk of the same index replaces the earlier one.
@@ -238,8 +244,8 @@ fn bytes(lanes: &Lanes) -> Data {
     data
 }
 
-/// The sum of `coefficient * lanes`, in all lanes at once: Horner's rule over the bits of the coefficients, so that
-/// the doublings are shared and what is left is exclusive-or.
+/// The sum of `coefficient * lanes`, in all lanes at once: Horner's rule over the bits of the
+/// coefficients, so that the doublings are shared and what is left is exclusive-or.
 fn combine<const N: usize>(coefficients: &[u16; N], lanes: &[Lanes; N]) -> Lanes {
     let mut sum = [0; 4];
     for bit in (0..16).rev() {
@@ -260,8 +266,8 @@ fn combine<const N: usize>(coefficients: &[u16; N], lanes: &[Lanes; N]) -> Lanes
 /// The values at `x` of the polynomials that are 1 at one node and 0 at the others:
 /// `L_i(x) = w_i * product of (x - x_j) over j != i`.
 ///
-/// The products of all but one factor come by doubling around the ring: those of the next 1, 2, 4, .. factors after
-/// each place, put together to those of the next `N - 1`.
+/// The products of all but one factor come by doubling around the ring: those of the next 1, 2, 4,
+/// .. factors after each place, put together to those of the next `N - 1`.
 fn lagrange<const N: usize>(nodes: &[u16; N], weights: &[u16; N], x: u16) -> [u16; N] {
     let others = N.saturating_sub(1);
     let mut coefficients = *weights;
@@ -455,7 +461,8 @@ mod tests {
         for first in [0, 1, 17, 36, 40_000, 65_500] {
             for step in [1, 3, 101] {
                 let mut decoder = Decoder::<36>::new();
-                let mut indices = (0..36_u16).map(|n| (n * step).wrapping_add(first)).collect::<Vec<_>>();
+                let mut indices =
+                    (0..36_u16).map(|n| (n * step).wrapping_add(first)).collect::<Vec<_>>();
                 let last = indices.pop().unwrap();
                 for index in indices.into_iter().rev() {
                     let chunk = Chunk::of(&message, index);

@@ -28,7 +28,12 @@ pub(crate) struct Header {
 
 impl Header {
     /// None where there is more to carry than there is room.
-    pub(crate) fn new(ratchet_key: PublicKey, previous: u32, number: u32, carried: &[u8]) -> Option<Self> {
+    pub(crate) fn new(
+        ratchet_key: PublicKey,
+        previous: u32,
+        number: u32,
+        carried: &[u8],
+    ) -> Option<Self> {
         let mut bytes = [0; MAX_CARRIED];
         bytes.get_mut(..carried.len())?.copy_from_slice(carried);
         let length = u8::try_from(carried.len()).ok()?;
@@ -72,7 +77,8 @@ mod tests {
     #[test]
     fn a_header_is_read_back_and_its_filler_is_zero() {
         for length in [0, 4, 37, MAX_CARRIED] {
-            let header = Header::new(PublicKey::new([7; 32]), 1, 2, &[0xff; MAX_CARRIED][..length]).unwrap();
+            let header =
+                Header::new(PublicKey::new([7; 32]), 1, 2, &[0xff; MAX_CARRIED][..length]).unwrap();
             let mut bytes = header.encode();
             assert_eq!(Header::decode(&bytes), Ok(header));
             if length < MAX_CARRIED {

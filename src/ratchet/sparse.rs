@@ -1,8 +1,8 @@
-//! The Sparse Post-Quantum Ratchet: epochs of the braid, a chain for each and for each direction, a key for each
-//! message (Double Ratchet, section 5; spqr.md, 6 and 8 to 10).
+//! The Sparse Post-Quantum Ratchet: epochs of the braid, a chain for each and for each direction, a
+//! key for each message (Double Ratchet, section 5; spqr.md, 6 and 8 to 10).
 //!
-//! A message that the braid tags with epoch `E` takes its key from the chains of epoch `E - 1`, whose secret both
-//! sides hold by then; the chains of epoch 0 come from the handshake.
+//! A message that the braid tags with epoch `E` takes its key from the chains of epoch `E - 1`,
+//! whose secret both sides hold by then; the chains of epoch 0 come from the handshake.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -11,23 +11,19 @@ use core::mem;
 use rand_core::CryptoRng;
 use serde::{Deserialize, Serialize};
 
-use super::braid::{self, Braid, Payload, Refusal};
+use super::braid::{self, Braid, Refusal};
 use super::chain::{self, KeptKeys, Link, MAX_SKIP};
-use super::erasure::Chunk;
-use crate::codec::{self, Reader};
+use super::message::{Bytes, Message};
 use crate::crypto::kdf::{self, HmacKey, NO_SALT};
 use crate::crypto::secret::Secret;
 use crate::error::Error;
 
-/// The longest message of this ratchet, while the epoch is below 2^35:
-/// `1 || epoch:varint 5 || index:varint 5 || type:u8 || chunk index:varint 3 || chunk:32`.
-pub(crate) const MAX_MESSAGE: usize = 47;
-
 /// An epoch takes both sides 36 messages at the very least: this one is never reached.
 const MAX_EPOCH: u64 = 1 << 35;
 
-/// How many epochs before the one that is sent in are kept, for late messages: some ten turns of 40 messages, or more
-/// than the Double Ratchet's 16 chains where turns are short. Each costs 52 bytes and, while kept, what it could open.
+/// How many epochs before the one that is sent in are kept, for late messages: some ten turns of 40
+/// messages, or more than the Double Ratchet's 16 chains where turns are short. Each costs 52 bytes
+/// and, while kept, what it could open.
 const OLD_EPOCHS: u64 = 4;
 
 /// Those, the one that is sent in, and the one after it.
@@ -43,8 +39,8 @@ pub(crate) struct SparseRatchet {
     current_epoch: u64,
     /// The epoch whose chains are sent in.
     send_epoch: u64,
-    /// The chains of consecutive epochs, the current one last. Boxed, so that no copy of a key stays where a longer
-    /// or shorter list was.
+    /// The chains of consecutive epochs, the current one last. Boxed, so that no copy of a key
+    /// stays where a longer or shorter list was.
     #[expect(clippy::vec_box, reason = "moving the keys would leave copies of them behind")]
     epochs: Vec<Box<EpochChains>>,
 }
@@ -75,7 +71,8 @@ pub(crate) struct Sent {
     pub(crate) message_key: Secret<32>,
 }
 
-/// The next root key, and the chains of a new epoch. Boxed, so that the steps that add none, nearly all, have less to move.
+/// The next root key, and the chains of a new epoch. Boxed, so that the steps that add none, nearly
+/// all, have less to move.
 type Added = (Box<Secret<32>>, Box<EpochChains>);
 
 /// What receiving changes. Nothing does before [`SparseRatchet::commit`].
@@ -116,8 +113,11 @@ impl SparseRatchet {
 
     /// Whether what was stored is something that this type made.
     pub(crate) fn is_sound(&self) -> bool {
-        let oldest =
-            self.epochs.len().checked_sub(1).and_then(|n| self.current_epoch.checked_sub(n.try_into().ok()?));
+        let oldest = self
+            .epochs
+            .len()
+            .checked_sub(1)
+            .and_then(|n| self.current_epoch.checked_sub(n.try_into().ok()?));
         let mut chains = self.epochs.iter();
         self.braid.is_sound()
             && self.braid.epoch() <= MAX_EPOCH
@@ -133,7 +133,10 @@ impl SparseRatchet {
     /// An upper bound of the stored form, in bytes: see spqr.md, 12, for the braid.
     pub(crate) fn most_bytes(&self) -> usize {
         let chains = self.epochs.len().saturating_mul(92);
-        self.kept().saturating_mul(KeptKeys::RECORD_LENGTH).saturating_add(chains).saturating_add(1600)
+        self.kept()
+            .saturating_mul(KeptKeys::RECORD_LENGTH)
+            .saturating_add(chains)
+            .saturating_add(1600)
     }
 
     /// How many epochs of the braid are complete on this side.
@@ -185,8 +188,8 @@ impl SparseRatchet {
     /// The key of a received message, and what receiving it changes.
     ///
     /// # Errors
-    /// [`Error::TooFarAhead`], [`Error::TooOld`], [`Error::Duplicate`]: its key. [`Error::Decrypt`]: the braid
-    /// refuses it.
+    /// [`Error::TooFarAhead`], [`Error::TooOld`], [`Error::Duplicate`]: its key.
+    /// [`Error::Decrypt`]: the braid refuses it.
     pub(crate) fn receive(&self, message: &Message) -> Result<(Secret<32>, Step), Error> {
         let Message { epoch: tag, index, payload } = message;
         let (tag, index) = (*tag, *index);
@@ -194,7 +197,9 @@ impl SparseRatchet {
         let added = secret.map(|secret| self.chains_of(&secret));
         let epoch = tag.saturating_sub(1);
         let chains = self.epochs.get(self.place(epoch)?).ok_or(Error::TooOld)?;
-        let Some(skipped) = index.checked_sub(chains.received).and_then(|ahead| ahead.checked_sub(1)) else {
+        let Some(skipped) =
+            index.checked_sub(chains.received).and_then(|ahead| ahead.checked_sub(1))
+        else {
             let message_key = chains.kept.get(index)?;
             return Ok((message_key, Step { braid, added, epoch, chain: ChainStep::Take(index) }));
         };
@@ -203,7 +208,8 @@ impl SparseRatchet {
         }
         let walk = chain::walk(&chains.receiving, chains.received.saturating_add(1), index, step);
         let link = step(&walk.end, index);
-        let chain = ChainStep::Advance { received: index, receiving: link.next, skipped: walk.skipped };
+        let chain =
+            ChainStep::Advance { received: index, receiving: link.next, skipped: walk.skipped };
         Ok((link.message_key, Step { braid, added, epoch, chain }))
     }
 
@@ -219,7 +225,10 @@ impl SparseRatchet {
                     if !skipped.is_empty() {
                         chains.kept.append(skipped);
                         let kept = self.kept();
-                        chain::keep_newest(self.epochs.iter_mut().map(|epoch| &mut epoch.kept), kept);
+                        chain::keep_newest(
+                            self.epochs.iter_mut().map(|epoch| &mut epoch.kept),
+                            kept,
+                        );
                     }
                 }
             }
@@ -268,7 +277,8 @@ impl SparseRatchet {
         self.epochs.push(added);
     }
 
-    /// Goes on to sending in `epoch`: drops the chains that are too old and erases the older sending chains.
+    /// Goes on to sending in `epoch`: drops the chains that are too old and erases the older
+    /// sending chains.
     fn send_in(&mut self, epoch: u64) {
         self.send_epoch = epoch;
         let kept = self.epochs_from(epoch.saturating_sub(OLD_EPOCHS)).count();
@@ -299,11 +309,16 @@ mod erased {
     use super::{Deserialize, ERASED, Secret, Serialize};
     use serde::{Deserializer, Serializer};
 
-    pub(super) fn serialize<S: Serializer>(key: &Secret<32>, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(super) fn serialize<S: Serializer>(
+        key: &Secret<32>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         (!key.is_zero()).then_some(key).serialize(serializer)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Secret<32>, D::Error> {
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Secret<32>, D::Error> {
         Option::deserialize(deserializer).map(|key| key.unwrap_or(ERASED))
     }
 }
@@ -314,99 +329,12 @@ impl From<Refusal> for Error {
     }
 }
 
-/// `HKDF(0, next, index:u32 || "Signal PQ Ratchet V1 Chain Next", 64) = next || message key` (spqr.md, K3)
+/// `HKDF(0, next, index:u32 || "Signal PQ Ratchet V1 Chain Next", 64) = next || message key`
+/// (spqr.md, K3)
 fn step(chain: &Secret<32>, index: u32) -> Link {
     let info: [&[u8]; 2] = [&index.to_be_bytes(), b"Signal PQ Ratchet V1 Chain Next"];
     let [next, message_key] = kdf::hkdf(&NO_SALT, &[chain.expose()], &info);
     Link { message_key, next }
-}
-
-/// One message of the ratchet:
-/// `1 || epoch:varint || index:varint || type:u8 [|| chunk index:varint || chunk:32]` (spqr.md, 6).
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Message {
-    epoch: u64,
-    /// The number of its key in the chain, from 1.
-    index: u32,
-    payload: Payload,
-}
-
-impl Message {
-    fn encode(&self) -> Bytes {
-        let (kind, chunk) = match &self.payload {
-            Payload::None => (0, None),
-            Payload::Hdr(chunk) => (1, Some(chunk)),
-            Payload::Ek(chunk) => (2, Some(chunk)),
-            Payload::EkCt1Ack(chunk) => (3, Some(chunk)),
-            Payload::Ct1Ack => (4, None),
-            Payload::Ct1(chunk) => (5, Some(chunk)),
-            Payload::Ct2(chunk) => (6, Some(chunk)),
-        };
-        let mut out = Bytes { bytes: [0; MAX_MESSAGE], length: 0 };
-        out.put(&[1]);
-        out.put_varint(self.epoch);
-        out.put_varint(self.index.into());
-        out.put(&[kind]);
-        if let Some(chunk) = chunk {
-            out.put_varint(chunk.index.into());
-            out.put(&chunk.data);
-        }
-        out
-    }
-
-    /// # Errors
-    /// [`Error::Malformed`]
-    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Error> {
-        let mut reader = Reader::new(bytes);
-        let version = reader.u8()?;
-        let epoch = reader.varint()?;
-        let index = u32::try_from(reader.varint()?).map_err(|_| Error::Malformed)?;
-        let kind = reader.u8()?;
-        if version != 1 || epoch == 0 || index == 0 {
-            return Err(Error::Malformed);
-        }
-        let mut chunk = || {
-            let index = u16::try_from(reader.varint()?).map_err(|_| Error::Malformed)?;
-            reader.array().map(|data| Chunk { index, data: *data })
-        };
-        let payload = match kind {
-            0 => Payload::None,
-            1 => Payload::Hdr(chunk()?),
-            2 => Payload::Ek(chunk()?),
-            3 => Payload::EkCt1Ack(chunk()?),
-            4 => Payload::Ct1Ack,
-            5 => Payload::Ct1(chunk()?),
-            6 => Payload::Ct2(chunk()?),
-            _ => return Err(Error::Malformed),
-        };
-        reader.end()?;
-        Ok(Self { epoch, index, payload })
-    }
-}
-
-/// The bytes of a message, at most [`MAX_MESSAGE`].
-pub(crate) struct Bytes {
-    bytes: [u8; MAX_MESSAGE],
-    length: usize,
-}
-
-impl Bytes {
-    pub(crate) fn as_slice(&self) -> &[u8] {
-        self.bytes.get(..self.length).unwrap_or_default()
-    }
-
-    fn put(&mut self, bytes: &[u8]) {
-        let end = self.length.saturating_add(bytes.len());
-        if let Some(room) = self.bytes.get_mut(self.length..end) {
-            room.copy_from_slice(bytes);
-            self.length = end;
-        }
-    }
-
-    fn put_varint(&mut self, value: u64) {
-        let (bytes, length) = codec::varint(value);
-        self.put(bytes.get(..length).unwrap_or_default());
-    }
 }
 
 #[cfg(test)]
@@ -442,6 +370,7 @@ impl SparseRatchet {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::at_rest;
     use crate::testing::{Replay, array, bytes, number, vectors};
     use serde_json::Value;
     use std::collections::BTreeMap;
@@ -477,9 +406,9 @@ mod tests {
                     assert_eq!(ratchet.braid.epoch(), number::<u64>(&after[1]), "event {at}");
                 }
                 assert!(ratchet.is_sound(), "event {at}");
-                let stored = codec::state::encode(0, ratchet, ratchet.most_bytes());
+                let stored = at_rest::state::encode(0, ratchet, ratchet.most_bytes());
                 if at % 3 == 0 {
-                    *ratchet = codec::state::decode(0, &stored).unwrap();
+                    *ratchet = at_rest::state::decode(0, &stored).unwrap();
                 }
             }
         }
@@ -492,9 +421,10 @@ mod tests {
         sent: &BTreeMap<u64, (Vec<u8>, Secret<32>)>,
     ) {
         let (message, key) = match op {
-            "recv" => {
-                sent.get(&number(&event[2])).map(|(message, key)| (message.clone(), Some(key))).unwrap()
-            }
+            "recv" => sent
+                .get(&number(&event[2]))
+                .map(|(message, key)| (message.clone(), Some(key)))
+                .unwrap(),
             _ => (bytes(&event[2]), None),
         };
         let decoded = Message::decode(&message);

@@ -1,13 +1,15 @@
-//! The Triple Ratchet: the Double Ratchet and the Sparse Post-Quantum Ratchet side by side, the key of each message
-//! mixed from both (Double Ratchet, section 6). Who would read a message must break both.
+//! The Triple Ratchet: the Double Ratchet and the Sparse Post-Quantum Ratchet side by side, the key
+//! of each message mixed from both (Double Ratchet, section 6). Who would read a message must break
+//! both.
 
 use rand_core::CryptoRng;
 use serde::{Deserialize, Serialize};
 
-use super::double::{self, DoubleRatchet};
-use super::header::MAX_CARRIED;
+use super::double::{self, DoubleRatchet, OpenedBy};
 pub(crate) use super::header::SEALED_HEADER_LENGTH;
-use super::sparse::{self, MAX_MESSAGE, SparseRatchet};
+use super::header::{Header, MAX_CARRIED};
+use super::message::{MAX_MESSAGE, Message};
+use super::sparse::{self, SparseRatchet};
 use crate::crypto::aead::{MessageKey, NONCE_LENGTH};
 use crate::crypto::curve::{Point, PublicKey, SecretKey};
 use crate::crypto::kdf::{self, HmacKey};
@@ -30,6 +32,12 @@ pub(crate) struct SealedHeader {
     pub(crate) bytes: [u8; SEALED_HEADER_LENGTH],
 }
 
+/// A header that opened.
+pub(crate) struct OpenedHeader {
+    opened_by: OpenedBy,
+    header: Header,
+}
+
 /// What receiving changes. Nothing does before [`TripleRatchet::commit`].
 pub(crate) struct Step {
     double: double::Step,
@@ -38,7 +46,11 @@ pub(crate) struct Step {
 
 impl TripleRatchet {
     /// The initiator, from the handshake's secret and the responder's signed prekey.
-    pub(crate) fn initiator(session_secret: &Secret<32>, signed_prekey: PublicKey, point: Point) -> Self {
+    pub(crate) fn initiator(
+        session_secret: &Secret<32>,
+        signed_prekey: PublicKey,
+        point: Point,
+    ) -> Self {
         let [root_key, ours, theirs, pq] = session_keys(session_secret);
         let double = DoubleRatchet::initiator(root_key, ours, theirs, signed_prekey, point);
         Self { double, sparse: SparseRatchet::initiator(&pq) }
@@ -56,8 +68,8 @@ impl TripleRatchet {
         self.double.is_sound() && self.sparse.is_sound()
     }
 
-    /// An upper bound of the stored form, in bytes: 2.2 KB in the worst phase of the braid, and what is kept of
-    /// skipped messages.
+    /// An upper bound of the stored form, in bytes: 2.2 KB in the worst phase of the braid, and
+    /// what is kept of skipped messages.
     pub(crate) fn most_bytes(&self) -> usize {
         self.double.most_bytes().saturating_add(self.sparse.most_bytes())
     }
@@ -69,7 +81,8 @@ impl TripleRatchet {
 
     /// The key of the next message, and its header, sealed with `header_data` as associated data.
     ///
-    /// Draws what the Double Ratchet draws (32 bytes where a ratchet key is due), then what the braid draws.
+    /// Draws what the Double Ratchet draws (32 bytes where a ratchet key is due), then what the
+    /// braid draws.
     ///
     /// # Errors
     /// [`Error::Exhausted`] at the end of a chain, before anything is drawn.
@@ -88,20 +101,38 @@ impl TripleRatchet {
         Ok((key, SealedHeader { nonce, bytes }))
     }
 
+    /// Opens the header of a message. Nothing changes.
+    ///
+    /// # Errors
+    /// [`Error::UnknownHeader`], [`Error::Malformed`]
+    #[inline(always)]
+    pub(crate) fn open_header(
+        &self,
+        header: &SealedHeader,
+        header_data: &[u8],
+    ) -> Result<OpenedHeader, Error> {
+        let (opened_by, header) =
+            self.double.open_header(&header.nonce, &header.bytes, header_data)?;
+        Ok(OpenedHeader { opened_by, header })
+    }
+
+    /// How many messages one with this header skips.
+    pub(crate) fn skipped_by(&self, opened: &OpenedHeader) -> u64 {
+        self.double.skipped_by(opened.opened_by, &opened.header)
+    }
+
     /// The key of a received message, and what receiving it changes.
     ///
     /// # Errors
     /// Those of protocol.md, section 9, that come before the payload.
     // What it returns is some 200 bytes, which need not be moved once more.
     #[inline(always)]
-    pub(crate) fn receive(
+    pub(crate) fn receive_opened(
         &self,
-        header: &SealedHeader,
-        header_data: &[u8],
+        opened: &OpenedHeader,
     ) -> Result<(MessageKey, Step), Error> {
-        let (opened_by, header) = self.double.open_header(&header.nonce, &header.bytes, header_data)?;
-        let message = sparse::Message::decode(header.carried())?;
-        let (message_key, double) = self.double.receive(opened_by, &header)?;
+        let message = Message::decode(opened.header.carried())?;
+        let (message_key, double) = self.double.receive(opened.opened_by, &opened.header)?;
         let (pq_message_key, sparse) = self.sparse.receive(&message)?;
         let (key, _) = mix(&message_key, &pq_message_key);
         Ok((key, Step { double, sparse }))
@@ -115,10 +146,11 @@ impl TripleRatchet {
 
 /// `HKDF-Expand(SK, "Subrosa v1 session", 128) = RK || HK_A || HK_B || PQ`
 fn session_keys(session_secret: &Secret<32>) -> [Secret<32>; 4] {
-    kdf::hkdf_expand(session_secret, &[b"Subrosa v1 session"])
+    kdf::expand(session_secret, &[b"Subrosa v1 session"])
 }
 
-/// `HKDF(salt = pq_mk, ikm = mk, "Subrosa v1 message", 56) = K:32 || N:12 || HN:12`: KDF_HYBRID, and the nonces.
+/// `HKDF(salt = pq_mk, ikm = mk, "Subrosa v1 message", 56) = K:32 || N:12 || HN:12`: KDF_HYBRID,
+/// and the nonces.
 fn mix(message_key: &Secret<32>, pq_message_key: &Secret<32>) -> (MessageKey, [u8; NONCE_LENGTH]) {
     let [key, nonces] =
         kdf::hkdf(&HmacKey::new(pq_message_key), &[message_key.expose()], &[b"Subrosa v1 message"]);
@@ -135,7 +167,8 @@ impl TripleRatchet {
         serde_json::json!({ "dr": self.double.vector_state(), "pq": self.sparse.vector_state() })
     }
 
-    /// Sends as [`TripleRatchet::send`] does, and compares every value on the way with those of a vector.
+    /// Sends as [`TripleRatchet::send`] does, and compares every value on the way with those of a
+    /// vector.
     pub(crate) fn check_send(&mut self, event: &serde_json::Value, rng: &mut impl CryptoRng) {
         use crate::testing::{array, hex};
         self.double.prepare_to_send(rng).unwrap();
@@ -153,10 +186,15 @@ impl TripleRatchet {
     }
 
     /// As [`TripleRatchet::receive`], with the values on the way.
-    pub(crate) fn check_receive(&self, event: &serde_json::Value, header: &SealedHeader, header_data: &[u8]) {
-        use super::double::OpenedBy;
+    pub(crate) fn check_receive(
+        &self,
+        event: &serde_json::Value,
+        header: &SealedHeader,
+        header_data: &[u8],
+    ) {
         use crate::testing::array;
-        let (opened_by, opened) = self.double.open_header(&header.nonce, &header.bytes, header_data).unwrap();
+        let (opened_by, opened) =
+            self.double.open_header(&header.nonce, &header.bytes, header_data).unwrap();
         let name = match opened_by {
             OpenedBy::Current => "HKr",
             OpenedBy::Next => "NHKr",
@@ -165,7 +203,7 @@ impl TripleRatchet {
         assert_eq!(event["header_key"], name);
         let (message_key, _) = self.double.receive(opened_by, &opened).unwrap();
         assert_eq!(message_key, Secret::new(array(&event["mk"])));
-        let message = sparse::Message::decode(opened.carried()).unwrap();
+        let message = Message::decode(opened.carried()).unwrap();
         let (pq_message_key, _) = self.sparse.receive(&message).unwrap();
         assert_eq!(pq_message_key, Secret::new(array(&event["pq_mk"])));
         let (key, _) = mix(&message_key, &pq_message_key);

@@ -7,7 +7,8 @@ use crate::codec::Reader;
 use crate::crypto::aead::{NONCE_LENGTH, TAG_LENGTH};
 use crate::error::Error;
 use crate::padding;
-use crate::pqxdh::HANDSHAKE_LENGTH;
+use crate::pqxdh::{HANDSHAKE_LENGTH, Handshake};
+use crate::prekey::RowKey;
 use crate::ratchet::triple::{SEALED_HEADER_LENGTH, SealedHeader};
 
 /// An encrypted message.
@@ -15,18 +16,20 @@ use crate::ratchet::triple::{SEALED_HEADER_LENGTH, SealedHeader};
 /// ```text
 /// prefix  = version:u8 = 1 || kind:u8 (1 = regular, 2 = initial)
 /// regular = prefix || HN:12 || encrypted header:104 || encrypted payload
-/// initial = prefix || handshake:1644 || HN:12 || encrypted header:104 || encrypted payload
+/// initial = prefix || handshake:1660 || HN:12 || encrypted header:104 || encrypted payload
 /// ```
 ///
-/// The payload is the padded plaintext and a tag of 16 bytes: a regular message is 134 bytes and the padded length
-/// (32 at least), an initial one 1,644 bytes more (protocol.md, section 8). All of a regular message looks random, but
-/// its first two bytes.
+/// The payload is the padded plaintext and a tag of 16 bytes: a regular message is 134 bytes and
+/// the padded length (32 at least), an initial one 1,660 bytes more (protocol.md, section 8). All
+/// of a regular message looks random, but its first two bytes.
 ///
 /// ```
-/// use subrosa::{Error, Message};
+/// use subrosa::protocol::Message;
+/// use subrosa::Error;
 ///
 /// assert_eq!(Message::decode(b"not a message").unwrap_err(), Error::UnsupportedVersion);
 /// ```
+#[must_use = "a message that is not sent is a gap at the other end"]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message<'a> {
     bytes: Cow<'a, [u8]>,
@@ -41,6 +44,22 @@ pub enum MessageKind {
     Regular,
     /// Carries the handshake, for a peer that may not have the session yet.
     Initial,
+}
+
+/// As [`Message::as_bytes`].
+impl AsRef<[u8]> for Message<'_> {
+    fn as_ref(&self) -> &[u8] {
+        self.as_bytes()
+    }
+}
+
+/// As [`Message::decode`].
+impl<'a> TryFrom<&'a [u8]> for Message<'a> {
+    type Error = Error;
+
+    fn try_from(bytes: &'a [u8]) -> Result<Self, Error> {
+        Self::decode(bytes)
+    }
 }
 
 /// Where the parts of a message are.
@@ -82,7 +101,11 @@ impl<'a> Message<'a> {
         };
         let message = Self { bytes: Cow::Borrowed(bytes), kind };
         let payload = message.parts()?.payload.len();
-        if (TAG_LENGTH..=MAX_PAYLOAD).contains(&payload) { Ok(message) } else { Err(Error::Malformed) }
+        if (TAG_LENGTH..=MAX_PAYLOAD).contains(&payload) {
+            Ok(message)
+        } else {
+            Err(Error::Malformed)
+        }
     }
 
     /// The bytes to send. Nothing is copied where the message was just encrypted.
@@ -104,23 +127,23 @@ impl<'a> Message<'a> {
     }
 
     /// The message with bytes of its own.
-    #[must_use]
     pub fn into_owned(self) -> Message<'static> {
         Message { bytes: Cow::Owned(self.bytes.into_owned()), kind: self.kind }
     }
 
-    /// The initiator's ephemeral key in an initial message. It names the session: one that was made from it has the
-    /// same ([`Session::answers`](super::Session::answers)).
+    /// The initiator's ephemeral key in an initial message. It names the session: one that was made
+    /// from it has the same ([`Session::matches`](super::Session::matches)).
     #[must_use]
     pub fn ephemeral_key(&self) -> Option<&[u8; 32]> {
-        self.handshake()?.get(32..)?.first_chunk()
+        self.handshake()?.first_chunk()
     }
 
-    /// Who an initial message says it is from, encoded as an identity key is. Anyone can say so: it is verified only
-    /// when [`Session::respond`](super::Session::respond) or [`Session::decrypt`](super::Session::decrypt) succeeds.
-    #[must_use]
-    pub fn claimed_identity(&self) -> Option<&[u8; 32]> {
-        self.handshake()?.first_chunk()
+    /// The rows of [`Prekeys`](crate::protocol::Prekeys) that an initial message needs in order to
+    /// be answered: with those of them that exist, [`Session::respond`](super::Session::respond)
+    /// gives what it gives with all.
+    pub(crate) fn prekey_rows(&self) -> Option<Vec<RowKey>> {
+        let handshake = Handshake::decode(self.handshake()?).ok()?;
+        Some(RowKey::of_handshake(&handshake.ids, &handshake.ephemeral_key))
     }
 
     pub(super) fn handshake(&self) -> Option<&[u8; HANDSHAKE_LENGTH]> {
@@ -135,7 +158,8 @@ impl<'a> Message<'a> {
             MessageKind::Regular => PREFIX_LENGTH,
             MessageKind::Initial => PREFIX_LENGTH + HANDSHAKE_LENGTH,
         };
-        let (header_data, sealed) = self.bytes.split_at_checked(header_length).ok_or(Error::Malformed)?;
+        let (header_data, sealed) =
+            self.bytes.split_at_checked(header_length).ok_or(Error::Malformed)?;
         let mut reader = Reader::new(sealed);
         let (nonce, header) = (reader.array()?, reader.array()?);
         let payload = reader.rest();

@@ -1,4 +1,5 @@
-//! The vectors, with every value on the way. What can be seen from outside is checked in tests/vectors.rs too.
+//! The vectors, with every value on the way. What can be seen from outside is checked in
+//! tests/vectors.rs too.
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
@@ -51,7 +52,7 @@ impl Parties {
         let keys: Vec<&Value> = keys.into_iter().filter(|key| !key.is_null()).collect();
         let bobs_prekeys = prekeys(&keys);
         let bobs_identity = identity(&bob["identity_seed"]);
-        let bundle = bobs_prekeys.publish(&bobs_identity).take_bundle().unwrap();
+        let bundle = bobs_prekeys.publish(&bobs_identity).pop_bundle().unwrap();
         assert_eq!(bundle.encode(), bytes(&setup["bundle"]));
 
         let alice = identity(&setup["A"]["identity_seed"]);
@@ -84,8 +85,9 @@ impl Parties {
             copy(session).state.ratchet.check_send(event, draws);
         }
         let mut rng = Replay::of(&event["draws"]);
-        let message =
-            session.encrypt(&bytes(&event["plaintext"]), &bytes(&event["app_ad"]), &mut rng).unwrap();
+        let message = session
+            .encrypt(&bytes(&event["plaintext"]), &bytes(&event["app_ad"]), &mut rng)
+            .unwrap();
         rng.finish();
         assert_eq!(hex(message.as_bytes()), event["message"]);
         if !event["state"].is_null() {
@@ -95,14 +97,20 @@ impl Parties {
     }
 
     /// Accepts or receives. What is refused changes nothing.
-    fn receive(&mut self, op: &str, party: &Value, message: &[u8], app_ad: &[u8]) -> Result<Vec<u8>, Error> {
+    fn receive(
+        &mut self,
+        op: &str,
+        party: &Value,
+        message: &[u8],
+        app_ad: &[u8],
+    ) -> Result<Vec<u8>, Error> {
         let message = Message::decode(message)?;
         if op == "accept" {
             let before = self.bobs_prekeys.encode();
-            let result = Session::respond(&self.bobs_identity, &mut self.bobs_prekeys, &message, app_ad);
+            let result = respond(&self.bobs_identity, &mut self.bobs_prekeys, &message, app_ad);
             return match result {
                 Ok((session, plaintext)) => {
-                    assert!(session.answers(&message));
+                    assert!(session.matches(&message));
                     self.bob = Some(session);
                     Ok(plaintext)
                 }
@@ -120,6 +128,39 @@ impl Parties {
         }
         result
     }
+}
+
+/// Responds twice, with all prekeys and with the rows that the message needs: that comes to the
+/// same.
+fn respond(
+    identity: &IdentityKeyPair,
+    prekeys: &mut Prekeys,
+    message: &Message<'_>,
+    app_ad: &[u8],
+) -> Result<(Session, Vec<u8>), Error> {
+    let Some(keys) = message.prekey_rows() else {
+        return Session::respond(identity, prekeys, message, app_ad);
+    };
+    let mut rows: BTreeMap<_, _> = prekeys.rows().collect();
+    let needed: Vec<_> = rows.iter().filter(|(key, _)| keys.contains(key)).collect();
+    let needed: Vec<_> =
+        needed.into_iter().map(|(key, row)| (key.encode(), row.to_vec())).collect();
+    let mut few = Prekeys::from_rows(prekeys.last_id(), needed.clone()).unwrap();
+    let from_few = Session::respond(identity, &mut few, message, app_ad);
+    let from_all = Session::respond(identity, prekeys, message, app_ad);
+    match (&from_few, &from_all) {
+        (Ok((one, one_text)), Ok((other, other_text))) => {
+            assert_eq!((one.encode(), one_text), (other.encode(), other_text));
+        }
+        _ => assert_eq!(from_few.map(drop), from_all.as_ref().map(drop).map_err(Clone::clone)),
+    }
+    let changes = few.changes(needed).unwrap();
+    let unchanged = changes.deleted.is_empty() && changes.put.is_empty();
+    assert_eq!(unchanged, from_all.is_err());
+    rows.retain(|key, _| !changes.deleted.contains(key));
+    rows.extend(changes.put);
+    assert!(rows == prekeys.rows().collect());
+    from_all
 }
 
 /// A copy of a session, by way of its stored form.
@@ -183,6 +224,20 @@ fn handshakes() {
         let (message, _, app_ad) = &sent[&0];
         let again = parties.receive("accept", &json!("B"), message, app_ad);
         assert_eq!(name(again), case["accept_again_without_session"], "{}", case["name"]);
+    }
+}
+
+#[test]
+fn initial_messages_are_answered_or_refused_from_the_rows_they_name() {
+    let file = &vectors("reject.json")["accepts"];
+    let bob = identity(&file["identity_seed"]);
+    let keys: Vec<&Value> = file["prekeys"].as_array().unwrap().iter().collect();
+    let mut prekeys = prekeys(&keys);
+    for case in file["cases"].as_array().unwrap() {
+        let (message, app_ad) = (bytes(&case["message"]), bytes(&case["app_ad"]));
+        let result = Message::decode(&message)
+            .and_then(|message| respond(&bob, &mut prekeys, &message, &app_ad));
+        assert_eq!(name(result), case["error"], "{}", case["name"]);
     }
 }
 

@@ -3,11 +3,12 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
+use super::staged::Staged;
 use super::{Row, Store, Table, Transaction, Value};
 use crate::error::Error;
 
-/// A store in memory, for tests and short-lived programs: gone when dropped, and wiped then. A clone is a backup; an account must not go on in
-/// both.
+/// A store in memory, for tests and short-lived programs: gone when dropped, and wiped then. A
+/// clone is a backup; an account must not go on in both.
 ///
 /// ```
 /// use subrosa::store::{Memory, Store, Table};
@@ -37,9 +38,9 @@ impl Store for Memory {
         &mut self,
         work: impl FnOnce(&mut dyn Transaction) -> Result<T, E>,
     ) -> Result<T, E> {
-        let mut staged = Staged { rows: &self.rows, changed: BTreeMap::new() };
-        let done = work(&mut staged)?;
-        for (key, value) in staged.changed {
+        let mut open = Open { rows: &self.rows, staged: Staged::new() };
+        let done = work(&mut open)?;
+        for (key, value) in open.staged.into_changes() {
             match value {
                 Some(value) => drop(self.rows.insert(key, value)),
                 None => drop(self.rows.remove(&key)),
@@ -49,52 +50,32 @@ impl Store for Memory {
     }
 }
 
-/// What a transaction changed, over the rows as they were.
-struct Staged<'a> {
+struct Open<'a> {
     rows: &'a BTreeMap<(Table, Vec<u8>), Value>,
-    changed: BTreeMap<(Table, Vec<u8>), Option<Value>>,
+    staged: Staged,
 }
 
-impl Transaction for Staged<'_> {
+impl Transaction for Open<'_> {
     fn get(&mut self, table: Table, key: &[u8]) -> Result<Option<Value>, Error> {
-        let key = (table, key.to_vec());
-        match self.changed.get(&key) {
-            Some(changed) => Ok(changed.clone()),
-            None => Ok(self.rows.get(&key).cloned()),
-        }
+        Ok(match self.staged.get(table, key) {
+            Some(changed) => changed.clone(),
+            None => self.rows.get(&(table, key.to_vec())).cloned(),
+        })
     }
 
     fn put(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<(), Error> {
-        self.changed.insert((table, key.to_vec()), Some(Value::new(value.to_vec())));
-        Ok(())
+        self.staged.put(table, key, value)
     }
 
     fn delete(&mut self, table: Table, key: &[u8]) -> Result<(), Error> {
-        self.changed.insert((table, key.to_vec()), None);
+        self.staged.delete(table, key);
         Ok(())
     }
 
     fn scan(&mut self, table: Table, prefix: &[u8], most: usize) -> Result<Vec<Row>, Error> {
-        let from = (table, prefix.to_vec());
-        let begins = |key: &(Table, Vec<u8>)| key.0 == table && key.1.starts_with(prefix);
-        let mut stored = self.rows.range(from.clone()..).take_while(|row| begins(row.0)).peekable();
-        let mut changed = self.changed.range(from..).take_while(|row| begins(row.0)).peekable();
-        let mut found = Vec::new();
-        // Both are in order: the smaller key is next, and a changed row stands for the stored one.
-        while found.len() < most {
-            let from_stored = match (stored.peek(), changed.peek()) {
-                (None, None) => break,
-                (Some(stored), Some(changed)) => stored.0 < changed.0,
-                (stored, _) => stored.is_some(),
-            };
-            if from_stored {
-                found.extend(stored.next().map(|(key, value)| (key.1.clone(), value.clone())));
-            } else if let Some((key, value)) = changed.next() {
-                stored.next_if(|row| row.0 == key);
-                found.extend(value.clone().map(|value| (key.1.clone(), value)));
-            }
-        }
-        Ok(found)
+        let from = self.rows.range((table, prefix.to_vec())..);
+        let within = from.take_while(|((of, key), _)| *of == table && key.starts_with(prefix));
+        Ok(self.staged.merge(table, prefix, most, within.map(|((_, key), value)| (key, value))))
     }
 }
 

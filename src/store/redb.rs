@@ -1,24 +1,41 @@
 //! The embedded store: one file, by the crate redb.
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::collections::btree_map::Entry;
+use alloc::string::String;
 use alloc::vec::Vec;
-use std::fs::OpenOptions;
+use core::any::Any;
+use core::fmt;
+use std::fs::{self, File, OpenOptions};
 use std::io::ErrorKind;
-use std::path::Path;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::path::{Path, PathBuf};
 
 use redb::backends::FileBackend;
-use redb::{Database, ReadableTable, TableDefinition, WriteTransaction};
+use redb::{
+    Database, ReadableDatabase, ReadableTable, TableDefinition, TableHandle, WriteTransaction,
+};
 
-use super::{Row, Store, StoreFault, Table, Transaction, Value};
+use super::{Row, Store, StoreFault, Table, Transaction, Value, check_limits};
 use crate::error::Error;
 
-/// A store in one file: transactions are durable when they return, a crash at any moment leaves the last one that did.
-/// Feature `redb`, on by default.
+/// A store in one file: transactions are durable when they return, a crash at any moment leaves the
+/// last one that did. Feature `redb`, on by default.
 ///
-/// The file is locked while it is open, so that two processes cannot use one account by mistake; the second one gets
-/// [`StoreFault::Locked`]. It is readable for its owner alone, and not encrypted: put a [`Vault`](super::Vault) on top. That also notices
-/// every value that was damaged on the disk; redb by itself does not look, and may give another value or panic.
+/// The file is locked while it is open, which is as long as the store, or a client over it, lives:
+/// two processes cannot use one account by mistake, and the second one gets [`StoreFault::Locked`].
+/// iOS ends an app that is suspended with a lock on a file in a shared container: drop the client
+/// when the app goes to the background, and open it again later.
+///
+/// After a failure (a full disk, a cable that was pulled) the next transaction opens the file again
+/// by itself, so that the store works as soon as the disk does.
+///
+/// The file is readable for its owner alone, and not encrypted: put a [`Vault`](super::Vault) on
+/// top. That also notices every value that was damaged on the disk. redb by itself does not look:
+/// it may give another value, or panic over a page that makes no sense. Where panics unwind, such a
+/// panic becomes [`StoreFault::Corrupt`] here (the program's panic hook sees it first); a panic of
+/// your own work goes on as it is.
 ///
 /// ```
 /// use subrosa::store::{Redb, Store, Table};
@@ -28,49 +45,169 @@ use crate::error::Error;
 /// # let path = folder.path().join("chat.redb");
 /// let mut store = Redb::open(&path)?;
 /// store.transact(|tx| tx.put(Table::Inbox, b"key", b"value"))?;
+/// # let path = folder.path().join("backup.redb");
+/// store.copy_to(&path)?;
 /// # Ok::<(), Error>(())
 /// ```
 pub struct Redb {
-    database: Database,
+    path: PathBuf,
+    /// None after a failure: the next transaction opens it again.
+    database: Option<Database>,
 }
 
 impl Redb {
-    /// Opens the file, or makes it.
+    /// Opens the file, or makes it. Its folder must be there.
     ///
     /// # Errors
-    /// [`Error::Store`]: [`StoreFault::Locked`], [`StoreFault::Corrupt`] (it is some other file), [`StoreFault::Io`].
+    /// [`StoreFault::Locked`]: another process, or another `Redb`, has it open.
+    /// [`StoreFault::Path`]: the folder is missing, or access is denied. [`StoreFault::Corrupt`]:
+    /// it is some other file, or damaged. [`StoreFault::Full`], [`StoreFault::Io`].
     pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let file = options.open(path).map_err(|error| io_fault(error.kind()))?;
-        let file = FileBackend::new(file).map_err(|error| fault(error.into()))?;
-        let mut builder = Database::builder();
-        let opened = builder.set_cache_size(CACHE).create_with_backend(file);
-        Ok(Self { database: opened.map_err(|error| fault(error.into()))? })
+        let path = path.as_ref();
+        let database = open(path, OpenOptions::new().create(true))?;
+        Ok(Self { path: path.into(), database: Some(database) })
+    }
+
+    /// Makes a copy of the file, whole and as it is now, for instance as a backup. Nothing is at
+    /// `path` before it is complete. What is there already is not replaced.
+    ///
+    /// An account must not go on in both: a copy is opened as docs/client.md, section 6, says.
+    ///
+    /// # Errors
+    /// [`StoreFault::Path`]: there is such a file, or its folder is missing. [`StoreFault::Full`],
+    /// and then nothing is left of the copy. As [`Redb::open`].
+    pub fn copy_to(&mut self, path: impl AsRef<Path>) -> Result<(), Error> {
+        let path = path.as_ref();
+        if fs::exists(path).map_err(|error| At::io(path, error))? {
+            let exists = std::io::Error::from(ErrorKind::AlreadyExists);
+            return Err(At::error(path, StoreFault::Path, exists));
+        }
+        let mut unfinished = std::ffi::OsString::from(path);
+        unfinished.push(".part");
+        let unfinished = PathBuf::from(unfinished);
+        let copied = self.copy_rows(&unfinished).and_then(|()| {
+            fs::rename(&unfinished, path).map_err(|error| At::io(path, error))?;
+            sync_folder(path);
+            Ok(())
+        });
+        copied.inspect_err(|_| drop(fs::remove_file(&unfinished)))
+    }
+
+    fn copy_rows(&mut self, to: &Path) -> Result<(), Error> {
+        let copy = open(to, OpenOptions::new().create_new(true))?;
+        let copied = guarded(&self.path, || {
+            let from = database(&self.path, &mut self.database)?;
+            copy_tables(from, &copy, &self.path, to)
+        });
+        if copied.is_err() {
+            close(&mut self.database);
+        }
+        copied
     }
 }
 
-/// Pages kept in memory, in bytes. Most of an account fits; a phone has more to do than to hold all of it.
+/// Pages kept in memory, in bytes. Most of an account fits; a phone has more to do than to hold all
+/// of it.
 const CACHE: usize = 16 << 20;
+
+fn open(path: &Path, options: &mut OpenOptions) -> Result<Database, Error> {
+    options.read(true).write(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
+    let file = options.open(path).map_err(|error| At::io(path, error))?;
+    guarded(path, || {
+        let file = FileBackend::new(file).map_err(|error| self::error(path, error))?;
+        let opened = Database::builder().set_cache_size(CACHE).create_with_backend(file);
+        opened.map_err(|error| self::error(path, error))
+    })
+}
+
+/// The open database. It is opened again after a failure, and not made anew where the file is gone.
+fn database<'a>(path: &Path, database: &'a mut Option<Database>) -> Result<&'a Database, Error> {
+    match database {
+        Some(database) => Ok(database),
+        None => Ok(database.insert(open(path, &mut OpenOptions::new())?)),
+    }
+}
+
+/// Lets go of a database that failed. What it does at the end may fail like all the rest.
+fn close(database: &mut Option<Database>) {
+    let database = database.take();
+    drop(catch_unwind(AssertUnwindSafe(|| drop(database))));
+}
+
+fn copy_tables(
+    from: &Database,
+    to: &Database,
+    from_path: &Path,
+    to_path: &Path,
+) -> Result<(), Error> {
+    let reading = from.begin_read().map_err(|error| self::error(from_path, error))?;
+    let writing = to.begin_write().map_err(|error| self::error(to_path, error))?;
+    for table in reading.list_tables().map_err(|error| self::error(from_path, error))? {
+        let definition: TableDefinition<'_, Bytes, Bytes> = TableDefinition::new(table.name());
+        let rows = reading.open_table(definition).map_err(|error| self::error(from_path, error))?;
+        let mut copy =
+            writing.open_table(definition).map_err(|error| self::error(to_path, error))?;
+        for row in rows.iter().map_err(|error| self::error(from_path, error))? {
+            let (key, value) = row.map_err(|error| self::error(from_path, error))?;
+            copy.insert(key.value(), value.value()).map_err(|error| self::error(to_path, error))?;
+        }
+    }
+    writing.commit().map_err(|error| self::error(to_path, error))
+}
+
+/// So that the name of a new file survives a loss of power, where a folder can be synced.
+fn sync_folder(path: &Path) {
+    if let Some(Ok(folder)) = path.parent().map(File::open) {
+        drop(folder.sync_all());
+    }
+}
+
+/// What redb does, with a panic of its own as an error.
+fn guarded<T>(path: &Path, work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+    catch_unwind(AssertUnwindSafe(work))
+        .unwrap_or_else(|panic| Err(At::panic(path, panic.as_ref())))
+}
 
 impl Store for Redb {
     fn transact<T, E: From<Error>>(
         &mut self,
         work: impl FnOnce(&mut dyn Transaction) -> Result<T, E>,
     ) -> Result<T, E> {
-        let transaction = self.database.begin_write().map_err(|error| fault(error.into()))?;
-        // Dropped without a commit, it changes nothing: on an error here or in `work`, and on a panic.
-        let mut open = Open { transaction: &transaction, tables: BTreeMap::new(), changed: false };
-        let done = work(&mut open)?;
-        let changed = open.changed;
-        drop(open);
-        if changed {
-            transaction.commit().map_err(|error| fault(error.into()))?;
-        } else {
-            transaction.abort().map_err(|error| fault(error.into()))?;
+        let Self { path, database } = self;
+        let begun = guarded(path, || {
+            let database = self::database(path, database)?;
+            database.begin_write().map_err(|error| self::error(path, error))
+        });
+        let transaction = begun.inspect_err(|_| close(database))?;
+        let (done, changed, failure) = {
+            let (tables, changed, failure) = (BTreeMap::new(), false, None);
+            let mut open = Open { path, transaction: &transaction, tables, changed, failure };
+            let done = catch_unwind(AssertUnwindSafe(|| work(&mut open)));
+            let (tables, changed, failure) = (open.tables, open.changed, open.failure);
+            let closed = guarded(path, || {
+                drop(tables);
+                Ok(())
+            });
+            (done, changed, failure.or(closed.err()))
+        };
+        // A transaction that is dropped changes nothing: on an error here or in `work`, and on a
+        // panic.
+        let commits = changed && failure.is_none() && matches!(done, Ok(Ok(_)));
+        let ended = guarded(path, || {
+            if commits {
+                transaction.commit().map_err(|error| self::error(path, error))
+            } else {
+                transaction.abort().map_err(|error| self::error(path, error))
+            }
+        });
+        let ended = failure.map_or(ended, Err);
+        if ended.is_err() {
+            close(database);
         }
+        let done = done.unwrap_or_else(|panic| resume_unwind(panic))?;
+        ended?;
         Ok(done)
     }
 }
@@ -78,80 +215,176 @@ impl Store for Redb {
 type Bytes = &'static [u8];
 
 struct Open<'a> {
+    path: &'a Path,
     transaction: &'a WriteTransaction,
     tables: BTreeMap<Table, redb::Table<'a, Bytes, Bytes>>,
     changed: bool,
+    /// What redb said first. Only opening the file again mends it, and nothing of this transaction
+    /// is committed.
+    failure: Option<Error>,
 }
 
 impl<'a> Open<'a> {
-    fn table(&mut self, table: Table) -> Result<&mut redb::Table<'a, Bytes, Bytes>, Error> {
-        match self.tables.entry(table) {
-            Entry::Occupied(open) => Ok(open.into_mut()),
-            Entry::Vacant(closed) => {
-                let definition: TableDefinition<'_, Bytes, Bytes> = TableDefinition::new(table.name());
-                let opened = self.transaction.open_table(definition);
-                Ok(closed.insert(opened.map_err(|error| fault(error.into()))?))
-            }
-        }
+    /// Does this with a table. A failure is noted, so that the file is opened again.
+    fn with<T>(
+        &mut self,
+        table: Table,
+        work: impl FnOnce(&mut redb::Table<'a, Bytes, Bytes>) -> Result<T, redb::StorageError>,
+    ) -> Result<T, Error> {
+        let (path, transaction, tables) = (self.path, self.transaction, &mut self.tables);
+        let done = guarded(path, || {
+            let table = match tables.entry(table) {
+                Entry::Occupied(open) => open.into_mut(),
+                Entry::Vacant(closed) => {
+                    let definition: TableDefinition<'_, Bytes, Bytes> =
+                        TableDefinition::new(table.name());
+                    let opened = transaction.open_table(definition);
+                    closed.insert(opened.map_err(|error| self::error(path, error))?)
+                }
+            };
+            work(table).map_err(|error| self::error(path, error))
+        });
+        self.failure = self.failure.take().or_else(|| done.as_ref().err().cloned());
+        done
     }
 }
 
 impl Transaction for Open<'_> {
     fn get(&mut self, table: Table, key: &[u8]) -> Result<Option<Value>, Error> {
-        let found = self.table(table)?.get(key).map_err(|error| fault(error.into()))?;
-        Ok(found.map(|value| Value::new(value.value().to_vec())))
+        self.with(table, |rows| Ok(rows.get(key)?.map(|value| Value::new(value.value().to_vec()))))
     }
 
     fn put(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<(), Error> {
+        check_limits(key, value)?;
         self.changed = true;
-        self.table(table)?.insert(key, value).map_err(|error| fault(error.into()))?;
-        Ok(())
+        self.with(table, |rows| rows.insert(key, value).map(drop))
     }
 
     fn delete(&mut self, table: Table, key: &[u8]) -> Result<(), Error> {
         self.changed = true;
-        self.table(table)?.remove(key).map_err(|error| fault(error.into()))?;
-        Ok(())
+        self.with(table, |rows| rows.remove(key).map(drop))
     }
 
     fn scan(&mut self, table: Table, prefix: &[u8], most: usize) -> Result<Vec<Row>, Error> {
-        let rows = self.table(table)?.range(prefix..).map_err(|error| fault(error.into()))?;
-        let mut found = Vec::new();
-        for row in rows.take(most) {
-            let (key, value) = row.map_err(|error| fault(error.into()))?;
-            if !key.value().starts_with(prefix) {
-                break;
+        self.with(table, |rows| {
+            let mut found = Vec::new();
+            for row in rows.range(prefix..)?.take(most) {
+                let (key, value) = row?;
+                if !key.value().starts_with(prefix) {
+                    break;
+                }
+                found.push((key.value().to_vec(), Value::new(value.value().to_vec())));
             }
-            found.push((key.value().to_vec(), Value::new(value.value().to_vec())));
-        }
-        Ok(found)
+            Ok(found)
+        })
     }
 }
 
-fn fault(error: redb::Error) -> Error {
-    Error::Store(match error {
-        redb::Error::DatabaseAlreadyOpen => StoreFault::Locked,
-        redb::Error::Corrupted(_) | redb::Error::RepairAborted | redb::Error::UpgradeRequired(_) => {
-            StoreFault::Corrupt
-        }
-        redb::Error::Io(error) => return io_fault(error.kind()),
-        redb::Error::PreviousIo | redb::Error::DatabaseClosed => StoreFault::Io,
-        _ => StoreFault::Other,
-    })
+/// An error of a store, and which file it is about.
+#[derive(Debug)]
+struct At<E> {
+    path: PathBuf,
+    cause: E,
 }
 
-const fn io_fault(kind: ErrorKind) -> Error {
-    Error::Store(match kind {
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => StoreFault::Full,
+impl<E: core::error::Error + Send + Sync + 'static> At<E> {
+    fn error(path: &Path, fault: StoreFault, cause: E) -> Error {
+        Error::store(fault, Self { path: path.into(), cause })
+    }
+}
+
+impl At<std::io::Error> {
+    /// Of a file that is opened, made or renamed.
+    fn io(path: &Path, error: std::io::Error) -> Error {
+        Self::error(path, io_fault(error.kind(), Doing::Opening), error)
+    }
+}
+
+impl At<Panic> {
+    fn panic(path: &Path, panic: &(dyn Any + Send)) -> Error {
+        let text = panic.downcast_ref::<&str>().map(|text| String::from(*text));
+        let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+        Self::error(path, StoreFault::Corrupt, Panic(text.into()))
+    }
+}
+
+/// What redb said when it panicked.
+#[derive(Debug)]
+struct Panic(Box<str>);
+
+impl fmt::Display for Panic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the database panicked: {}", self.0)
+    }
+}
+
+impl core::error::Error for Panic {}
+
+impl<E: fmt::Display> fmt::Display for At<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path.display(), self.cause)
+    }
+}
+
+impl<E: core::error::Error + 'static> core::error::Error for At<E> {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        Some(&self.cause)
+    }
+}
+
+fn error(path: &Path, error: impl Into<redb::Error>) -> Error {
+    let error = error.into();
+    At::error(path, fault(&error), error)
+}
+
+fn fault(error: &redb::Error) -> StoreFault {
+    match error {
+        redb::Error::DatabaseAlreadyOpen => StoreFault::Locked,
+        redb::Error::Corrupted(_)
+        | redb::Error::RepairAborted
+        | redb::Error::UpgradeRequired(_) => StoreFault::Corrupt,
+        redb::Error::Io(error) => io_fault(error.kind(), Doing::Working),
+        redb::Error::PreviousIo
+        | redb::Error::DatabaseClosed
+        | redb::Error::TransactionPoisoned
+        | redb::Error::LockPoisoned(_) => StoreFault::Io,
+        _ => StoreFault::Other,
+    }
+}
+
+/// A file that cannot be opened may have another path; one that was open before does not.
+#[derive(Clone, Copy)]
+enum Doing {
+    Opening,
+    Working,
+}
+
+const fn io_fault(kind: ErrorKind, doing: Doing) -> StoreFault {
+    match kind {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
+            StoreFault::Full
+        }
         ErrorKind::InvalidData | ErrorKind::UnexpectedEof => StoreFault::Corrupt,
         ErrorKind::WouldBlock => StoreFault::Locked,
+        ErrorKind::NotFound
+        | ErrorKind::AlreadyExists
+        | ErrorKind::PermissionDenied
+        | ErrorKind::IsADirectory
+        | ErrorKind::NotADirectory
+        | ErrorKind::ReadOnlyFilesystem
+        | ErrorKind::InvalidInput
+        | ErrorKind::InvalidFilename
+            if matches!(doing, Doing::Opening) =>
+        {
+            StoreFault::Path
+        }
         _ => StoreFault::Io,
-    })
+    }
 }
 
 /// Shows nothing of what is in it.
-impl core::fmt::Debug for Redb {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+impl fmt::Debug for Redb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Redb")
     }
 }

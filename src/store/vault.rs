@@ -1,48 +1,50 @@
 //! A store encrypted at rest.
 //!
-//! A random data key encrypts every value; a lock (a passphrase through Argon2id, or a key that the app keeps) encrypts the data
-//! key. So changing the lock rewrites one row.
-//!
-//! ```text
-//! lock row  = version:u8 = 1 || kind:u8 (1 = passphrase, 2 = key) ||
-//!             memory in KiB:u32 || passes:u32 || lanes:u32 || salt:16 (none of which a key needs) || sealed(data key:32)
-//! sealed(x) = nonce:24 || XChaCha20-Poly1305(key, nonce, x, ad)
-//! ad        = "Subrosa v1 vault lock" || lock row before `sealed`, or
-//!             "Subrosa v1 vault row" || length of the table's name:u8 || name || key
-//! ```
+//! A master key is drawn for the vault. A data key that follows from it encrypts every value; each
+//! lock (a passphrase through Argon2id, a key that the app keeps, a recovery code) encrypts the
+//! master key. The bytes of the lock row stand in `lock_row.rs`, those of a value in `sealed.rs`.
 
 use alloc::boxed::Box;
-use alloc::vec;
 use alloc::vec::Vec;
 
-use argon2::{Algorithm, Argon2, Block, Params, Version};
-use chacha20poly1305::{AeadInOut, KeyInit, XChaCha20Poly1305};
 use rand_core::CryptoRng;
-use zeroize::Zeroizing;
 
-use super::{Row, Store, StoreFault, Table, Transaction, Value};
-use crate::codec::{Reader, Writer};
-use crate::crypto::kdf;
+use super::lock::{Argon2Cost, ListedLock, Lock, LockId};
+use super::lock_row::{LOCK, LockRow, MOST_LOCKS};
+use super::rotation::{self, Rotation};
+use super::sealed::{DataKeys, Nonces, Sealed};
+use super::{Store, StoreFault, Table, Transaction};
 use crate::crypto::secret::Secret;
 use crate::error::Error;
 
-/// Any store, with every value encrypted.
+/// Any store, with every value encrypted. One to eight locks open it.
 ///
-/// A value is bound to its table and key, so that rows cannot be exchanged; a whole older copy of the store, or of a row, can be put
-/// back by who can write to it. Keys are not encrypted; those of this crate show no names. For a store that answers later there is
-/// [`VaultKey`]. One passphrase or key opens the store:
+/// **What it shows** to someone who reads the storage: the tables and how many rows each has; the
+/// keys of all rows, those of [`Table::App`] as the app wrote them (this crate's own say nothing by
+/// themselves, docs/client.md, section 7); how long each value is; which rows were written since an
+/// earlier look; how many locks there are, of which kinds, and what Argon2id costs. It does not
+/// show values, and not which values are equal.
+///
+/// **What somebody who can write to it can do**: put back an older copy of the whole store or of a
+/// row, and delete rows. A value is bound to its table and key, so that rows cannot be exchanged,
+/// and one that was made up or altered is [`StoreFault::Corrupt`].
+///
+/// For a store that answers later there is [`VaultKey`].
 ///
 /// ```
-/// use subrosa::store::{Lock, Memory, Store, Table, Vault};
+/// use subrosa::store::{Lock, Memory, RecoveryCode, Store, Table, Vault};
 /// use subrosa::{Error, SystemRng};
 ///
+/// let rng = &mut SystemRng;
 /// let mut memory = Memory::new();
-/// let mut vault = Vault::open(&mut memory, Lock::Passphrase("under the rose"), &mut SystemRng)?;
+/// let mut vault = Vault::open(&mut memory, Lock::Passphrase("under the rose"), rng)?;
 /// vault.transact(|tx| tx.put(Table::Inbox, b"key", b"value"))?;
-/// vault.change_lock(Lock::Passphrase("another one"), &mut SystemRng)?;
+/// let code = RecoveryCode::generate(rng);
+/// vault.add_lock(Lock::Code(&code), rng)?;
 ///
-/// let wrong = Vault::open(&mut memory, Lock::Passphrase("a guess"), &mut SystemRng);
+/// let wrong = Vault::open(&mut memory, Lock::Passphrase("a guess"), rng);
 /// assert_eq!(wrong.err(), Some(Error::WrongPassphrase));
+/// Vault::open(&mut memory, Lock::Code(&code), rng)?;
 /// # Ok::<(), Error>(())
 /// ```
 pub struct Vault<S> {
@@ -52,68 +54,32 @@ pub struct Vault<S> {
 
 /// A vault that was unlocked, without its store: for transactions that come one by one, say from an
 /// [`Overlay`](super::Overlay).
+///
+/// Several may be unlocked for one vault. When one of them changes the data key
+/// ([`VaultKey::set_locks`]), the others are refused with [`StoreFault::Relocked`] at their next
+/// write, and have to be unlocked again.
 pub struct VaultKey {
     /// In a box, so that a vault that is moved leaves no copy of it where it was.
-    data_key: Box<Secret<32>>,
-    nonces: Nonces,
+    master: Box<Secret<32>>,
+    keys: DataKeys,
     cost: Argon2Cost,
 }
 
-/// What opens a vault.
-#[derive(Clone, Copy)]
-pub enum Lock<'a> {
-    /// A person's passphrase, stretched by Argon2id. Takes a tenth of a second or more, and 64 MiB for that time.
-    Passphrase(&'a str),
-    /// 32 random bytes that the app keeps, say in the system's keychain.
-    Key(&'a [u8; 32]),
-}
-
-/// What Argon2id costs, to you and to who guesses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Argon2Cost {
-    memory_kib: u32,
-    passes: u32,
-    lanes: u32,
-}
-
-impl Argon2Cost {
-    /// Memory in MiB (8 to 1,024) and passes over it (1 to 64), in one lane; what is outside is brought inside.
-    #[must_use]
-    pub fn new(memory_mib: u32, passes: u32) -> Self {
-        let memory_kib = memory_mib.clamp(8, 1_024).saturating_mul(1_024);
-        Self { memory_kib, passes: passes.clamp(1, 64), lanes: 1 }
-    }
-
-    /// Whether who opened this row with these numbers should do so, or somebody made them up to exhaust the machine.
-    const fn is_bearable(self) -> bool {
-        self.memory_kib <= 1_024 * 1_024 && self.passes <= 64 && self.lanes <= 16
-    }
-
-    /// Whichever costs more, in memory and in passes.
-    fn and_at_least(self, other: Self) -> Self {
-        let memory_kib = self.memory_kib.max(other.memory_kib);
-        Self { memory_kib, passes: self.passes.max(other.passes), lanes: self.lanes }
-    }
-}
-
-/// 64 MiB, 3 passes: RFC 9106's second choice.
-impl Default for Argon2Cost {
-    fn default() -> Self {
-        Self::new(64, 3)
-    }
-}
-
 impl<S: Store> Vault<S> {
-    /// Opens the vault in `store`; an empty store becomes one. Draws 88 bytes.
+    /// Opens the vault in `store`; an empty store becomes one. Draws 16 bytes, and 80 more for a
+    /// new vault.
     ///
     /// # Errors
-    /// [`Error::WrongPassphrase`]: nothing changed, ask again. [`StoreFault::Corrupt`]: the store has rows but no lock that this
-    /// crate wrote.
+    /// [`Error::WrongPassphrase`]: nothing changed, ask again. [`Error::WeakPassphrase`]: a new
+    /// vault is not locked with it. [`StoreFault::NotAVault`]: the store has rows and no lock.
+    /// [`StoreFault::Newer`]: a later version locked it. [`StoreFault::Corrupt`]: the locks are
+    /// damaged.
     pub fn open(store: S, lock: Lock<'_>, rng: &mut impl CryptoRng) -> Result<Self, Error> {
         Self::open_with(store, lock, Argon2Cost::default(), rng)
     }
 
-    /// As [`Vault::open`], with a cost of one's own. Where the stored cost is below it, it is raised.
+    /// As [`Vault::open`], with a cost of your choice for passphrases. A lock that was cheaper is
+    /// raised to it.
     ///
     /// # Errors
     /// As [`Vault::open`].
@@ -127,18 +93,92 @@ impl<S: Store> Vault<S> {
         Ok(Self { store, key })
     }
 
-    /// From now on this opens the vault, and what opened it before does not. Draws 40 bytes.
+    /// The locks that there are.
     ///
     /// # Errors
     /// [`Error::Store`]
-    pub fn change_lock(&mut self, lock: Lock<'_>, rng: &mut impl CryptoRng) -> Result<(), Error> {
+    pub fn locks(&mut self) -> Result<Vec<ListedLock>, Error> {
         let Self { store, key } = self;
-        store.transact(|tx| key.change_lock(tx, lock, rng))
+        store.transact(|tx| key.locks(tx))
+    }
+
+    /// From now on this opens the vault too. Draws 32 bytes.
+    ///
+    /// # Errors
+    /// [`Error::WeakPassphrase`]. [`Error::BadLocks`]: there are eight. [`Error::Store`].
+    pub fn add_lock(&mut self, lock: Lock<'_>, rng: &mut impl CryptoRng) -> Result<LockId, Error> {
+        let Self { store, key } = self;
+        store.transact(|tx| key.add_lock(tx, lock, rng))
+    }
+
+    /// From now on this lock does not open the vault: a keychain that is gone, a code that was
+    /// lost.
+    ///
+    /// The keys stay as they are. Someone who has **a copy of the store or of its lock row from
+    /// before**, say in a backup, and what opened this lock, can open everything that is in the
+    /// vault now **and everything written later**, until [`Vault::set_locks`] renews the keys.
+    /// Where the lock may be known to somebody, call that instead.
+    ///
+    /// # Errors
+    /// [`Error::BadLocks`]: there is no such lock, or no other. [`Error::Store`].
+    pub fn remove_lock(&mut self, id: LockId) -> Result<(), Error> {
+        let Self { store, key } = self;
+        store.transact(|tx| key.remove_lock(tx, id))
+    }
+
+    /// As [`Vault::set_locks`] with this one: nothing else opens the vault afterwards.
+    ///
+    /// # Errors
+    /// As [`Vault::set_locks`].
+    pub fn change_lock(&mut self, lock: Lock<'_>, rng: &mut impl CryptoRng) -> Result<(), Error> {
+        self.set_locks(&[lock], rng)
+    }
+
+    /// From now on these open the vault, one to eight, and nothing else does; and the keys are new
+    /// ones. Draws 48 bytes, and 32 more for each lock.
+    ///
+    /// All that is written from now on is sealed under the new keys. What was written before is
+    /// still sealed under the older ones: someone who has **a copy of the lock row from before**
+    /// and what opened it can read **these rows**, until [`Vault::rotate`] has sealed them anew.
+    /// Copies of the store that were made before stay as they are; nothing can lock those.
+    ///
+    /// # Errors
+    /// [`Error::WeakPassphrase`]. [`Error::BadLocks`]: none, or more than eight.
+    /// [`StoreFault::TooLarge`]: the keys were renewed 255 times without a rotation.
+    /// [`Error::Store`].
+    pub fn set_locks(&mut self, locks: &[Lock<'_>], rng: &mut impl CryptoRng) -> Result<(), Error> {
+        let Self { store, key } = self;
+        self.key = store.transact(|tx| key.set_locks(tx, locks, rng))?;
+        Ok(())
+    }
+
+    /// Seals rows that are still under an older key under the newest one, `most` of them or a few
+    /// more, in a transaction. Call it until it is finished; the vault can be used meanwhile. After
+    /// a crash, or when the vault is opened again, it goes on where it was.
+    ///
+    /// ```
+    /// use subrosa::store::{Lock, Memory, Rotation, Vault};
+    /// use subrosa::{Error, SystemRng};
+    ///
+    /// let mut vault = Vault::open(Memory::new(), Lock::Key(&[1; 32]), &mut SystemRng)?;
+    /// vault.change_lock(Lock::Key(&[2; 32]), &mut SystemRng)?;
+    /// while let Rotation::Unfinished { rows, table } = vault.rotate(500)? {
+    ///     println!("{rows} rows done, now {}", table.name());
+    /// }
+    /// # Ok::<(), Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Store`]. A row that is damaged is left as it is.
+    pub fn rotate(&mut self, most: usize) -> Result<Rotation, Error> {
+        let Self { store, key } = self;
+        store.transact(|tx| key.rotate(tx, most))
     }
 }
 
 impl VaultKey {
-    /// Unlocks the vault whose rows this transaction sees; without any rows there is one afterwards. Draws 88 bytes.
+    /// Unlocks the vault whose rows this transaction sees; without any rows there is one
+    /// afterwards. Draws 16 bytes, and 80 more for a new vault.
     ///
     /// # Errors
     /// As [`Vault::open`].
@@ -149,209 +189,159 @@ impl VaultKey {
         rng: &mut impl CryptoRng,
     ) -> Result<Self, Error> {
         let nonces = Nonces::draw(rng);
-        let fresh = Secret::random(rng);
-        match tx.get(Table::Vault, LOCK)? {
-            Some(row) => {
-                let locked = Locked::decode(&row)?;
-                let data_key = Box::new(locked.open(lock)?);
-                let raised = locked.cost.and_at_least(cost);
-                let key = Self { data_key, nonces, cost: raised };
-                if matches!(lock, Lock::Passphrase(_)) && raised != locked.cost {
-                    key.change_lock(tx, lock, rng)?;
-                }
-                Ok(key)
-            }
-            None if is_empty(tx)? => {
-                let key = Self { data_key: Box::new(fresh), nonces, cost };
-                key.change_lock(tx, lock, rng)?;
-                Ok(key)
-            }
-            None => Err(Error::Store(StoreFault::Corrupt)),
+        let Some(row) = tx.get(Table::Vault, LOCK)? else {
+            return Self::make(tx, lock, cost, nonces, rng);
+        };
+        let mut locks = LockRow::decode(&row)?;
+        let (master, id, paid) = locks.open(&row, lock)?;
+        let raised =
+            if matches!(lock, Lock::Passphrase(_)) { paid.and_at_least(cost) } else { cost };
+        if matches!(lock, Lock::Passphrase(_)) && raised != paid {
+            locks.replace(id);
+            locks.add(lock, raised, &master, rng)?;
+            tx.put(Table::Vault, LOCK, &locks.encode(&master))?;
         }
+        Self::of(&locks, master, nonces, raised)
     }
 
-    /// As [`Vault::change_lock`].
+    fn make(
+        tx: &mut dyn Transaction,
+        lock: Lock<'_>,
+        cost: Argon2Cost,
+        nonces: Nonces,
+        rng: &mut impl CryptoRng,
+    ) -> Result<Self, Error> {
+        if !is_empty(tx)? {
+            return Err(StoreFault::NotAVault.into());
+        }
+        let mut id = [0; 16];
+        rng.fill_bytes(&mut id);
+        let master = Box::new(Secret::random(rng));
+        let mut locks = LockRow::new(id, 1);
+        locks.add(lock, cost, &master, rng)?;
+        tx.put(Table::Vault, LOCK, &locks.encode(&master))?;
+        Self::of(&locks, master, nonces, cost)
+    }
+
+    fn of(
+        locks: &LockRow,
+        master: Box<Secret<32>>,
+        nonces: Nonces,
+        cost: Argon2Cost,
+    ) -> Result<Self, Error> {
+        let older = locks.older(&master)?;
+        let masters = older.iter().map(|(number, master)| (*number, &**master));
+        let masters = masters.chain([(locks.number, &*master)]);
+        let keys = DataKeys::new(locks.id, locks.number, masters, nonces);
+        Ok(Self { master, keys, cost })
+    }
+
+    /// The lock row as it is now.
+    fn stored(&self, tx: &mut dyn Transaction) -> Result<LockRow, Error> {
+        self.keys.check(tx)?;
+        let row = tx.get(Table::Vault, LOCK)?.ok_or(StoreFault::Relocked)?;
+        let locks = LockRow::decode(&row)?;
+        locks.verify(&row, &self.master)?;
+        Ok(locks)
+    }
+
+    /// As [`Vault::locks`].
     ///
     /// # Errors
     /// [`Error::Store`]
-    pub fn change_lock(
+    pub fn locks(&self, tx: &mut dyn Transaction) -> Result<Vec<ListedLock>, Error> {
+        Ok(self.stored(tx)?.locks().collect())
+    }
+
+    /// As [`Vault::add_lock`].
+    ///
+    /// # Errors
+    /// As [`Vault::add_lock`].
+    pub fn add_lock(
         &self,
         tx: &mut dyn Transaction,
         lock: Lock<'_>,
         rng: &mut impl CryptoRng,
-    ) -> Result<(), Error> {
-        let (mut salt, mut nonce) = ([0; 16], [0; 24]);
-        rng.fill_bytes(&mut salt);
-        rng.fill_bytes(&mut nonce);
-        tx.put(Table::Vault, LOCK, &Locked::seal(lock, self.cost, salt, nonce, &self.data_key)?)
+    ) -> Result<LockId, Error> {
+        let mut locks = self.stored(tx)?;
+        let id = locks.add(lock, self.cost, &self.master, rng)?;
+        tx.put(Table::Vault, LOCK, &locks.encode(&self.master))?;
+        Ok(id)
+    }
+
+    /// As [`Vault::remove_lock`].
+    ///
+    /// # Errors
+    /// As [`Vault::remove_lock`].
+    pub fn remove_lock(&self, tx: &mut dyn Transaction, id: LockId) -> Result<(), Error> {
+        let mut locks = self.stored(tx)?;
+        locks.remove(id)?;
+        tx.put(Table::Vault, LOCK, &locks.encode(&self.master))
+    }
+
+    /// As [`Vault::set_locks`]. Returns the key to go on with once the transaction is committed;
+    /// this one cannot write any more then.
+    ///
+    /// # Errors
+    /// As [`Vault::set_locks`].
+    #[must_use = "the vault is written with the new key from now on"]
+    pub fn set_locks(
+        &self,
+        tx: &mut dyn Transaction,
+        locks: &[Lock<'_>],
+        rng: &mut impl CryptoRng,
+    ) -> Result<Self, Error> {
+        let before = self.stored(tx)?;
+        if locks.is_empty() || locks.len() > MOST_LOCKS {
+            return Err(Error::BadLocks);
+        }
+        let nonces = Nonces::draw(rng);
+        let master = Box::new(Secret::random(rng));
+        let number = before.number.checked_add(1).ok_or(StoreFault::TooLarge)?;
+        let mut after = LockRow::new(before.id, number);
+        locks.iter().try_for_each(|lock| after.add(*lock, self.cost, &master, rng).map(drop))?;
+        for (number, older) in before.older(&self.master)? {
+            after.keep_older(number, &older, &master)?;
+        }
+        after.keep_older(before.number, &self.master, &master)?;
+        tx.put(Table::Vault, LOCK, &after.encode(&master))?;
+        Self::of(&after, master, nonces, self.cost)
+    }
+
+    /// As [`Vault::rotate`].
+    ///
+    /// # Errors
+    /// As [`Vault::rotate`].
+    pub fn rotate(&mut self, tx: &mut dyn Transaction, most: usize) -> Result<Rotation, Error> {
+        let mut locks = self.stored(tx)?;
+        if !locks.has_older() {
+            return Ok(Rotation::Finished);
+        }
+        let done = rotation::step(tx, &mut self.keys, most)?;
+        if done == Rotation::Finished {
+            locks.drop_older();
+            tx.put(Table::Vault, LOCK, &locks.encode(&self.master))?;
+        }
+        Ok(done)
     }
 
     /// Does `work` over a transaction, with its values decrypted.
-    pub fn within<T>(&mut self, tx: &mut dyn Transaction, work: impl FnOnce(&mut dyn Transaction) -> T) -> T {
-        let Self { data_key, nonces, .. } = self;
-        work(&mut Sealed { inner: tx, data_key, nonces })
+    pub fn within<T>(
+        &mut self,
+        tx: &mut dyn Transaction,
+        work: impl FnOnce(&mut dyn Transaction) -> T,
+    ) -> T {
+        work(&mut Sealed::new(tx, &mut self.keys))
     }
 }
 
-const LOCK: &[u8] = b"lock";
-const VERSION: u8 = 1;
-const PASSPHRASE: u8 = 1;
-const KEY: u8 = 2;
-const TAG_LENGTH: usize = 16;
-
 fn is_empty(tx: &mut dyn Transaction) -> Result<bool, Error> {
-    for table in Table::ALL {
+    for &table in Table::ALL {
         if !tx.scan(table, &[], 1)?.is_empty() {
             return Ok(false);
         }
     }
     Ok(true)
-}
-
-/// The lock row.
-struct Locked<'a> {
-    kind: u8,
-    cost: Argon2Cost,
-    salt: [u8; 16],
-    head: &'a [u8],
-    sealed: &'a [u8],
-}
-
-impl<'a> Locked<'a> {
-    const HEAD_LENGTH: usize = 30;
-
-    fn decode(row: &'a [u8]) -> Result<Self, Error> {
-        let corrupt = |_| Error::Store(StoreFault::Corrupt);
-        let (head, sealed) =
-            row.split_at_checked(Self::HEAD_LENGTH).ok_or(Error::Malformed).map_err(corrupt)?;
-        let mut reader = Reader::new(head);
-        let (version, kind) = (reader.u8().map_err(corrupt)?, reader.u8().map_err(corrupt)?);
-        let mut number = || reader.u32().map_err(corrupt);
-        let cost = Argon2Cost { memory_kib: number()?, passes: number()?, lanes: number()? };
-        let salt = *reader.array().map_err(corrupt)?;
-        if version != VERSION || !matches!(kind, PASSPHRASE | KEY) || !cost.is_bearable() {
-            return Err(Error::Store(StoreFault::Corrupt));
-        }
-        Ok(Self { kind, cost, salt, head, sealed })
-    }
-
-    fn open(&self, lock: Lock<'_>) -> Result<Secret<32>, Error> {
-        if lock.kind() != self.kind {
-            return Err(Error::WrongPassphrase);
-        }
-        let key = lock.key(self.cost, &self.salt)?;
-        let opened = open(&key, self.sealed, &lock_data(self.head)).map_err(|_| Error::WrongPassphrase)?;
-        opened.as_slice().try_into().map(Secret::new).map_err(|_| Error::Store(StoreFault::Corrupt))
-    }
-
-    fn seal(
-        lock: Lock<'_>,
-        cost: Argon2Cost,
-        salt: [u8; 16],
-        nonce: [u8; 24],
-        data_key: &Secret<32>,
-    ) -> Result<Vec<u8>, Error> {
-        let head = Writer::with_capacity(128).u8(VERSION).u8(lock.kind());
-        let head = head.u32(cost.memory_kib).u32(cost.passes).u32(cost.lanes).bytes(&salt).done();
-        let key = lock.key(cost, &salt)?;
-        let sealed = seal(&key, &nonce, data_key.expose(), &lock_data(&head));
-        Ok([head, sealed].concat())
-    }
-}
-
-fn lock_data(head: &[u8]) -> Vec<u8> {
-    [b"Subrosa v1 vault lock", head].concat()
-}
-
-impl Lock<'_> {
-    const fn kind(self) -> u8 {
-        match self {
-            Self::Passphrase(_) => PASSPHRASE,
-            Self::Key(_) => KEY,
-        }
-    }
-
-    /// The key that encrypts the data key.
-    fn key(self, cost: Argon2Cost, salt: &[u8; 16]) -> Result<Secret<32>, Error> {
-        match self {
-            Self::Passphrase(passphrase) => {
-                let mut key = Secret::new([0; 32]);
-                Params::new(cost.memory_kib, cost.passes, cost.lanes, Some(32))
-                    .and_then(|params| {
-                        // The key follows from the last block, without the passphrase.
-                        let mut memory = Zeroizing::new(vec![Block::default(); params.block_count()]);
-                        let (out, memory) = (key.expose_mut(), memory.as_mut_slice());
-                        let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
-                        argon2.hash_password_into_with_memory(passphrase.as_bytes(), salt, out, memory)
-                    })
-                    .map_err(|_| Error::Store(StoreFault::Corrupt))?;
-                Ok(key)
-            }
-            Self::Key(key) => {
-                let [key] = kdf::hkdf(&kdf::NO_SALT, &[key], &[b"Subrosa v1 vault key"]);
-                Ok(key)
-            }
-        }
-    }
-}
-
-/// Shows which kind it is.
-impl core::fmt::Debug for Lock<'_> {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str(match self {
-            Self::Passphrase(_) => "Lock::Passphrase",
-            Self::Key(_) => "Lock::Key",
-        })
-    }
-}
-
-/// 16 bytes drawn when the vault is opened, and a counter: no two values are sealed under one nonce, and no generator is
-/// needed for the second one.
-struct Nonces {
-    drawn: [u8; 16],
-    count: u64,
-}
-
-impl Nonces {
-    fn draw(rng: &mut impl CryptoRng) -> Self {
-        let mut drawn = [0; 16];
-        rng.fill_bytes(&mut drawn);
-        Self { drawn, count: 0 }
-    }
-
-    fn next(&mut self) -> [u8; 24] {
-        let mut nonce = [0; 24];
-        nonce[..16].copy_from_slice(&self.drawn);
-        nonce[16..].copy_from_slice(&self.count.to_be_bytes());
-        self.count = self.count.wrapping_add(1);
-        nonce
-    }
-}
-
-fn seal(key: &Secret<32>, nonce: &[u8; 24], value: &[u8], associated_data: &[u8]) -> Vec<u8> {
-    let length = nonce.len().saturating_add(value.len()).saturating_add(TAG_LENGTH);
-    let mut sealed = Vec::with_capacity(length);
-    sealed.extend_from_slice(nonce);
-    sealed.extend_from_slice(value);
-    let text = sealed.get_mut(nonce.len()..).unwrap_or_default();
-    let tag = XChaCha20Poly1305::new(key.expose().into())
-        .encrypt_inout_detached(nonce.into(), associated_data, text.into())
-        .expect("shorter than 256 GiB");
-    sealed.extend_from_slice(&tag);
-    sealed
-}
-
-fn open(key: &Secret<32>, sealed: &[u8], associated_data: &[u8]) -> Result<Value, Error> {
-    let corrupt = Error::Store(StoreFault::Corrupt);
-    let (nonce, sealed) = sealed.split_first_chunk::<24>().ok_or(corrupt.clone())?;
-    let (encrypted, tag) = sealed.split_last_chunk::<TAG_LENGTH>().ok_or(corrupt.clone())?;
-    let mut value = Value::new(vec![0; encrypted.len()]);
-    let text =
-        chacha20poly1305::aead::inout::InOutBuf::new(encrypted, &mut value).map_err(|_| corrupt.clone())?;
-    XChaCha20Poly1305::new(key.expose().into())
-        .decrypt_inout_detached(nonce.into(), associated_data, text, tag.into())
-        .map_err(|_| corrupt)?;
-    Ok(value)
 }
 
 impl<S: Store> Store for Vault<S> {
@@ -361,54 +351,6 @@ impl<S: Store> Store for Vault<S> {
     ) -> Result<T, E> {
         let Self { store, key } = self;
         store.transact(|tx| key.within(tx, work))
-    }
-}
-
-/// A transaction that encrypts on the way in and decrypts on the way out.
-struct Sealed<'a> {
-    inner: &'a mut dyn Transaction,
-    data_key: &'a Secret<32>,
-    nonces: &'a mut Nonces,
-}
-
-fn row_data(table: Table, key: &[u8]) -> Vec<u8> {
-    let name = table.name();
-    let length = u8::try_from(name.len()).unwrap_or(u8::MAX);
-    [b"Subrosa v1 vault row", &[length][..], name.as_bytes(), key].concat()
-}
-
-impl Sealed<'_> {
-    /// The lock is not for the app to write.
-    fn guard(table: Table) -> Result<(), Error> {
-        if table == Table::Vault { Err(Error::NotPermitted) } else { Ok(()) }
-    }
-}
-
-impl Transaction for Sealed<'_> {
-    fn get(&mut self, table: Table, key: &[u8]) -> Result<Option<Value>, Error> {
-        Self::guard(table)?;
-        let found = self.inner.get(table, key)?;
-        found.map(|sealed| open(self.data_key, &sealed, &row_data(table, key))).transpose()
-    }
-
-    fn put(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<(), Error> {
-        Self::guard(table)?;
-        let sealed = seal(self.data_key, &self.nonces.next(), value, &row_data(table, key));
-        self.inner.put(table, key, &sealed)
-    }
-
-    fn delete(&mut self, table: Table, key: &[u8]) -> Result<(), Error> {
-        Self::guard(table)?;
-        self.inner.delete(table, key)
-    }
-
-    fn scan(&mut self, table: Table, prefix: &[u8], most: usize) -> Result<Vec<Row>, Error> {
-        Self::guard(table)?;
-        let rows = self.inner.scan(table, prefix, most)?.into_iter();
-        rows.map(|(key, sealed)| {
-            open(self.data_key, &sealed, &row_data(table, &key)).map(|value| (key, value))
-        })
-        .collect()
     }
 }
 

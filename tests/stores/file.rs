@@ -1,11 +1,12 @@
 //! One file: who may have it, what else may lie there, and a disk that is full.
 
 use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 #[cfg(unix)]
 use std::{path::Path, process::Command};
 
 use subrosa::Error;
-use subrosa::store::{Redb, Store, StoreFault, Table};
+use subrosa::store::{Redb, Store, StoreError, StoreFault, Table};
 
 use crate::scan;
 
@@ -20,7 +21,9 @@ fn another_process() {
     let (Ok(task), Ok(path)) = (std::env::var(TASK), std::env::var(FILE)) else { return };
     match task.as_str() {
         "open" => {
-            let opened = Redb::open(path).map(|mut store| scan(&mut store, Table::Inbox, &[], 9).len());
+            let opened =
+                Redb::open(path).map(|mut store| scan(&mut store, Table::Inbox, &[], 9).len());
+            let opened = opened.map_err(|error| fault(&error));
             println!("\nsaid: {opened:?}");
         }
         "fill" => {
@@ -35,10 +38,15 @@ fn another_process() {
                 }
                 assert!(committed < 10_000, "the disk is not full");
             };
-            println!("\nsaid: {committed} {error:?}");
+            println!("\nsaid: {committed} {:?}", fault(&error));
         }
         other => panic!("{other}"),
     }
+}
+
+fn fault(error: &Error) -> StoreFault {
+    let Error::Store(error) = error else { panic!("{error:?}") };
+    error.fault
 }
 
 /// What the other process says. `before` is what a shell does first.
@@ -59,7 +67,7 @@ fn ask_another_process(task: &str, path: &Path, before: &str) -> String {
 }
 
 #[cfg(unix)]
-const LOCKED: Error = Error::Store(StoreFault::Locked);
+const LOCKED: Error = Error::Store(StoreError::new(StoreFault::Locked));
 
 #[cfg(unix)]
 #[test]
@@ -68,7 +76,10 @@ fn a_second_process_is_refused_and_harms_nothing() {
     let path = folder.path().join("chat");
     let mut store = Redb::open(&path).unwrap();
     store.transact(|tx| tx.put(Table::Inbox, b"1", b"before")).unwrap();
-    assert_eq!(ask_another_process("open", &path, ""), format!("{:?}", Err::<usize, _>(LOCKED)));
+    assert_eq!(
+        ask_another_process("open", &path, ""),
+        format!("{:?}", Err::<usize, _>(StoreFault::Locked))
+    );
     assert_eq!(Redb::open(&path).err(), Some(LOCKED));
     store.transact(|tx| tx.put(Table::Inbox, b"2", b"after")).unwrap();
     assert_eq!(scan(&mut store, Table::Inbox, &[], 9).len(), 2);
@@ -85,7 +96,7 @@ fn a_full_disk_is_an_error_and_loses_nothing() {
     // No file may grow beyond some MiB: a write that does fails, where the signal is ignored.
     let said = ask_another_process("fill", &path, "trap '' XFSZ; ulimit -f 16384;");
     let (committed, error) = said.split_once(' ').unwrap();
-    assert_eq!(error, format!("{:?}", Error::Store(StoreFault::Full)));
+    assert_eq!(error, "Full");
     let committed: u32 = committed.parse().unwrap();
     assert!(committed > 10, "{said}");
 
@@ -105,7 +116,12 @@ fn some_other_file_is_refused_and_stays_as_it_is() {
     let path = folder.path().join("letter");
     for text in [&b"dear diary"[..], &[0; 4_096], &[0xa5; 100_000]] {
         fs::write(&path, text).unwrap();
-        assert_eq!(Redb::open(&path).err(), Some(Error::Store(StoreFault::Corrupt)), "{} bytes", text.len());
+        assert_eq!(
+            Redb::open(&path).err(),
+            Some(Error::from(StoreFault::Corrupt)),
+            "{} bytes",
+            text.len()
+        );
         assert!(fs::read(&path).unwrap() == text, "{} bytes", text.len());
     }
 }
@@ -125,7 +141,7 @@ fn a_truncated_file_is_refused_and_stays_as_it_is() {
         let opened = Redb::open(&path);
         assert_eq!(
             opened.err(),
-            Some(Error::Store(StoreFault::Corrupt)),
+            Some(Error::from(StoreFault::Corrupt)),
             "{length} of {} bytes",
             whole.len()
         );
@@ -138,11 +154,30 @@ fn a_truncated_file_is_refused_and_stays_as_it_is() {
 #[test]
 fn where_no_file_can_be_nothing_is_made() {
     let folder = tempfile::tempdir().unwrap();
-    let io = Some(Error::Store(StoreFault::Io));
-    assert_eq!(Redb::open(folder.path()).err(), io);
-    assert_eq!(Redb::open(folder.path().join("nowhere/chat")).err(), io);
-    assert_eq!(Redb::open("").err(), io);
+    let path = Some(Error::from(StoreFault::Path));
+    assert_eq!(Redb::open(folder.path()).err(), path);
+    assert_eq!(Redb::open(folder.path().join("nowhere/chat")).err(), path);
+    assert_eq!(Redb::open("").err(), path);
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn an_error_names_the_path_and_keeps_the_cause() {
+    use std::error::Error as _;
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("nowhere/chat");
+    let error = Redb::open(&path).unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains("nowhere/chat") && text.contains("os error 2"), "{text}");
+    let cause = error.source().unwrap();
+    let system: &std::io::Error = cause.source().unwrap().downcast_ref().unwrap();
+    assert_eq!(system.kind(), std::io::ErrorKind::NotFound);
+
+    let held = Redb::open(folder.path().join("chat")).unwrap();
+    let text = Redb::open(folder.path().join("chat")).unwrap_err().to_string();
+    assert!(text.starts_with("the store is open elsewhere: ") && text.contains("chat"), "{text}");
+    drop(held);
 }
 
 #[cfg(unix)]
@@ -154,4 +189,190 @@ fn only_its_owner_can_read_the_file() {
     let path = folder.path().join("chat");
     drop(Redb::open(&path).unwrap());
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn a_copy_is_whole_while_the_store_is_in_use() {
+    let folder = tempfile::tempdir().unwrap();
+    let [path, copy] = ["chat", "copy"].map(|name| folder.path().join(name));
+    let mut store = Redb::open(&path).unwrap();
+    store
+        .transact(|tx| (0..100).try_for_each(|key| tx.put(Table::Inbox, &[key], &[key; 5_000])))
+        .unwrap();
+    store.transact(|tx| tx.put(Table::App, b"", b"mine")).unwrap();
+    store.copy_to(&copy).unwrap();
+    store.transact(|tx| tx.put(Table::Inbox, &[100], b"later")).unwrap();
+
+    let mut copied = Redb::open(&copy).unwrap();
+    assert_eq!(scan(&mut copied, Table::Inbox, &[], 999), scan(&mut store, Table::Inbox, &[], 100));
+    assert_eq!(scan(&mut copied, Table::App, &[], 9), [(Vec::new(), b"mine".to_vec())]);
+    assert_eq!(scan(&mut store, Table::Inbox, &[], 999).len(), 101);
+    // Another copy in its place is refused, and so is one where no file can be.
+    let path = Err(Error::from(StoreFault::Path));
+    assert_eq!(store.copy_to(&copy), path);
+    assert_eq!(store.copy_to(folder.path().join("nowhere/copy")), path);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        drop(copied);
+        assert_eq!(fs::metadata(&copy).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(ask_another_process("open", &copy, ""), "Ok(9)");
+    }
+}
+
+/// A disk of some MiB, unmounted when dropped; none where this may not be.
+#[cfg(target_os = "linux")]
+struct Disk(tempfile::TempDir);
+
+#[cfg(target_os = "linux")]
+impl Disk {
+    fn mount() -> Option<Self> {
+        let folder = tempfile::tempdir().unwrap();
+        let done = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=8m", "tmpfs"])
+            .arg(folder.path())
+            .output();
+        let mounted = done.is_ok_and(|done| done.status.success());
+        if !mounted {
+            println!("no disk can be mounted here: skipped");
+        }
+        mounted.then_some(Self(folder))
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl Drop for Disk {
+    fn drop(&mut self) {
+        drop(Command::new("umount").arg("-l").arg(self.0.path()).status());
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_store_works_again_when_there_is_room_again() {
+    use subrosa::Remedy;
+
+    let Some(disk) = Disk::mount() else { return };
+    let (path, filler) = (disk.0.path().join("chat"), disk.0.path().join("filler"));
+    let mut store = Redb::open(&path).unwrap();
+    let mut put =
+        |key: u32| store.transact(|tx| tx.put(Table::Inbox, &key.to_be_bytes(), &[7; 100_000]));
+    put(0).unwrap();
+    fs::write(&filler, vec![0; 4 << 20]).unwrap();
+    let (committed, error) =
+        (1..).find_map(|key| put(key).err().map(|error| (key, error))).unwrap();
+    assert_eq!((fault(&error), error.remedy()), (StoreFault::Full, Remedy::Retry));
+    assert!(error.to_string().contains("chat"), "{error}");
+    // Work that takes no notice of it is not committed either.
+    let hidden = store.transact(|tx| {
+        (0..100_u8).for_each(|key| drop(tx.put(Table::Outbox, &[key], &[7; 100_000])));
+        Ok::<(), Error>(())
+    });
+    assert_eq!(hidden.map_err(|error| fault(&error)), Err(StoreFault::Full));
+    assert_eq!(scan(&mut store, Table::Outbox, &[], 9).len(), 0);
+    let mut put =
+        |key: u32| store.transact(|tx| tx.put(Table::Inbox, &key.to_be_bytes(), &[7; 100_000]));
+    // There is no more room, however often it is tried.
+    for _ in 0..3 {
+        assert_eq!(put(committed).map_err(|error| fault(&error)), Err(StoreFault::Full));
+    }
+    fs::remove_file(&filler).unwrap();
+    put(committed).unwrap();
+    let rows = scan(&mut store, Table::Inbox, &[], usize::MAX);
+    let keys: Vec<_> = rows.iter().map(|(key, _)| key.clone()).collect();
+    assert_eq!(keys, (0..=committed).map(|key| key.to_be_bytes().to_vec()).collect::<Vec<_>>());
+    assert!(rows.iter().all(|(_, value)| value == &[7; 100_000]));
+    drop(store);
+    assert_eq!(
+        scan(&mut Redb::open(&path).unwrap(), Table::Inbox, &[], usize::MAX).len(),
+        rows.len()
+    );
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_copy_that_finds_no_room_leaves_nothing() {
+    let Some(disk) = Disk::mount() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = Redb::open(folder.path().join("chat")).unwrap();
+    store
+        .transact(|tx| (0..100).try_for_each(|key| tx.put(Table::Inbox, &[key], &[key; 100_000])))
+        .unwrap();
+    let copied = store.copy_to(disk.0.path().join("copy"));
+    assert_eq!(copied.map_err(|error| fault(&error)), Err(StoreFault::Full));
+    assert_eq!(fs::read_dir(disk.0.path()).unwrap().count(), 0);
+    assert_eq!(scan(&mut store, Table::Inbox, &[], usize::MAX).len(), 100);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_file_that_is_taken_away_is_not_made_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("chat");
+    let mut store = Redb::open(&path).unwrap();
+    store.transact(|tx| tx.put(Table::Inbox, b"key", b"value")).unwrap();
+    // A disk that is taken away, as far as a program sees.
+    fs::rename(&path, folder.path().join("away")).unwrap();
+    fs::create_dir(&path).unwrap();
+    assert_eq!(store.copy_to(&path).map_err(|error| fault(&error)), Err(StoreFault::Path));
+    store.transact(|tx| tx.put(Table::Inbox, b"key", b"value")).unwrap();
+    assert_eq!(scan(&mut store, Table::Inbox, &[], 9).len(), 1);
+}
+
+/// Of 137 pages, 96 made redb panic.
+#[test]
+fn a_page_of_zeros_is_an_error_and_no_panic() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("chat");
+    let mut store = Redb::open(&path).unwrap();
+    for key in 0..200_u8 {
+        store.transact(|tx| tx.put(Table::Inbox, &[key], &[key; 1_500])).unwrap();
+    }
+    drop(store);
+    let whole = fs::read(&path).unwrap();
+    let used: Vec<usize> = (0..whole.len() / 4_096)
+        .filter(|page| whole[page * 4_096..(page + 1) * 4_096].iter().any(|byte| *byte != 0))
+        .collect();
+    let (mut refused, mut panicked) = (0, 0);
+    for page in &used {
+        let mut damaged = whole.clone();
+        damaged[page * 4_096..(page + 1) * 4_096].fill(0);
+        fs::write(&path, &damaged).unwrap();
+        let work = || -> Result<(), Error> {
+            let mut store = Redb::open(&path)?;
+            store.transact(|tx| tx.scan(Table::Inbox, &[], usize::MAX).map(drop))?;
+            store.transact(|tx| tx.put(Table::Outbox, b"new", &[1; 9_000]))?;
+            store.transact(|tx| tx.get(Table::Inbox, &[77]).map(drop))
+        };
+        let done =
+            catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| panic!("page {page} panics"));
+        if let Err(error) = done {
+            assert_eq!(fault(&error), StoreFault::Corrupt, "page {page}: {error}");
+            refused += 1;
+            panicked += usize::from(error.to_string().contains("panicked"));
+        }
+    }
+    println!("{} pages: {refused} refused, {panicked} of them by a panic inside", used.len());
+    assert!(refused > 0 && panicked > 0, "{refused}, {panicked}");
+    fs::write(&path, &whole).unwrap();
+    assert_eq!(scan(&mut Redb::open(&path).unwrap(), Table::Inbox, &[], 999).len(), 200);
+}
+
+#[test]
+fn a_panic_of_the_work_goes_on_and_the_store_works_afterwards() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = Redb::open(folder.path().join("chat")).unwrap();
+    let panic = catch_unwind(AssertUnwindSafe(|| {
+        store.transact(|tx| {
+            tx.put(Table::Inbox, b"key", b"value")?;
+            "ten".parse::<u8>().expect("of the app");
+            Ok::<(), Error>(())
+        })
+    }));
+    let panic = panic.unwrap_err();
+    assert!(panic.downcast_ref::<String>().unwrap().starts_with("of the app"));
+    assert_eq!(scan(&mut store, Table::Inbox, &[], 9).len(), 0);
+    store.transact(|tx| tx.put(Table::Inbox, b"key", b"value")).unwrap();
+    assert_eq!(scan(&mut store, Table::Inbox, &[], 9).len(), 1);
 }

@@ -1,17 +1,19 @@
 //! An app on disk that is killed, and what is expected of it afterwards.
 //!
-//! Alice has two devices and Bob one, each with a store of its own. What an app and its server keep besides is in plain files that are only appended
-//! to, a line at a time; a line that is not whole was never written:
+//! Alice has two devices and Bob one, each with a store of its own. What an app and its server keep
+//! besides is in plain files. Those of the server's directories are replaced whole; the others are
+//! only appended to, a line at a time, and a line that is not whole was never written:
 //!
 //! | file | a line |
 //! | --- | --- |
-//! | `wire` | sender, receiver, envelope: before [`Client::sent`] |
+//! | `wire` | sender, receiver, envelope: before [`Client::complete`] |
 //! | `acked <device>` | how much of the wire was received: after [`Client::receive`] |
-//! | `shown <device>` | inbox id, sender, user that a copy is for, text: before [`Client::done`] |
-//! | `tried <device>` | `try`, generation, receiver, texts: before [`Client::encrypt`]; `ok` or `failed` after it |
+//! | `shown <device>` | inbox id, sender, user that a copy is for, text: before [`Client::acknowledge`] |
+//! | `tried <device>` | `try`, number, receiver, texts: before [`Client::write`]; `ok` or `failed` after it |
 //!
-//! A transaction counts the generation up, so after a kill the store itself says whether what was tried last is in it: what is must be
-//! shown on every other device of both users, and what is not, nowhere.
+//! The number is in a row of the app's own, committed together with the texts. So after a kill the
+//! store itself says whether what was tried last is in it: what is must be shown on every other
+//! device of both users, and what is not, nowhere.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{self, File, OpenOptions};
@@ -22,10 +24,14 @@ use std::time::{Duration, Instant};
 
 use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha256};
+use subrosa::directory::Directory;
 use subrosa::store::Redb;
-use subrosa::{Address, Client, Error, NewDevice, PublishedPrekeys, Received};
+use subrosa::{
+    Action, Address, Client, Completed, Error, Item, NewDevice, Received, Role, UnixTime,
+};
 
-use super::network::{NOW, Seed, Seeded};
+use super::network::{Seed, Seeded};
+use super::post::{Post, Reply};
 
 const FOLDER: &str = "SUBROSA_CRASH_FOLDER";
 const RUN: &str = "SUBROSA_CRASH_RUN";
@@ -86,6 +92,9 @@ fn address(text: &str) -> Address {
     Address::new(user, device.parse().unwrap())
 }
 
+/// The app's own row with the number of what was written last.
+const WRITTEN: &[u8] = b"written";
+
 const DEVICES: [&str; 3] = ["alice/1", "alice/2", "bob/1"];
 
 struct Device {
@@ -103,6 +112,8 @@ struct App {
     devices: Vec<Device>,
     rng: Seeded,
     run: u64,
+    /// How often time went on within this run.
+    pauses: u64,
     written: u64,
 }
 
@@ -114,20 +125,24 @@ fn store(folder: &Path, device: &str) -> Redb {
     Redb::open(file(folder, "store", device)).unwrap()
 }
 
-/// Three devices that know each other, whose prekeys are with the server.
+/// Three devices, of which two are linked.
 fn found(folder: &Path, seed: u64) {
-    let rng = &mut Seeded::new(seed, "founding");
-    let mut phone = Client::create(store(folder, "alice/1"), "alice", NOW, rng).unwrap();
-    let bob = Client::create(store(folder, "bob/1"), "bob", NOW, rng).unwrap();
+    let (rng, now) = (&mut Seeded::new(seed, "founding"), start());
+    let mut phone = Client::create(store(folder, "alice/1"), "alice", now, rng).unwrap();
     let device = NewDevice::generate(rng);
-    let grant = phone.link(&device.code(), false, NOW, rng).unwrap();
-    let laptop = Client::join(store(folder, "alice/2"), &device, &grant, NOW, rng).unwrap();
-    let mut all = [phone, laptop, bob];
-    let lists = [all[0].devices("alice").unwrap().unwrap(), all[2].devices("bob").unwrap().unwrap()];
-    for client in &mut all {
-        client.take_devices("alice", &lists[0].encode()).unwrap();
-        client.take_devices("bob", &lists[1].encode()).unwrap();
-    }
+    let grant = phone.link(&device.code(), Role::Device, now, rng).unwrap();
+    drop(Client::join(store(folder, "alice/2"), &device, &grant, now, rng).unwrap());
+    drop(Client::create(store(folder, "bob/1"), "bob", now, rng).unwrap());
+}
+
+fn start() -> UnixTime {
+    UnixTime::from_secs(1_800_000_000).unwrap()
+}
+
+/// The number of what was written last.
+fn last_written(client: &mut Client<Redb>) -> u64 {
+    let row = client.transact(|client| client.rows().get(WRITTEN)).unwrap();
+    row.map_or(0, |row| u64::from_be_bytes(row[..].try_into().unwrap()))
 }
 
 impl App {
@@ -146,22 +161,25 @@ impl App {
             // Dice of its own for each run: a generator that repeats itself would repeat keys.
             rng: Seeded::new(seed, &format!("run {run}")),
             run,
+            pauses: 0,
             written: 0,
         };
         for device in &mut app.devices {
             if let Some(tried) = device.tried.last().filter(|line| line[0] == "try") {
                 let before: u64 = tried[1].parse().unwrap();
-                let now = device.client.generation().unwrap();
+                let now = last_written(&mut device.client);
                 assert!(now == before || now == before + 1, "{before}, and then {now}");
-                device.tried.append(&[if now > before { "ok" } else { "failed" }, "found out later"]);
+                device
+                    .tried
+                    .append(&[if now > before { "ok" } else { "failed" }, "found out later"]);
             }
         }
         app
     }
 
     /// Time goes on from run to run, so that no allowance is ever used up.
-    fn now(&self) -> u64 {
-        NOW + 60 * (self.run + 1)
+    fn now(&self) -> UnixTime {
+        start().after(4_000 * (self.run + 1) + 4_000 * self.pauses)
     }
 
     /// Something that an app does.
@@ -170,11 +188,11 @@ impl App {
         match self.rng.below(1_000) {
             0..350 => self.write(at, 1),
             350..400 => self.write(at, 2),
-            400..600 => drop(self.flush(at)),
+            400..600 => drop(self.work(at)),
             600..850 => drop(self.receive(at)),
             850..960 => self.show(at),
-            960..980 => self.reopen(at),
-            980..997 => self.upload(at),
+            960..985 => self.reopen(at),
+            985..997 => self.devices[at].client.connected().unwrap(),
             _ => self.reset(at),
         }
     }
@@ -187,77 +205,94 @@ impl App {
         let texts: Vec<String> = (0..count)
             .map(|_| {
                 *written += 1;
-                let longer = if rng.chance(100) { ".".repeat(rng.below(5_000)) } else { String::new() };
+                let longer =
+                    if rng.chance(100) { ".".repeat(rng.below(5_000)) } else { String::new() };
                 format!("{written} of run {run}{longer}")
             })
             .collect();
         let to = if device.name == "bob/1" || rng.chance(100) { "alice" } else { "bob" };
-        loop {
-            let device = &mut self.devices[at];
-            let generation = device.client.generation().unwrap().to_string();
-            let fields = ["try", &generation, to].into_iter().chain(texts.iter().map(String::as_str));
-            device.tried.append(&fields.collect::<Vec<_>>());
-            let rng = &mut self.rng;
-            let encrypted = device.client.transact(|actions| {
-                texts.iter().try_for_each(|text| actions.encrypt(to, text.as_bytes(), now, rng).map(drop))
-            });
-            match encrypted {
-                Ok(()) => return device.tried.append(&["ok"]),
-                Err(Error::BundlesNeeded(all)) => {
-                    device.tried.append(&["failed"]);
-                    all.iter().for_each(|of| self.fetch_bundle(at, of));
-                }
-                Err(error) => panic!("{}: {error}", device.name),
-            }
-        }
-    }
-
-    fn prekeys(&self, of: &str) -> Option<PublishedPrekeys> {
-        let bytes = fs::read(file(&self.folder, "prekeys", of)).ok()?;
-        Some(PublishedPrekeys::decode(&bytes).unwrap())
-    }
-
-    fn put_prekeys(&self, of: &str, prekeys: &PublishedPrekeys) {
-        let unfinished = self.folder.join("unfinished");
-        fs::write(&unfinished, prekeys.encode()).unwrap();
-        fs::rename(unfinished, file(&self.folder, "prekeys", of)).unwrap();
-    }
-
-    /// The server hands a bundle out once, whatever becomes of it.
-    fn fetch_bundle(&mut self, at: usize, of: &Address) {
-        let mut prekeys = self.prekeys(&of.to_string()).unwrap();
-        let bundle = prekeys.take_bundle().unwrap().encode();
-        self.put_prekeys(&of.to_string(), &prekeys);
-        let now = self.now();
-        self.devices[at].client.take_bundle(of, &bundle, now, &mut self.rng).unwrap();
-    }
-
-    fn upload(&mut self, at: usize) {
-        let (name, now) = (DEVICES[at], self.now());
-        let known = self.prekeys(name);
-        let count = known.as_ref().map_or(0, PublishedPrekeys::one_time_count);
-        let Some(upload) = self.devices[at].client.upload(count, now, &mut self.rng).unwrap() else { return };
-        let merged = match known {
-            Some(mut known) => {
-                known.merge(upload.prekeys.clone());
-                known
-            }
-            None => upload.prekeys.clone(),
-        };
-        self.put_prekeys(name, &merged);
-        self.devices[at].client.uploaded(&upload).unwrap();
-    }
-
-    /// Returns whether there was anything to send.
-    fn flush(&mut self, at: usize) -> bool {
         let device = &mut self.devices[at];
-        let batch = device.client.outbox(20).unwrap();
-        for outgoing in &batch {
-            let envelope = HEXLOWER.encode(&outgoing.envelope);
-            self.wire.append(&[device.name, &outgoing.to.to_string(), &envelope]);
-            device.client.sent(outgoing.id).unwrap();
+        let number = last_written(&mut device.client) + 1;
+        let fields = ["try", &(number - 1).to_string(), to].map(str::to_owned);
+        let fields: Vec<String> = fields.into_iter().chain(texts.iter().cloned()).collect();
+        device.tried.append(&fields.iter().map(String::as_str).collect::<Vec<_>>());
+        let rng = &mut self.rng;
+        let done = device.client.transact(|client| {
+            for text in &texts {
+                client.write(to, text.as_bytes(), now, rng)?;
+            }
+            client.rows().put(WRITTEN, &number.to_be_bytes())
+        });
+        done.unwrap_or_else(|error: Error| panic!("{}: {error}", device.name));
+        device.tried.append(&["ok"]);
+    }
+
+    /// What the server holds of a user.
+    fn directory(&self, user: &str) -> Directory {
+        let Ok(list) = fs::read(self.folder.join(format!("list {user}"))) else {
+            return Directory::new();
+        };
+        let rows: Vec<(u32, Vec<u8>)> = (1..=2)
+            .filter_map(|device| {
+                Some((
+                    device,
+                    fs::read(file(&self.folder, "held", &format!("{user}/{device}"))).ok()?,
+                ))
+            })
+            .collect();
+        Directory::decode(&list, rows.iter().map(|(device, row)| (*device, row.as_slice())))
+            .unwrap()
+    }
+
+    /// A file is replaced whole; a kill between two of them leaves one newer than the other.
+    fn replace(&self, path: PathBuf, bytes: &[u8]) {
+        let unfinished = self.folder.join("unfinished");
+        fs::write(&unfinished, bytes).unwrap();
+        fs::rename(unfinished, path).unwrap();
+    }
+
+    fn put_directory(&self, user: &str, directory: &Directory) {
+        if let Some(list) = directory.encode_user() {
+            self.replace(self.folder.join(format!("list {user}")), &list);
         }
-        !batch.is_empty()
+        for device in 1..=2 {
+            if let Some(row) = directory.encode_device(device) {
+                self.replace(file(&self.folder, "held", &format!("{user}/{device}")), &row);
+            }
+        }
+    }
+
+    /// The server does a task. What it hands out is gone, whatever becomes of it.
+    fn serve(&mut self, own: &Address, action: &Action) -> Reply {
+        if let Action::Send { to, envelope, .. } = action {
+            self.wire.append(&[&own.to_string(), &to.to_string(), &HEXLOWER.encode(envelope)]);
+            return Reply::Done;
+        }
+        let user = match action {
+            Action::FetchDevices(user) => user.clone(),
+            Action::FetchBundle(of) => of.user.clone(),
+            _ => own.user.clone(),
+        };
+        let mut post = Post::default();
+        post.users.insert(user.clone(), self.directory(&user));
+        let reply = post.serve(own, action, self.now());
+        if matches!(action, Action::Upload(_) | Action::FetchBundle(_)) {
+            self.put_directory(&user, &post.users[&user]);
+        }
+        reply
+    }
+
+    /// Returns whether there was a task.
+    fn work(&mut self, at: usize) -> bool {
+        let (now, own) = (self.now(), address(DEVICES[at]));
+        let tasks = self.devices[at].client.tasks(20, now, &mut self.rng).unwrap();
+        for task in &tasks {
+            let reply = self.serve(&own, &task.action);
+            let client = &mut self.devices[at].client;
+            let completed = client.complete(&task.id, reply.answer(), now, &mut self.rng).unwrap();
+            assert!(!matches!(completed, Completed::Rejected(_)), "{own}: {task:?}: {completed:?}");
+        }
+        !tasks.is_empty()
     }
 
     /// Returns whether there was any mail. Nothing was lost, so nothing has to be healed.
@@ -268,9 +303,12 @@ impl App {
             if line[1] == device.name {
                 any = true;
                 let envelope = HEXLOWER.decode(line[2].as_bytes()).unwrap();
-                let received = device.client.receive(&address(&line[0]), &envelope, now, &mut self.rng);
-                let expected =
-                    matches!(received, Ok(Received::Message(_) | Received::Handled | Received::Duplicate));
+                let received =
+                    device.client.receive(&address(&line[0]), &envelope, now, &mut self.rng);
+                let expected = matches!(
+                    received,
+                    Ok(Received::Incoming(_) | Received::Handled | Received::Duplicate)
+                );
                 assert!(expected, "{} from {}: {received:?}", line[1], line[0]);
                 device.acked.append(&[&next.to_string()]);
             }
@@ -282,10 +320,13 @@ impl App {
     fn show(&mut self, at: usize) {
         let device = &mut self.devices[at];
         for incoming in device.client.inbox(20).unwrap() {
-            let (id, from) = (format!("{:?}", incoming.id), incoming.from.to_string());
-            let text = String::from_utf8(incoming.text.to_vec()).unwrap();
-            device.shown.append(&[&id, &from, incoming.copy_to.as_deref().unwrap_or("-"), &text]);
-            device.client.done(incoming.id).unwrap();
+            if let Item::Text(text) = &incoming.item {
+                let id = HEXLOWER.encode(incoming.id.as_bytes());
+                let content = String::from_utf8(text.text.to_vec()).unwrap();
+                let copy_to = text.copy_to.as_deref().unwrap_or("-");
+                device.shown.append(&[&id, &text.from.to_string(), copy_to, &content]);
+            }
+            device.client.acknowledge(incoming.id).unwrap();
         }
     }
 
@@ -303,17 +344,21 @@ impl App {
 
     /// Delivers and shows everything.
     fn settle(&mut self) {
-        let mut busy = true;
-        while busy {
-            busy = false;
-            for at in 0..DEVICES.len() {
-                busy |= self.flush(at) | self.receive(at);
-                // A batch of the wire may have nothing for this device.
-                busy |= self.wire.from(self.devices[at].received).next().is_some();
-                while !self.devices[at].client.inbox(1).unwrap().is_empty() {
-                    self.show(at);
+        // What was handed out before a kill, or failed, comes again after a while.
+        for _ in 0..3 {
+            let mut busy = true;
+            while busy {
+                busy = false;
+                for at in 0..DEVICES.len() {
+                    busy |= self.work(at) | self.receive(at);
+                    // A batch of the wire may have nothing for this device.
+                    busy |= self.wire.from(self.devices[at].received).next().is_some();
+                    while !self.devices[at].client.inbox(1).unwrap().is_empty() {
+                        self.show(at);
+                    }
                 }
             }
+            self.pauses += 1;
         }
     }
 
@@ -336,8 +381,9 @@ impl App {
                         continue;
                     }
                     let copy_to = if user == *to { "-" } else { to };
-                    let rows =
-                        tried[3..].iter().map(|text| [device.name.into(), copy_to.into(), text.clone()]);
+                    let rows = tried[3..]
+                        .iter()
+                        .map(|text| [device.name.into(), copy_to.into(), text.clone()]);
                     expected.entry(reader).or_default().extend(rows);
                 }
                 tally.written += tried.len() - 3;
@@ -366,15 +412,15 @@ impl App {
         tally
     }
 
-    /// The nonce of a header comes out of the message's key: two envelopes that share one share the key. Returns how many envelopes were
-    /// sent again as they were.
+    /// The nonce of a header comes out of the message's key: two envelopes that share one share the
+    /// key. Returns how many envelopes were sent again as they were.
     fn judge_keys(&self) -> usize {
         let mut envelopes: HashMap<String, [u8; 32]> = HashMap::new();
         let mut again = 0;
         for (_, line) in self.wire.from(0) {
             let [from, to, envelope] = <[String; 3]>::try_from(line).unwrap();
             let initial = &envelope[2 * (18 + 1)..][..2] == "02";
-            let at = 18 + 2 + if initial { 1_644 } else { 0 };
+            let at = 18 + 2 + if initial { 1_660 } else { 0 };
             let nonce = envelope[2 * at..][..24].to_owned();
             let digest = Sha256::new().chain_update(&to).chain_update(&envelope).finalize().into();
             match envelopes.insert(nonce, digest) {
@@ -391,11 +437,11 @@ impl App {
 struct Tally {
     written: usize,
     shown: usize,
-    /// Killed inside of [`Client::encrypt`], or right after it.
+    /// Killed inside of [`Client::write`], or right after it.
     found_out_later: usize,
-    /// Killed before [`Client::done`].
+    /// Killed before [`Client::acknowledge`].
     shown_again: usize,
-    /// Killed before [`Client::sent`].
+    /// Killed before [`Client::complete`].
     sent_again: usize,
 }
 
@@ -440,8 +486,8 @@ fn kill(folder: &Path, seed: u64, run: u64, dice: &mut Seeded) {
     assert!(killed, "run {run} ended by itself: {} {}\n{wrong}", ended.status, said.join("\n"));
 }
 
-/// In memory, where the system has a place for that: what a process wrote outlives it either way, and where no commit waits for a
-/// disk, more kills hit the code.
+/// In memory, where the system has a place for that: what a process wrote outlives it either way,
+/// and where no commit waits for a disk, more kills hit the code.
 fn place() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
@@ -454,7 +500,7 @@ pub(crate) fn kill_and_see() {
         let folder = place.path();
         found(folder, seed.0);
         let mut app = App::open(folder, seed.0, 0);
-        (0..DEVICES.len()).for_each(|at| app.upload(at));
+        app.settle();
         drop(app);
         let dice = &mut Seeded::new(seed.0, "kills");
         for run in 1..=kills {

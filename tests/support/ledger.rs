@@ -1,8 +1,8 @@
-//! What the documents say of the numbers of messages, written down without any key: which message opens, and which
-//! error the others give (protocol.md, 5 and 9; spqr.md, 8).
+//! What the documents say of the numbers of messages, written down without any key: which message
+//! opens, and which error the others give (protocol.md, 5 and 9; spqr.md, 8).
 //!
-//! It is a second implementation of the bookkeeping, so that a test can foretell every outcome exactly instead of
-//! being content with "some error".
+//! It is a second implementation of the bookkeeping, so that a test can foretell every outcome
+//! exactly instead of being content with "some error".
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -45,7 +45,8 @@ impl Ledger {
     }
 
     fn new(sending: Sending) -> Self {
-        let double = Double { sending, previous: 0, begun: 0, receiving: None, kept: Kept::default() };
+        let double =
+            Double { sending, previous: 0, begun: 0, receiving: None, kept: Kept::default() };
         Self { double, sparse: Sparse::default() }
     }
 
@@ -126,7 +127,8 @@ impl Double {
                 None => return self.kept.get(chain, place.number),
             },
             _ if place.chain == self.next_chain() => {
-                let before = self.receiving.map_or(0, |(_, next)| place.previous.saturating_sub(next));
+                let before =
+                    self.receiving.map_or(0, |(_, next)| place.previous.saturating_sub(next));
                 before + place.number
             }
             _ if self.kept.chains.contains_key(&place.chain) => {
@@ -173,8 +175,8 @@ impl Double {
 struct Sparse {
     /// The newest epoch that has chains.
     completed: u64,
-    /// The epoch completed last came from sending, and the peer has not gone on to it: the chains before it are the
-    /// ones in use (spqr.md, 9).
+    /// The epoch completed last came from sending, and the peer has not gone on to it: the chains
+    /// before it are the ones in use (spqr.md, 9).
     behind: bool,
     send_epoch: u64,
     /// The oldest epoch that has chains.
@@ -252,7 +254,9 @@ impl Kept {
     fn get(&self, chain: u64, number: u32) -> Result<(), Error> {
         match self.chains.get(&chain) {
             Some(skipped) if skipped.numbers.contains(&number) => Ok(()),
-            Some(skipped) if skipped.dropped.is_some_and(|dropped| number <= dropped) => Err(Error::TooOld),
+            Some(skipped) if skipped.dropped.is_some_and(|dropped| number <= dropped) => {
+                Err(Error::TooOld)
+            }
             _ => Err(Error::Duplicate),
         }
     }
@@ -268,7 +272,8 @@ impl Kept {
     }
 
     fn take(&mut self, chain: u64, number: u32) {
-        let taken = self.chains.get_mut(&chain).is_some_and(|skipped| skipped.numbers.remove(&number));
+        let taken =
+            self.chains.get_mut(&chain).is_some_and(|skipped| skipped.numbers.remove(&number));
         assert!(taken, "only a kept number is taken");
         self.count -= 1;
     }

@@ -13,7 +13,8 @@ use std::rc::Rc;
 
 use rand_core::{Rng, TryCryptoRng, TryRng};
 use sha2::{Digest, Sha256};
-use subrosa::{Bundle, Error, IdentityKeyPair, Message, Prekeys, Session};
+use subrosa::Error;
+use subrosa::protocol::{Bundle, IdentityKeyPair, Message, Prekeys, Session};
 
 #[path = "ledger.rs"]
 mod ledger;
@@ -60,7 +61,8 @@ impl Seeded {
     fn fill(&mut self, out: &mut [u8]) {
         for byte in out {
             if self.left.is_empty() {
-                let digest = Sha256::new().chain_update(self.seed).chain_update(self.counter.to_be_bytes());
+                let digest =
+                    Sha256::new().chain_update(self.seed).chain_update(self.counter.to_be_bytes());
                 self.left = digest.finalize().to_vec();
                 self.counter += 1;
             }
@@ -143,7 +145,8 @@ impl Party {
 
     /// By way of a bundle, as a server would hand it out.
     pub(crate) fn initiate(&mut self, responder: &Self) -> Session {
-        let bundle = responder.prekeys.publish(&responder.identity).take_bundle().expect("there are prekeys");
+        let bundle =
+            responder.prekeys.publish(&responder.identity).pop_bundle().expect("there are prekeys");
         let bundle = Bundle::decode(&bundle.encode()).expect("a bundle decodes");
         let bundle = bundle.verify(&self.identity.public_key(), NOW).expect("a bundle verifies");
         Session::initiate(&self.identity, &bundle, &mut self.rng).expect("a session is initiated")
@@ -197,7 +200,7 @@ impl End {
         }
         let (identity, prekeys) = (&self.party.identity, &mut self.party.prekeys);
         let (session, plaintext) = Session::respond(identity, prekeys, &message, associated_data)?;
-        assert!(session.answers(&message));
+        assert!(session.matches(&message));
         self.session = Some(session);
         Ok(plaintext)
     }
@@ -234,12 +237,17 @@ impl Pair {
     /// The same pair again, to try something on. The copy draws other randomness.
     pub(crate) fn copy(&self) -> Self {
         let copy = |end: &End| {
-            let identity =
-                IdentityKeyPair::decode(&end.party.identity.encode()).expect("what was stored loads");
-            let prekeys = Prekeys::decode(&end.party.prekeys.encode()).expect("what was stored loads");
+            let identity = IdentityKeyPair::decode(&end.party.identity.encode())
+                .expect("what was stored loads");
+            let prekeys =
+                Prekeys::decode(&end.party.prekeys.encode()).expect("what was stored loads");
             let rng = Seeded::new(self.sent, "a copy's");
             let party = Party { identity, prekeys, rng };
-            End { party, session: end.session.as_ref().map(stored_and_loaded), ledger: end.ledger.clone() }
+            End {
+                party,
+                session: end.session.as_ref().map(stored_and_loaded),
+                ledger: end.ledger.clone(),
+            }
         };
         Self { initiator: copy(&self.initiator), responder: copy(&self.responder), sent: self.sent }
     }
@@ -270,7 +278,8 @@ impl Pair {
         let session = session.as_mut().expect("there is a session");
         party.rng.draws.clear();
         let before = session.post_quantum_epochs();
-        let message = session.encrypt(&plaintext, ASSOCIATED_DATA, &mut party.rng).expect("it encrypts");
+        let message =
+            session.encrypt(&plaintext, ASSOCIATED_DATA, &mut party.rng).expect("it encrypts");
         let place = ledger.sent(before, session.post_quantum_epochs());
         Letter { from, bytes: message.encode(), plaintext, place }
     }
@@ -292,8 +301,8 @@ impl Pair {
         self.turn(first.other());
     }
 
-    /// Delivers a genuine message: the outcome is exactly what the ledger says, the plaintext is the one sent, and an
-    /// error changes nothing.
+    /// Delivers a genuine message: the outcome is exactly what the ledger says, the plaintext is
+    /// the one sent, and an error changes nothing.
     pub(crate) fn deliver(&mut self, letter: &Letter) -> Result<(), Error> {
         let end = self.end_mut(letter.from.other());
         let expected = end.ledger.expected(&letter.place);
@@ -314,7 +323,12 @@ impl Pair {
     }
 
     /// Delivers what nobody sent: an error, and nothing changes.
-    pub(crate) fn deliver_forged(&mut self, to: Side, bytes: &[u8], associated_data: &[u8]) -> Error {
+    pub(crate) fn deliver_forged(
+        &mut self,
+        to: Side,
+        bytes: &[u8],
+        associated_data: &[u8],
+    ) -> Error {
         let end = self.end_mut(to);
         let (before, prekeys) = (end.state(), end.party.prekeys.encode());
         let opened = end.open(bytes, associated_data);
@@ -376,7 +390,9 @@ impl Weather {
             0 => Self { loss: 0, burst: 1, ..Self::CALM },
             1 => Self { loss: 300, late: 200, burst: 4, ..Self::CALM },
             2 => Self { reorder: 900, repeat: 200, burst: 30, ..Self::CALM },
-            3 => Self { initiator_speaks: speaks, loss: 100, reorder: 300, burst: 10, ..Self::CALM },
+            3 => {
+                Self { initiator_speaks: speaks, loss: 100, reorder: 300, burst: 10, ..Self::CALM }
+            }
             4 => Self { initiator_speaks: speaks, only_to: Some(towards), burst: 8, ..Self::CALM },
             5 => Self { loss: 995, burst: 900, initiator_speaks: speaks, ..Self::CALM },
             6 => Self { forge: 400, repeat: 400, loss: 100, late: 200, restart: 100, ..Self::CALM },
@@ -427,8 +443,8 @@ impl World {
         }
     }
 
-    /// Runs until so many messages were delivered; then the network recovers, and both sides still understand each
-    /// other.
+    /// Runs until so many messages were delivered; then the network recovers, and both sides still
+    /// understand each other.
     pub(crate) fn run(&mut self, deliveries: u64) {
         while self.tally.deliveries < deliveries {
             self.step();
@@ -450,7 +466,8 @@ impl World {
         if self.weather_left == 0 {
             self.weather = Weather::next(&mut self.rng);
             // A flood is short: it sends hundreds of messages for one that arrives.
-            self.weather_left = if self.weather.burst > 100 { 10 } else { 20 + self.rng.below(300) };
+            self.weather_left =
+                if self.weather.burst > 100 { 10 } else { 20 + self.rng.below(300) };
         }
         self.weather_left -= 1;
         // While much is on the way nobody speaks, or an outage would outgrow everything else.
@@ -539,7 +556,8 @@ impl World {
         self.past.push(letter);
     }
 
-    /// The process ends after decrypting, before anything was stored: the message is as good as new.
+    /// The process ends after decrypting, before anything was stored: the message is as good as
+    /// new.
     fn crash(&mut self, letter: &Letter) {
         let end = self.pair.end_mut(letter.from.other());
         let stored = end.state();
@@ -579,7 +597,8 @@ impl World {
             1 => bytes.push(0),
             2 => return (bytes, b"another chat"),
             3 if !self.past.is_empty() => {
-                // The front of this one, the rest of another: a header from here with a payload from there.
+                // The front of this one, the rest of another: a header from here with a payload
+                // from there.
                 let other = self.any_past();
                 let cut = if self.rng.chance(500) { at } else { 118 };
                 if other.bytes.get(cut..) == bytes.get(cut..) {

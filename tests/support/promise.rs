@@ -1,28 +1,32 @@
-//! Who is owed which message, kept by the test itself: the rules are at the head of `devices.rs`.
+//! Who is owed which text, kept by the test itself: the rules are at the head of `devices.rs`.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use subrosa::{Address, Incoming, MessageId, Received};
+use subrosa::{Address, Completed, Event, Item, MessageId, Received, Text};
 
-/// A message, and for whom it was encrypted.
+/// A text, and for whom it was written.
 pub(crate) struct Written {
-    id: MessageId,
-    from: Address,
-    to: String,
+    pub(crate) id: MessageId,
+    pub(crate) from: Address,
+    pub(crate) to: String,
     /// When, by the count of the world's steps.
     step: usize,
     /// Its sender was restored from a backup that is older.
-    forgotten: bool,
+    pub(crate) forgotten: bool,
+    /// The sender did not know the devices of the user yet, or waits for somebody to accept a key.
+    pub(crate) is_open: bool,
     due: BTreeMap<Address, Due>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
-    /// Its envelope has not left its sender's outbox.
+    /// Its envelope has not left its sender.
     Waiting,
     /// The transport has the envelope.
     Sent,
-    /// The envelope came, and nothing opened it: the device asks for the message again.
+    /// The device set the envelope aside.
+    Aside,
+    /// The envelope came, and nothing opened it: the device asks for the text again.
     Asked,
 }
 
@@ -37,70 +41,125 @@ struct Due {
 pub(crate) struct Life {
     opened: BTreeSet<usize>,
     shown: BTreeSet<usize>,
+    /// Texts that the server has whole, as the app was told.
+    marked: BTreeSet<usize>,
 }
 
 #[derive(Default)]
 pub(crate) struct Promise {
     pub(crate) written: Vec<Written>,
-    /// The envelopes of each message, by what is in their head.
+    ids: HashMap<MessageId, usize>,
+    /// The envelopes of each text, by what is in their head.
     envelopes: HashMap<[u8; 16], (usize, Address)>,
+    /// The one envelope of a text for a device, in the life that the sender has.
+    firsts: HashMap<(usize, Address), [u8; 16]>,
     lives: BTreeMap<Address, Life>,
     gone: BTreeSet<Address>,
-    /// What left each device, by its header's nonce.
+    /// What each device handed out, by its header's nonce.
     nonces: HashMap<(Address, [u8; 12]), Vec<u8>>,
-    /// Restored from a backup without the hint: these use keys a second time.
+    /// Restored from a backup, and not told so by the server: these use keys a second time.
     unaware: BTreeSet<Address>,
+    restored: BTreeSet<Address>,
+    renewed: BTreeSet<String>,
     pub(crate) shown: usize,
+    pub(crate) excused: usize,
 }
 
 impl Promise {
-    /// A device wrote a message; `rows` are the envelopes that this put into its outbox, and `entitled` whom it was for as far
-    /// as the device knew.
+    /// A device wrote a text for these devices; none where it does not know for which.
     pub(crate) fn wrote(
         &mut self,
         (id, from, to): (MessageId, &Address, &str),
-        entitled: BTreeSet<Address>,
-        rows: Vec<(Address, Vec<u8>)>,
+        entitled: Option<BTreeSet<Address>>,
         step: usize,
     ) {
         let index = self.written.len();
-        let addressed: Vec<&Address> = rows.iter().map(|row| &row.0).collect();
-        assert_eq!(rows.len(), entitled.len(), "#{index}: to {addressed:?}, for {entitled:?}");
-        for (to, envelope) in rows {
-            assert!(entitled.contains(&to), "#{index} to {to}, for {entitled:?}");
-            self.envelopes.insert(reference(&envelope), (index, to));
+        assert!(self.ids.insert(id, index).is_none(), "#{index} has the name of another");
+        self.written.push(Written {
+            id,
+            from: from.clone(),
+            to: to.into(),
+            step,
+            forgotten: false,
+            is_open: true,
+            due: BTreeMap::new(),
+        });
+        if let Some(entitled) = entitled {
+            self.is_for(index, entitled);
         }
-        let gone = self.gone.contains(from);
-        let due = |to: Address| {
-            let owed = !gone && !self.gone.contains(&to);
-            (to, Due { stage: Stage::Waiting, owed })
-        };
-        let due = entitled.into_iter().map(due).collect();
-        self.written.push(Written { id, from: from.clone(), to: to.into(), step, forgotten: false, due });
     }
 
-    /// The transport has an envelope.
-    pub(crate) fn left(&mut self, from: &Address, envelope: &[u8]) {
-        if let Some((index, to)) = self.envelopes.get(&reference(envelope)) {
-            let due = self.written[*index].due.get_mut(to).unwrap();
-            if due.stage == Stage::Waiting {
-                due.stage = Stage::Sent;
-            }
+    /// It is known now for whom a text is.
+    pub(crate) fn is_for(&mut self, index: usize, entitled: BTreeSet<Address>) {
+        let written = &mut self.written[index];
+        written.is_open = false;
+        let gone = self.gone.contains(&written.from);
+        for to in entitled {
+            let owed = !gone && !self.gone.contains(&to);
+            written.due.entry(to).or_insert(Due { stage: Stage::Waiting, owed });
+        }
+    }
+
+    /// Texts of a device of which it was not known for whom they are.
+    pub(crate) fn open_of(&self, from: &Address) -> Vec<(usize, String)> {
+        let all = self.written.iter().enumerate();
+        all.filter(|(_, written)| written.is_open && !written.forgotten && written.from == *from)
+            .map(|(index, written)| (index, written.to.clone()))
+            .collect()
+    }
+
+    /// A device hands out an envelope to be sent.
+    pub(crate) fn handed_out(
+        &mut self,
+        from: &Address,
+        (to, envelope, message): (&Address, &[u8], Option<MessageId>),
+    ) {
+        if let Some(message) = message {
+            let index = self.ids[&message];
+            let written = &self.written[index];
+            assert_eq!(written.from, *from, "#{index}");
+            assert!(to.user == written.to || to.user == from.user, "#{index} goes to {to}");
+            let reference = reference(envelope);
+            self.envelopes.insert(reference, (index, to.clone()));
+            let first = *self.firsts.entry((index, to.clone())).or_insert(reference);
+            let is_one = first == reference || self.restored.contains(from);
+            assert!(is_one, "#{index} is encrypted for {to} a second time");
         }
         if self.unaware.contains(from) {
             return;
         }
         let initial = envelope[19] == 2;
-        let at = 18 + 2 + if initial { 1644 } else { 0 };
+        let at = 18 + 2 + if initial { 1660 } else { 0 };
         let nonce = (from.clone(), envelope[at..at + 12].try_into().unwrap());
         let first = self.nonces.entry(nonce).or_insert_with(|| envelope.to_vec());
         assert!(first == envelope, "{from} used the key of a header twice");
     }
 
+    /// The server has an envelope.
+    pub(crate) fn left(&mut self, envelope: &[u8]) {
+        if let Some((index, to)) = self.envelopes.get(&reference(envelope))
+            && let Some(due) = self.written[*index].due.get_mut(to)
+            && due.stage == Stage::Waiting
+        {
+            due.stage = Stage::Sent;
+        }
+    }
+
+    /// What came of a task.
+    pub(crate) fn completed(&mut self, at: &Address, completed: &Completed) {
+        if let Completed::Sent(message) = completed {
+            let index = self.ids[message];
+            assert_eq!(self.written[index].from, *at, "#{index}");
+            let first = self.lives.entry(at.clone()).or_default().marked.insert(index);
+            assert!(first, "#{index} is marked as sent a second time");
+        }
+    }
+
     /// What became of a genuine envelope.
     pub(crate) fn delivered(&mut self, to: &Address, envelope: &[u8], received: &Received) {
-        if let Received::Message(incoming) = received {
-            let index = index_of(incoming);
+        if let Received::Incoming(incoming) = received {
+            let (Item::Text(text) | Item::Late(text)) = &incoming.item else { return };
+            let index = index_of(text);
             let first = self.lives.entry(to.clone()).or_default().opened.insert(index);
             assert!(first, "#{index} comes a second time to {to}");
             return;
@@ -108,29 +167,99 @@ impl Promise {
         let Some((index, addressee)) = self.envelopes.get(&reference(envelope)) else { return };
         assert_eq!(addressee, to);
         let opened = self.lives.get(to).is_some_and(|life| life.opened.contains(index));
-        match received {
-            Received::Duplicate => assert!(opened, "#{index} is called a duplicate by {to}"),
-            Received::AskedAgain | Received::BundleNeeded(_) if !opened => {
-                let written = &mut self.written[*index];
-                let due = written.due.get_mut(to).unwrap();
-                due.stage = Stage::Asked;
-                due.owed &= !written.forgotten;
+        let stage = match received {
+            Received::Duplicate => {
+                assert!(opened, "#{index} is called a duplicate by {to}");
+                return;
             }
-            _ => {}
+            Received::AskedAgain(_) if !opened => Stage::Asked,
+            Received::SetAside if !opened => Stage::Aside,
+            _ => return,
+        };
+        let written = &mut self.written[*index];
+        if let Some(due) = written.due.get_mut(to) {
+            due.stage = stage;
+            due.owed &= stage == Stage::Aside || !written.forgotten;
         }
     }
 
-    /// The app of a device shows a message.
-    pub(crate) fn showed(&mut self, at: &Address, incoming: &Incoming) {
-        let index = index_of(incoming);
+    /// A device refused a genuine envelope for good, since it does not know whose it is: says
+    /// whether it was restored, which is why it does not.
+    pub(crate) fn refused(&mut self, to: &Address, envelope: &[u8]) -> bool {
+        if let Some((index, _)) = self.envelopes.get(&reference(envelope))
+            && let Some(due) = self.written[*index].due.get_mut(to)
+        {
+            due.owed = false;
+        }
+        self.restored.contains(to)
+    }
+
+    /// What waits in the inbox of a device, or is held there, was opened.
+    pub(crate) fn waits(&mut self, at: &Address, text: &Text) {
+        self.lives.entry(at.clone()).or_default().opened.insert(index_of(text));
+    }
+
+    /// The app of a device shows something.
+    pub(crate) fn showed(&mut self, at: &Address, item: &Item) {
+        match item {
+            Item::Text(text) => self.showed_text(at, text),
+            Item::Late(text) => {
+                // Where the account key was renewed, a server may show the old list as a new one,
+                // which does not have the newest devices.
+                let may_be =
+                    self.gone.contains(&text.from) || self.renewed.contains(&text.from.user);
+                assert!(may_be, "{} is not late at {at}", text.from);
+                self.showed_text(at, text);
+            }
+            Item::Event(event) => self.told(at, event),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn showed_text(&mut self, at: &Address, text: &Text) {
+        let index = index_of(text);
         let written = &self.written[index];
-        assert!(written.due.contains_key(at), "#{index} is not for {at}: {incoming:?}");
-        assert_eq!((incoming.message, &incoming.from), (written.id, &written.from), "#{index}");
+        let is_for =
+            written.due.contains_key(at) || at.user == written.to || at.user == written.from.user;
+        assert!(is_for && *at != written.from, "#{index} is not for {at}: {text:?}");
+        assert_eq!((text.message, &text.from), (written.id, &written.from), "#{index}");
         let copy_to = (written.to != at.user).then(|| written.to.clone());
-        assert_eq!(incoming.copy_to, copy_to, "#{index}");
-        let first = self.lives.entry(at.clone()).or_default().shown.insert(index);
-        assert!(first, "#{index} is shown a second time on {at}");
+        assert_eq!(text.copy_to, copy_to, "#{index}");
+        let life = self.lives.entry(at.clone()).or_default();
+        life.opened.insert(index);
+        assert!(life.shown.insert(index), "#{index} is shown a second time on {at}");
         self.shown += 1;
+    }
+
+    /// A person hears of a loss only where the world made it one.
+    fn told(&mut self, at: &Address, event: &Event) {
+        match event {
+            Event::Lost { envelope, .. } => {
+                let Some((index, to)) = self.envelopes.get(envelope.as_bytes()) else { return };
+                let opened = self.lives.get(to).is_some_and(|life| life.opened.contains(index));
+                let owed = self.written[*index].due.get(to).is_some_and(|due| due.owed);
+                assert!(opened || !owed, "#{index} is said to be lost at {at}");
+                self.excused += 1;
+            }
+            Event::NotReadable { by, message: Some(message) } => {
+                let index = self.ids[message];
+                let opened = self.lives.get(by).is_some_and(|life| life.opened.contains(&index));
+                let owed = self.written[index].due.get(by).is_some_and(|due| due.owed);
+                assert!(opened || !owed, "#{index} is said not to be readable by {by}");
+                self.excused += 1;
+            }
+            Event::Undelivered { message, to, device } => {
+                let index = self.ids[message];
+                let address = device.map(|device| Address::new(to, device));
+                let is_gone = address.as_ref().is_some_and(|address| self.gone.contains(address));
+                assert!(is_gone, "#{index} is given up for {to}, {device:?}");
+                self.excused += 1;
+            }
+            Event::Restored => assert!(self.restored.contains(at), "{at} takes itself for a copy"),
+            Event::Unlinked => assert!(self.gone.contains(at), "{at} takes itself for removed"),
+            Event::Unsupported { .. } => panic!("{at} cannot show something: {event:?}"),
+            _ => {}
+        }
     }
 
     pub(crate) fn is_gone(&self, device: &Address) -> bool {
@@ -148,15 +277,22 @@ impl Promise {
         }
     }
 
+    /// The account key of a user was renewed.
+    pub(crate) fn renewed(&mut self, user: &str) {
+        self.renewed.insert(user.into());
+    }
+
     pub(crate) fn life(&self, device: &Address) -> Life {
         self.lives.get(device).cloned().unwrap_or_default()
     }
 
-    /// A device was restored from a backup that was made at `step`, with what its app remembered then.
-    pub(crate) fn restored(&mut self, device: &Address, life: Life, step: usize, hint: bool) {
-        if !hint {
+    /// A device was restored from a backup that was made at `step`, with what its app remembered
+    /// then.
+    pub(crate) fn restored(&mut self, device: &Address, life: Life, step: usize, is_noticed: bool) {
+        if !is_noticed {
             self.unaware.insert(device.clone());
         }
+        self.restored.insert(device.clone());
         let before = self.lives.insert(device.clone(), life).unwrap_or_default();
         let lives = &self.lives;
         for (index, written) in self.written.iter_mut().enumerate() {
@@ -165,21 +301,23 @@ impl Promise {
             for (to, due) in &mut written.due {
                 let opened = lives.get(to).is_some_and(|life| life.opened.contains(&index));
                 let undone = to == device && before.opened.contains(&index) && !opened;
-                let asked = (by_it || to == device) && !opened && due.stage == Stage::Asked;
+                let in_between = matches!(due.stage, Stage::Asked | Stage::Aside);
+                let asked = (by_it || to == device) && !opened && in_between;
                 let unsent = written.forgotten && due.stage == Stage::Waiting;
                 due.owed &= !(undone || asked || unsent);
             }
         }
     }
 
-    /// How much is owed in all, and the messages that are owed and were not shown, with their devices.
+    /// How much is owed in all, and the texts that are owed and were not shown, with their devices.
     pub(crate) fn missing(&self) -> (usize, Vec<String>) {
         let (mut owed, mut missing) = (0, Vec::new());
         for (index, written) in self.written.iter().enumerate() {
             for (to, due) in written.due.iter().filter(|(_, due)| due.owed) {
                 owed += 1;
                 if !self.lives.get(to).is_some_and(|life| life.shown.contains(&index)) {
-                    missing.push(format!("#{index} from {} to {to} ({:?})", written.from, due.stage));
+                    missing
+                        .push(format!("#{index} from {} to {to} ({:?})", written.from, due.stage));
                 }
             }
         }
@@ -192,7 +330,7 @@ fn reference(envelope: &[u8]) -> [u8; 16] {
     envelope[2..18].try_into().unwrap()
 }
 
-/// A text is the message's number.
-fn index_of(incoming: &Incoming) -> usize {
-    std::str::from_utf8(&incoming.text).unwrap().parse().unwrap()
+/// A text is its number.
+fn index_of(text: &Text) -> usize {
+    std::str::from_utf8(&text.text).unwrap().parse().unwrap()
 }

@@ -24,15 +24,22 @@ pub(crate) fn vectors(name: &str) -> Value {
 pub(crate) fn wycheproof(name: &str) -> Vec<Value> {
     let file = vectors(&format!("wycheproof/{name}_test.json"));
     let groups = file["testGroups"].as_array().unwrap().iter();
-    let cases: Vec<Value> = groups.flat_map(|group| group["tests"].as_array().unwrap()).cloned().collect();
-    assert_eq!(Some(cases.len()), file["numberOfTests"].as_u64().and_then(|count| count.try_into().ok()));
+    let cases: Vec<Value> =
+        groups.flat_map(|group| group["tests"].as_array().unwrap()).cloned().collect();
+    assert_eq!(
+        Some(cases.len()),
+        file["numberOfTests"].as_u64().and_then(|count| count.try_into().ok())
+    );
     cases
 }
 
 /// The bytes of a hexadecimal string.
 pub(crate) fn bytes(value: &Value) -> Vec<u8> {
     let text = value.as_str().unwrap();
-    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
+    (0..text.len())
+        .step_by(2)
+        .map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap())
+        .collect()
 }
 
 /// As [`bytes`], `N` of them.

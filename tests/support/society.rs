@@ -2,12 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use subrosa::directory::Summary;
 use subrosa::store::Memory;
-use subrosa::{Address, Bundle, Client, Error, IdentityKey, Needed, NewDevice, Policy, Received, Trust};
+use subrosa::{
+    Action, Address, Client, Completed, DeviceList, Error, IdentityKey, Item, NewDevice, Policy,
+    Progress, Received, Role, Task, UnixTime,
+};
 
 use super::network::{NOW, Seeded};
+use super::post::{Mail, Post, Reply, take};
 use super::promise::{Life, Promise};
-use super::server::{Server, take};
 
 pub(crate) const MINUTE: u64 = 60;
 pub(crate) const HOUR: u64 = 60 * MINUTE;
@@ -15,16 +19,26 @@ pub(crate) const DAY: u64 = 24 * HOUR;
 
 const USERS: [&str; 6] = ["ada", "bea", "cyd", "dot", "eve", "fay"];
 const MOST_DEVICES: usize = 4;
-const MOST_ROUNDS: usize = 40;
+
+/// What failed comes again within 6 hours: then it is quiet.
+const PAUSE: u64 = 30 * MINUTE;
+const QUIET_ROUNDS: usize = 13;
+const MOST_ROUNDS: usize = 60;
+
+/// More batches of tasks than a device ever has at once.
+const MOST_BATCHES: usize = 200;
 
 /// A device, and what its app has.
 struct Device {
     address: Address,
     client: Option<Client<Memory>>,
-    /// Kept where no backup reaches.
-    generation: u64,
     on: bool,
     backups: Vec<Backup>,
+    /// Answers that are late.
+    late: Vec<(Task, Reply)>,
+    /// What the server said of it when the backup was made that it was restored from: it says so
+    /// once more.
+    stale_summary: Option<Vec<u8>>,
     /// When it renewed the account key.
     renewed: usize,
 }
@@ -33,13 +47,8 @@ struct Backup {
     store: Memory,
     life: Life,
     step: usize,
-}
-
-#[derive(Clone)]
-struct Letter {
-    from: Address,
-    to: Address,
-    envelope: Vec<u8>,
+    /// What the server had of the device.
+    summary: Vec<u8>,
 }
 
 /// What happened in a world.
@@ -55,6 +64,8 @@ pub(crate) struct Tally {
     pub(crate) linked: usize,
     pub(crate) removed: usize,
     pub(crate) managers_removed: usize,
+    pub(crate) excused: usize,
+    pub(crate) late: usize,
     pub(crate) restored: [usize; 2],
     pub(crate) rounds: usize,
 }
@@ -63,19 +74,17 @@ pub(crate) struct World {
     seed: u64,
     rng: Seeded,
     keys: Seeded,
-    now: u64,
+    now: UnixTime,
     step: usize,
     policy: Policy,
     /// How much time may pass at once, and in all.
     pace: (u64, u64),
     chaos: bool,
-    /// Whether backups may come back without the hint.
+    /// Whether backups may come back without the server saying so.
     unaware: bool,
     devices: Vec<Device>,
-    server: Server,
+    post: Post,
     bundles: BTreeMap<Address, Vec<Vec<u8>>>,
-    mail: BTreeMap<Address, VecDeque<Letter>>,
-    past: Vec<Letter>,
     promise: Promise,
     pub(crate) tally: Tally,
     events: VecDeque<String>,
@@ -90,29 +99,27 @@ impl World {
         if is_long {
             policy.log_age = 90 * DAY;
         }
-        let pace = if is_long { (4 * DAY, 50 * DAY) } else { (6 * HOUR, 6 * DAY) };
+        let pace = if is_long { (4 * DAY, 50 * DAY) } else { (6 * HOUR, 5 * DAY) };
         let unaware = rng.chance(400);
         let mut world = Self {
             seed,
             rng,
             keys: Seeded::new(seed, "keys"),
-            now: NOW,
+            now: UnixTime::from_secs(NOW).unwrap(),
             step: 0,
             policy,
             pace,
             chaos: true,
             unaware,
             devices: Vec::new(),
-            server: Server::default(),
+            post: Post::default(),
             bundles: BTreeMap::new(),
-            mail: BTreeMap::new(),
-            past: Vec::new(),
             promise: Promise::default(),
             tally: Tally::default(),
             events: VecDeque::new(),
         };
         for user in &USERS[..4 + world.rng.below(3)] {
-            let first = Client::create(Memory::new(), user, NOW, &mut world.keys).unwrap();
+            let first = Client::create(Memory::new(), user, world.now, &mut world.keys).unwrap();
             world.add(first);
             for _ in 0..world.rng.below(3) {
                 world.link(user);
@@ -148,31 +155,50 @@ impl World {
             900..920 => self.devices[at].on = false,
             920..935 => self.link(&user),
             935..947 => self.remove(&user),
-            947..980 => self.back_up(at),
-            980..994 => self.restore(at, true),
-            _ if self.unaware => self.restore(at, false),
-            _ => {}
+            947..976 => self.back_up(at),
+            976..988 => self.restore(at, true),
+            988..992 if self.unaware => self.restore(at, false),
+            _ => self.meet(at),
         }
     }
 
     // ---- What a device does.
 
     fn add(&mut self, client: Client<Memory>) {
-        let mut client = client.with_policy(self.policy.clone());
+        let client = client.with_policy(self.policy.clone());
         let address = client.address().clone();
-        let generation = client.generation().unwrap();
-        let device =
-            Device { address, client: Some(client), generation, on: true, backups: Vec::new(), renewed: 0 };
+        let device = Device {
+            address,
+            client: Some(client),
+            on: true,
+            backups: Vec::new(),
+            late: Vec::new(),
+            stale_summary: None,
+            renewed: 0,
+        };
         self.devices.push(device);
         self.connect_for_sure(self.devices.len() - 1);
     }
 
-    fn with<T>(&mut self, at: usize, work: impl FnOnce(&mut Client<Memory>, u64, &mut Seeded) -> T) -> T {
-        let device = &mut self.devices[at];
-        let client = device.client.as_mut().unwrap();
+    fn with<T>(
+        &mut self,
+        at: usize,
+        work: impl FnOnce(&mut Client<Memory>, UnixTime, &mut Seeded) -> T,
+    ) -> T {
+        let client = self.devices[at].client.as_mut().unwrap();
         let done = work(client, self.now, &mut self.keys);
-        device.generation = client.generation().unwrap();
+        self.note_readers(at);
         done
+    }
+
+    /// For whom texts are of which that was not known.
+    fn note_readers(&mut self, at: usize) {
+        let address = self.address(at);
+        for (index, to) in self.promise.open_of(&address) {
+            if let Some(entitled) = self.known_devices(at, &to) {
+                self.promise.is_for(index, entitled);
+            }
+        }
     }
 
     fn address(&self, at: usize) -> Address {
@@ -183,111 +209,213 @@ impl World {
         let to = self.devices[self.rng.below(self.devices.len())].address.user.clone();
         self.write(at, &to);
         if self.rng.chance(700) {
-            self.flush(at);
+            self.work(at);
+        }
+        if self.rng.chance(100) {
+            self.meet(at);
         }
     }
 
-    /// Whether it could be written.
-    fn write(&mut self, at: usize, to: &str) -> bool {
+    fn write(&mut self, at: usize, to: &str) {
         let (from, index) = (self.address(at), self.promise.written.len());
-        for turn in 0..8 {
-            let reachable = turn == 7 || self.chaos && self.rng.chance(50);
-            let before: BTreeSet<_> = self.outbox(at).iter().map(|row| row.id).collect();
-            let known = self.known_devices(at, to);
-            let text = index.to_string().into_bytes();
-            let done = self.with(at, |client, now, keys| {
-                if reachable {
-                    let reached = client.encrypt_to_reachable(to, &text, now, keys)?;
-                    Ok((reached.id, reached.missed))
-                } else {
-                    Ok((client.encrypt(to, &text, now, keys)?, Vec::new()))
-                }
-            });
-            match done {
-                Ok((id, missed)) => {
-                    let known = known.into_iter().filter(|address| !missed.contains(address)).collect();
-                    self.note(|| format!("{from} wrote #{index} to {to}, for {known:?}"));
-                    let rows = self.outbox(at).into_iter().filter(|row| !before.contains(&row.id));
-                    let rows = rows.map(|row| (row.to, row.envelope)).collect();
-                    self.promise.wrote((id, &from, to), known, rows, self.step);
-                    return true;
-                }
-                Err(Error::DevicesNeeded(user)) => self.fetch_devices(at, &user),
-                Err(Error::BundlesNeeded(of)) => {
-                    for of in &of {
-                        self.fetch_bundle(at, of);
-                    }
-                }
-                Err(Error::IdentityChanged(user)) => self.compare_keys(at, &user),
-                Err(Error::Unlinked) => return false,
-                Err(error) => panic!("{from} writes to {to}: {error}"),
+        let known = self.known_devices(at, to);
+        let text = index.to_string().into_bytes();
+        let client = self.devices[at].client.as_mut().unwrap();
+        match client.write(to, &text, self.now, &mut self.keys) {
+            Ok(id) => {
+                self.note(|| format!("{from} wrote #{index} to {to}, for {known:?}"));
+                self.promise.wrote((id, &from, to), known, self.step);
             }
+            Err(Error::Unlinked) => assert!(self.promise.is_gone(&from), "{from} is unlinked"),
+            Err(error) => panic!("{from} writes to {to}: {error}"),
         }
-        self.note(|| format!("{from} could not write to {to}"));
-        false
     }
 
-    /// Whom a message is for, as far as a device knows.
-    fn known_devices(&mut self, at: usize, to: &str) -> BTreeSet<Address> {
+    /// Whom a text is for, as far as a device knows; none where it waits for a list or for a
+    /// person.
+    fn known_devices(&mut self, at: usize, to: &str) -> Option<BTreeSet<Address>> {
         let own = self.address(at);
+        let client = self.devices[at].client.as_mut().unwrap();
+        let is_waiting = client.trust(to).unwrap().is_none_or(|trust| trust.new_account.is_some());
+        if is_waiting && to != own.user {
+            return None;
+        }
         let mut all = BTreeSet::new();
         for user in [to, &own.user] {
-            if let Some(list) = self.with(at, |client, _, _| client.devices(user).unwrap()) {
+            if let Some(list) = client.devices(user).unwrap() {
                 all.extend(list.devices().iter().map(|listed| Address::new(user, listed.device)));
             }
         }
         all.remove(&own);
-        all
+        Some(all)
     }
 
-    fn outbox(&mut self, at: usize) -> Vec<subrosa::Outgoing> {
-        self.with(at, |client, _, _| client.outbox(100_000).unwrap())
+    /// Does the tasks of a device, on a network that fails. Says whether anything was to be sent:
+    /// what cannot be had is asked for again and again, and so is what the server holds.
+    fn work(&mut self, at: usize) -> bool {
+        let mut any = false;
+        for batch in 0.. {
+            assert!(batch < MOST_BATCHES, "{} has tasks without end", self.address(at));
+            let most = if self.chaos { 1 + self.rng.below(20) } else { 100 };
+            let mut tasks =
+                self.with(at, |client, now, keys| client.tasks(most, now, keys).unwrap());
+            assert!(tasks.len() <= most);
+            if tasks.is_empty() || self.chaos && self.rng.chance(30) {
+                // Whoever goes away now leaves the tasks that were handed out.
+                tasks.iter().for_each(|task| self.see(at, task));
+                break;
+            }
+            any |= tasks.iter().any(|task| matches!(task.action, Action::Send { .. }));
+            if self.chaos && self.rng.chance(300) {
+                self.shuffle(&mut tasks);
+            }
+            for task in tasks {
+                self.see(at, &task);
+                self.perform(at, task);
+            }
+        }
+        any
     }
 
-    fn flush(&mut self, at: usize) {
-        let from = self.address(at);
-        for outgoing in self.outbox(at) {
-            if self.chaos && self.rng.chance(100) {
-                if self.rng.chance(200) {
-                    return;
-                }
-                continue;
-            }
-            self.promise.left(&from, &outgoing.envelope);
-            let (to, envelope) = (outgoing.to, outgoing.envelope);
-            let letter = Letter { from: from.clone(), to: to.clone(), envelope };
-            self.past.push(letter.clone());
-            self.mail.entry(to).or_default().push_back(letter);
-            // Where the server's word of it is lost, it goes out again.
-            if !self.chaos || !self.rng.chance(60) {
-                self.with(at, |client, _, _| client.sent(outgoing.id).unwrap());
-            }
+    fn shuffle<T>(&mut self, all: &mut [T]) {
+        for last in (1..all.len()).rev() {
+            all.swap(last, self.rng.below(last + 1));
         }
     }
 
-    /// Sends, receives, shows, and fetches what is needed. Says whether anything came.
+    /// An envelope is handed out: from now on, anybody may have it.
+    fn see(&mut self, at: usize, task: &Task) {
+        if let Action::Send { to, envelope, message } = &task.action {
+            let from = self.address(at);
+            self.promise.handed_out(&from, (to, envelope, *message));
+        }
+    }
+
+    fn perform(&mut self, at: usize, task: Task) {
+        let kind = if self.chaos { self.rng.below(1000) } else { 1000 };
+        match kind {
+            // The request is lost, and nobody says so.
+            0..50 => return,
+            50..100 => return self.complete(at, &task, &Reply::Failed),
+            _ => {}
+        }
+        let reply = self.serve(at, &task.action);
+        match kind {
+            // The answer is lost.
+            100..140 => {}
+            140..180 => self.complete(at, &task, &Reply::Failed),
+            180..240 => self.devices[at].late.push((task, reply)),
+            240..300 => {
+                self.complete(at, &task, &reply);
+                self.complete(at, &task, &reply);
+            }
+            _ => self.complete(at, &task, &reply),
+        }
+    }
+
+    fn complete(&mut self, at: usize, task: &Task, reply: &Reply) {
+        let address = self.address(at);
+        let completed = self.with(at, |client, now, keys| {
+            client.complete(&task.id, reply.answer(), now, keys).unwrap()
+        });
+        self.note(|| {
+            let reply = match reply {
+                Reply::Devices(bytes) => {
+                    format!("list {}", DeviceList::decode(bytes).unwrap().version())
+                }
+                other => format!("{other:?}").chars().take(10).collect(),
+            };
+            format!("{address} did {:?}: {reply}: {completed:?}", task.action)
+        });
+        self.promise.completed(&address, &completed);
+        match completed {
+            Completed::Sent(id) => {
+                let progress = self.with(at, |client, _, _| client.progress(id).unwrap());
+                assert_eq!(progress, Progress::Sent);
+            }
+            Completed::Rejected(error) => {
+                let may_be = matches!(
+                    error,
+                    Error::UnknownDevice(_) | Error::DevicesNeeded(_) | Error::IdentityChanged(_)
+                );
+                assert!(may_be, "{address} does not take {reply:?}: {error}");
+            }
+            _ => {}
+        }
+    }
+
+    /// What the server says. In bad times it is behind, silent, or hands out a bundle that it has
+    /// handed out before.
+    fn serve(&mut self, at: usize, action: &Action) -> Reply {
+        let own = self.address(at);
+        match action {
+            Action::FetchSummary => {
+                if let Some(stale) = self.devices[at].stale_summary.take() {
+                    return Reply::Summary(stale);
+                }
+            }
+            Action::FetchDevices(user) if self.chaos && self.rng.chance(150) => {
+                let past = &self.post.past_lists[user];
+                return Reply::Devices(past[self.rng.below(past.len())].encode());
+            }
+            Action::FetchBundle(of) if self.chaos => {
+                if self.rng.chance(50) {
+                    return Reply::Missing;
+                }
+                let past = self.bundles.get(of).map_or(0, Vec::len);
+                if past > 0 && self.rng.chance(150) {
+                    return Reply::Bundle(self.bundles[of][self.rng.below(past)].clone());
+                }
+            }
+            _ => {}
+        }
+        let reply = self.post.serve(&own, action, self.now);
+        match (action, &reply) {
+            (Action::FetchBundle(of), Reply::Bundle(bundle)) => {
+                self.bundles.entry(of.clone()).or_default().push(bundle.clone());
+            }
+            (Action::Send { envelope, .. }, Reply::Done) => self.promise.left(envelope),
+            _ => {}
+        }
+        reply
+    }
+
+    /// Sends, receives, shows. Says whether anything was to be done.
     fn sync(&mut self, at: usize) -> bool {
-        self.flush(at);
-        let any = self.receive_all(at);
+        let mut any = false;
+        if !self.chaos || self.rng.chance(700) {
+            any |= self.work(at);
+        }
+        any |= self.receive_all(at);
         if !self.chaos || self.rng.chance(800) {
             self.show(at);
         }
         if !self.chaos || self.rng.chance(700) {
-            self.fetch_needed(at);
+            any |= self.work(at);
         }
-        self.flush(at);
+        self.answer_late(at);
         any
+    }
+
+    /// Some of the answers that are late come now.
+    fn answer_late(&mut self, at: usize) {
+        for (task, reply) in std::mem::take(&mut self.devices[at].late) {
+            if self.chaos && self.rng.chance(500) {
+                self.devices[at].late.push((task, reply));
+            } else {
+                self.tally.late += 1;
+                self.complete(at, &task, &reply);
+            }
+        }
     }
 
     fn receive_all(&mut self, at: usize) -> bool {
         let address = self.address(at);
-        let mut mail: Vec<Letter> = self.mail.remove(&address).unwrap_or_default().into();
+        let mut mail = self.post.take(&address);
         let mut kept = VecDeque::new();
         let any = !mail.is_empty();
         if self.chaos && self.rng.chance(500) {
-            for last in (1..mail.len()).rev() {
-                mail.swap(last, self.rng.below(last + 1));
-            }
+            self.shuffle(&mut mail);
         }
         let late = if self.chaos { [0, 0, 100, 500][self.rng.below(4)] } else { 0 };
         for letter in mail {
@@ -302,39 +430,40 @@ impl World {
                 kept.push_back(letter);
             }
         }
-        self.mail.entry(address).or_default().extend(kept);
+        self.post.mail.entry(address).or_default().extend(kept);
         any
     }
 
     /// Whether the app is done with the envelope.
-    fn receive(&mut self, at: usize, letter: &Letter) -> bool {
+    fn receive(&mut self, at: usize, letter: &Mail) -> bool {
         let address = self.address(at);
-        let Letter { from, envelope, .. } = letter;
-        let mut received = self.deliver(at, from, envelope);
-        if let Received::Refused(Error::UnknownDevice(_) | Error::DevicesNeeded(_)) = received {
-            self.fetch_devices(at, &from.user);
-            received = self.deliver(at, from, envelope);
-        }
+        let Mail { from, envelope, .. } = letter;
+        let received = self.deliver(at, from, envelope);
         self.tally.delivered += 1;
+        if received == Received::Duplicate {
+            self.note_opened(at);
+        }
         self.promise.delivered(&address, envelope, &received);
         match received {
-            Received::Message(incoming) => {
-                let list = self.with(at, |client, _, _| client.devices(&from.user).unwrap()).unwrap();
+            Received::Incoming(incoming) => {
+                let list =
+                    self.with(at, |client, _, _| client.devices(&from.user).unwrap()).unwrap();
                 let is_listed = list.get(from.device).is_some();
                 assert!(
-                    is_listed || incoming.trust == Trust::Changed,
+                    is_listed || matches!(incoming.item, Item::Late(_) | Item::Event(_)),
                     "{from} is not in the list of {address}"
                 );
             }
             Received::Duplicate => self.tally.duplicate += 1,
-            Received::AskedAgain | Received::BundleNeeded(_) => self.tally.asked += 1,
+            Received::AskedAgain(_) => self.tally.asked += 1,
+            Received::Refused(Error::RateLimited) => return false,
             Received::Refused(error) => {
+                // A device that was restored to before it knew the sender takes a regular message
+                // for noise of a stranger.
+                let unknown =
+                    error == Error::UnknownHeader && self.promise.refused(&address, envelope);
                 let gone = self.promise.is_gone(from) || self.promise.is_gone(&address);
-                match error {
-                    _ if gone => {}
-                    Error::UnknownDevice(_) | Error::DevicesNeeded(_) | Error::RateLimited => return false,
-                    _ => panic!("{address} refuses what {from} sent: {error}"),
-                }
+                assert!(gone || unknown, "{address} refuses what {from} sent: {error}");
             }
             _ => {}
         }
@@ -342,13 +471,17 @@ impl World {
     }
 
     fn deliver(&mut self, at: usize, from: &Address, envelope: &[u8]) -> Received {
-        let received = self.with(at, |client, now, keys| client.receive(from, envelope, now, keys).unwrap());
+        let received =
+            self.with(at, |client, now, keys| client.receive(from, envelope, now, keys).unwrap());
         let address = self.address(at);
         let name = u32::from_be_bytes(envelope[2..6].try_into().unwrap());
         self.note(|| match &received {
-            Received::Message(incoming) => {
-                format!("{address} < {from} {name:x}: #{}", String::from_utf8_lossy(&incoming.text))
-            }
+            Received::Incoming(incoming) => match &incoming.item {
+                Item::Text(text) | Item::Late(text) => {
+                    format!("{address} < {from} {name:x}: #{}", String::from_utf8_lossy(&text.text))
+                }
+                other => format!("{address} < {from} {name:x}: {other:?}"),
+            },
             other => format!("{address} < {from} {name:x}: {other:?}"),
         });
         received
@@ -356,218 +489,190 @@ impl World {
 
     fn show(&mut self, at: usize) {
         let address = self.address(at);
-        for incoming in self.with(at, |client, _, _| take(client).unwrap()) {
-            self.promise.showed(&address, &incoming);
+        for incoming in self.with(at, |client, _, _| take(client)) {
+            if let Item::Event(event) = &incoming.item {
+                self.note(|| format!("{address} is told: {event:?}"));
+            }
+            self.promise.showed(&address, &incoming.item);
         }
     }
 
-    fn fetch_needed(&mut self, at: usize) {
-        for needed in self.with(at, |client, _, _| client.needed(1_000).unwrap()) {
-            match &needed {
-                Needed::Devices(user) => self.fetch_devices(at, user),
-                Needed::Bundle(of) => {
-                    if !self.fetch_bundle(at, of) && self.promise.is_gone(of) {
-                        self.with(at, |client, _, _| client.give_up(&needed).unwrap());
-                    }
-                }
-                _ => unreachable!(),
+    /// What was set aside may have been opened meanwhile.
+    fn note_opened(&mut self, at: usize) {
+        let address = self.address(at);
+        let mut all = self.with(at, |client, _, _| client.inbox(100_000).unwrap());
+        for user in USERS {
+            all.extend(self.with(at, |client, _, _| client.held(user, 100_000).unwrap()));
+        }
+        for incoming in all {
+            if let Item::Text(text) | Item::Late(text) = &incoming.item {
+                self.promise.waits(&address, text);
             }
         }
     }
 
-    fn fetch_devices(&mut self, at: usize, user: &str) {
-        let past = &self.server.past_devices[user];
-        let stale = self.chaos && self.rng.chance(150);
-        let list = if stale { &past[self.rng.below(past.len())] } else { past.last().unwrap() }.clone();
-        let done = self.with(at, |client, _, _| client.take_devices(user, &list.encode()));
-        let address = self.address(at);
-        self.note(|| format!("{address} is given list {} of {user}: {done:?}", list.number()));
-        match done {
-            Ok(()) => {}
-            // One's own new account key comes from one's own devices.
-            Err(Error::StaleDeviceList | Error::IdentityChanged(_)) => {
-                let needed = Needed::Devices(user.into());
-                self.with(at, |client, _, _| client.give_up(&needed).unwrap());
-            }
-            Err(error) => panic!("{address} refuses the list of {user}: {error}"),
+    /// People meet, and compare what their devices say of the others' keys: they know the true
+    /// ones, and accept no other.
+    fn meet(&mut self, at: usize) {
+        for user in self.post.users.keys().cloned().collect::<Vec<_>>() {
+            let truth = self.post.list(&user).unwrap().account();
+            let trust = self.with(at, |client, _, _| client.trust(&user).unwrap());
+            let Some(trust) = trust else { continue };
+            let accept: IdentityKey = match trust.new_account {
+                Some(new) if new == truth => new,
+                // What is known is right, and whatever was shown instead of it is not.
+                Some(_) if trust.account == truth => trust.account,
+                _ => continue,
+            };
+            let done =
+                self.with(at, |client, now, keys| client.accept_new_key(&user, &accept, now, keys));
+            let address = self.address(at);
+            self.note(|| format!("{address} accepts the key of {user}: {done:?}"));
+            done.unwrap();
         }
-    }
-
-    /// Whether there is a session now.
-    fn fetch_bundle(&mut self, at: usize, of: &Address) -> bool {
-        let address = self.address(at);
-        for _ in 0..3 {
-            let Some(bundle) = self.bundle(of) else { return false };
-            let done = self.with(at, |client, now, keys| client.take_bundle(of, &bundle, now, keys));
-            self.note(|| format!("{address} is given a bundle of {of}: {done:?}"));
-            match done {
-                Ok(()) => return true,
-                Err(Error::UnknownDevice(_) | Error::DevicesNeeded(_)) => self.fetch_devices(at, &of.user),
-                Err(Error::IdentityChanged(user)) => self.compare_keys(at, &user),
-                Err(error) => panic!("{address} refuses a bundle of {of}: {error}"),
-            }
-        }
-        false
-    }
-
-    /// In bad times the server is silent, or hands out a bundle that it has handed out before.
-    fn bundle(&mut self, of: &Address) -> Option<Vec<u8>> {
-        if self.chaos && self.rng.chance(50) {
-            return None;
-        }
-        let past = self.bundles.entry(of.clone()).or_default();
-        if self.chaos && !past.is_empty() && self.rng.chance(150) {
-            return Some(past[self.rng.below(past.len())].clone());
-        }
-        let bundle = self.server.bundle(of)?;
-        Bundle::decode(&bundle).unwrap();
-        past.push(bundle.clone());
-        Some(bundle)
-    }
-
-    /// People meet: they know the true key, and accept no other.
-    fn compare_keys(&mut self, at: usize, user: &str) {
-        let truth = self.server.devices[user].account();
-        self.fetch_devices(at, user);
-        let safety = self.with(at, |client, _, _| client.safety(user).unwrap()).unwrap();
-        let accept: IdentityKey = match safety.changed_to {
-            Some(changed) if changed == truth => changed,
-            // What is known is right, and whatever was shown instead of it is not.
-            Some(_) if safety.account == truth => safety.account,
-            _ => return,
-        };
-        let done = self.with(at, |client, _, _| client.accept(user, &accept));
-        let address = self.address(at);
-        self.note(|| format!("{address} accepts the key of {user}: {done:?}"));
-        done.unwrap();
     }
 
     // ---- What happens to a device.
 
     fn connect(&mut self, at: usize) {
-        if self.rng.chance(100) {
-            // It does not reach the server.
-            let on_server = self.server.one_time_count(&self.address(at));
-            drop(self.with(at, |client, now, keys| client.upload(on_server, now, keys)));
-        } else {
-            self.connect_for_sure(at);
-        }
+        self.with(at, |client, _, _| client.connected().unwrap());
+        self.work(at);
     }
 
+    /// Until the server has the list of the device.
     fn connect_for_sure(&mut self, at: usize) {
+        let chaos = std::mem::replace(&mut self.chaos, false);
         let address = self.address(at);
-        let on_server = self.server.one_time_count(&address);
-        match self.with(at, |client, now, keys| client.upload(on_server, now, keys)) {
-            Ok(Some(upload)) => {
-                self.server.upload(&address, upload.clone());
-                self.with(at, |client, _, _| client.uploaded(&upload).unwrap());
+        for _ in 0..10 {
+            self.work(at);
+            let own = self.with(at, |client, _, _| client.devices(&address.user).unwrap());
+            if own.as_ref() == self.post.list(&address.user) {
+                break;
             }
-            Ok(None) | Err(Error::Unlinked) => {}
-            Err(error) => panic!("{address} uploads: {error}"),
+            // A request that was lost is forgotten after a minute.
+            self.now = self.now.after(MINUTE + 1);
         }
-        // Nobody else may know that it changed, where the device that changed it was restored.
-        self.fetch_devices(at, &address.user);
+        self.chaos = chaos;
     }
 
     fn restart(&mut self, at: usize) {
-        let generation = self.devices[at].generation;
         let store = self.devices[at].client.take().unwrap().into_store();
-        let (now, hint) = (self.now, self.rng.chance(500));
-        let client = if hint {
-            let (client, restored) = Client::open_after(store, generation, now, &mut self.keys).unwrap();
-            assert!(!restored);
-            client
-        } else {
-            Client::open(store).unwrap()
-        };
-        self.devices[at].client = Some(client.with_policy(self.policy.clone()));
+        self.open(at, store);
+    }
+
+    fn open(&mut self, at: usize, store: Memory) {
+        let client = Client::open(store).unwrap().with_policy(self.policy.clone());
+        let device = &mut self.devices[at];
+        device.client = Some(client);
+        device.late.clear();
     }
 
     fn back_up(&mut self, at: usize) {
-        let store = self.devices[at].client.take().unwrap().into_store();
-        let life = self.promise.life(&self.devices[at].address);
-        self.devices[at].backups.push(Backup { store: store.clone(), life, step: self.step });
-        let client = Client::open(store).unwrap().with_policy(self.policy.clone());
-        self.devices[at].client = Some(client);
+        self.note_opened(at);
         let address = self.address(at);
+        let store = self.devices[at].client.take().unwrap().into_store();
+        let life = self.promise.life(&address);
+        let summary = self.post.users[&address.user].summary(address.device).encode();
+        let backup = Backup { store: store.clone(), life, step: self.step, summary };
+        self.devices[at].backups.push(backup);
+        self.open(at, store);
         self.note(|| format!("{address} is backed up"));
     }
 
-    fn restore(&mut self, at: usize, hint: bool) {
+    fn restore(&mut self, at: usize, is_honest: bool) {
         // Its app throws away what does not have the account key that it renewed.
         let renewed = self.devices[at].renewed;
         self.devices[at].backups.retain(|backup| backup.step >= renewed);
         if self.devices[at].backups.is_empty() {
             return;
         }
+        self.note_opened(at);
         let address = self.address(at);
         let which = self.rng.below(self.devices[at].backups.len());
         // Those made later are of a life that never was.
         self.devices[at].backups.truncate(which + 1);
-        let Backup { store, life, step } = &self.devices[at].backups[which];
-        let (store, life, step) = (store.clone(), life.clone(), *step);
-        let client = if hint {
-            let generation = self.devices[at].generation;
-            Client::open_after(store, generation, self.now, &mut self.keys).unwrap().0
-        } else {
-            Client::open(store).unwrap()
+        let Backup { store, life, step, summary } = &self.devices[at].backups[which];
+        let (store, life, step, summary) = (store.clone(), life.clone(), *step, summary.clone());
+        // What was uploaded since is what the copy is known by.
+        let stamp = |summary: &[u8]| {
+            let summary = Summary::decode(summary).unwrap();
+            summary.prekeys.map(|prekeys| prekeys.stamp)
         };
-        self.devices[at].client = Some(client.with_policy(self.policy.clone()));
-        self.with(at, |_, _, _| ());
-        self.promise.restored(&address, life, step, hint);
-        self.tally.restored[usize::from(hint)] += 1;
-        self.note(|| format!("{address} is restored from step {step}, hint: {hint}"));
-        if hint {
-            self.connect_for_sure(at);
-        }
+        let there = self.post.users[&address.user].summary(address.device).encode();
+        let there = stamp(&there);
+        // The server forgets the stamp of a device that is removed.
+        let is_noticed = is_honest && there.is_some() && there != stamp(&summary);
+        self.devices[at].stale_summary = (!is_honest).then_some(summary);
+        self.open(at, store);
+        self.promise.restored(&address, life, step, is_noticed);
+        self.tally.restored[usize::from(is_noticed)] += 1;
+        self.note(|| format!("{address} is restored from step {step}, noticed: {is_noticed}"));
     }
 
     /// A device that holds the account's key and knows the list that the server has.
     fn manager(&mut self, user: &str) -> Option<usize> {
-        let newest = self.server.devices.get(user)?.clone();
+        let newest = self.post.list(user)?.clone();
         (0..self.devices.len()).find(|at| {
             let Device { address, on, .. } = &self.devices[*at];
             let listed = newest.get(address.device);
-            let may = *on && address.user == user && listed.is_some_and(|listed| listed.manager);
-            may && self.with(*at, |client, _, _| client.devices(user).unwrap()) == Some(newest.clone())
+            let may = *on
+                && address.user == user
+                && listed.is_some_and(|listed| listed.role == Role::Manager);
+            may && self.with(*at, |client, _, _| {
+                let is_certain =
+                    client.trust(user).unwrap().is_some_and(|own| own.new_account.is_none());
+                is_certain && client.devices(user).unwrap().as_ref() == Some(&newest)
+            })
         })
     }
 
     fn link(&mut self, user: &str) {
-        if self.server.devices[user].devices().len() >= MOST_DEVICES {
+        if self.post.list(user).unwrap().devices().len() >= MOST_DEVICES {
             return;
         }
         let Some(by) = self.manager(user) else { return };
-        let manager = self.rng.chance(500);
+        let role = if self.rng.chance(500) { Role::Manager } else { Role::Device };
         let new = NewDevice::generate(&mut self.keys);
-        let grant = self.with(by, |client, now, keys| client.link(&new.code(), manager, now, keys)).unwrap();
+        let grant =
+            match self.with(by, |client, now, keys| client.link(&new.code(), role, now, keys)) {
+                Ok(grant) => grant,
+                // Another manager renewed the key, and has not told it yet.
+                Err(Error::NotPermitted) => return,
+                Err(error) => panic!("{} links: {error}", self.address(by)),
+            };
         self.connect_for_sure(by);
         let joined = Client::join(Memory::new(), &new, &grant, self.now, &mut self.keys).unwrap();
         self.add(joined);
         self.tally.linked += 1;
         let (by, new) = (self.address(by), self.devices.last().unwrap().address.clone());
-        self.note(|| format!("{by} linked {new}, manager: {manager}"));
+        self.note(|| format!("{by} linked {new}, {role:?}"));
     }
 
     fn remove(&mut self, user: &str) {
         let Some(by) = self.manager(user) else { return };
         let own = self.address(by);
-        let list = self.server.devices[user].clone();
-        let others: Vec<_> = list.devices().iter().filter(|listed| listed.device != own.device).collect();
+        let list = self.post.list(user).unwrap().clone();
+        let others: Vec<_> =
+            list.devices().iter().filter(|listed| listed.device != own.device).collect();
         if others.is_empty() {
             return;
         }
         let gone = others[self.rng.below(others.len())];
-        self.with(by, |client, now, keys| client.remove_device(gone.device, now, keys)).unwrap();
-        self.connect_for_sure(by);
+        match self.with(by, |client, now, keys| client.remove_device(gone.device, now, keys)) {
+            Ok(()) => {}
+            Err(Error::NotPermitted) => return,
+            Err(error) => panic!("{own} removes: {error}"),
+        }
         let address = Address::new(user, gone.device);
         self.promise.removed(&address);
+        self.connect_for_sure(by);
         self.tally.removed += 1;
-        if gone.manager {
+        if gone.role == Role::Manager {
             self.tally.managers_removed += 1;
+            self.promise.renewed(user);
             self.devices[by].renewed = self.step;
         }
-        self.note(|| format!("{own} removed {address}, manager: {}", gone.manager));
+        self.note(|| format!("{own} removed {address}, role: {:?}", gone.role));
     }
 
     // ---- What the network does.
@@ -576,16 +681,17 @@ impl World {
         let (most, all) = self.pace;
         let most = [MINUTE, 10 * MINUTE, HOUR, most][self.rng.below(4)];
         let passes = 1 + self.rng.below(usize::try_from(most).unwrap()) as u64;
-        self.now = (self.now + passes).min(NOW + all);
+        let latest = UnixTime::from_secs(NOW + all).unwrap();
+        self.now = self.now.after(passes).min(latest.max(self.now));
         self.note(|| format!("{passes} seconds pass"));
     }
 
     /// Some letter to this device.
-    fn any_letter(&mut self, at: usize) -> Option<Letter> {
+    fn any_letter(&mut self, at: usize) -> Option<Mail> {
         let address = self.address(at);
-        let waiting = self.mail.get(&address).into_iter().flatten();
-        let past = self.past.iter().rev().filter(|letter| letter.to == address).take(50);
-        let all: Vec<&Letter> = waiting.chain(past).collect();
+        let waiting = self.post.mail.get(&address).into_iter().flatten();
+        let past = self.post.past.iter().rev().filter(|letter| letter.to == address).take(50);
+        let all: Vec<&Mail> = waiting.chain(past).collect();
         if all.is_empty() { None } else { Some(all[self.rng.below(all.len())].clone()) }
     }
 
@@ -596,7 +702,7 @@ impl World {
     }
 
     fn forge(&mut self, at: usize) {
-        let Some(Letter { mut from, mut envelope, .. }) = self.any_letter(at) else { return };
+        let Some(Mail { mut from, mut envelope, .. }) = self.any_letter(at) else { return };
         let (byte, length) = (self.rng.below(envelope.len()), envelope.len());
         let genuine = (from.clone(), envelope.clone());
         let kind = self.rng.below(8);
@@ -620,7 +726,7 @@ impl World {
         self.tally.forged += 1;
         assert!((&from, &envelope) != (&genuine.0, &genuine.1));
         let received = self.deliver(at, &from, &envelope);
-        let taken = matches!(received, Received::Message(_) | Received::Handled);
+        let taken = matches!(received, Received::Incoming(_) | Received::Handled | Received::Held);
         assert!(!taken, "a forgery was taken: {received:?}");
     }
 
@@ -631,12 +737,14 @@ impl World {
         let promise = &self.promise;
         self.devices.retain(|device| !promise.is_gone(&device.address));
         self.note(|| "the network recovers".into());
+        for at in 0..self.devices.len() {
+            self.with(at, |client, _, _| client.connected().unwrap());
+        }
         self.settle();
         for _ in 0..2 {
             for at in 0..self.devices.len() {
-                for user in self.server.devices.keys().cloned().collect::<Vec<_>>() {
-                    let written = self.write(at, &user);
-                    assert!(written, "{} cannot write to {user}", self.devices[at].address);
+                for user in self.post.users.keys().cloned().collect::<Vec<_>>() {
+                    self.write(at, &user);
                 }
             }
             self.settle();
@@ -647,19 +755,22 @@ impl World {
         self.tally.owed = owed;
         self.tally.written = self.promise.written.len();
         self.tally.shown = self.promise.shown;
+        self.tally.excused = self.promise.excused;
     }
 
     /// Until nobody has anything to say.
     fn settle(&mut self) {
+        let mut quiet = 0;
         for _ in 0..MOST_ROUNDS {
-            self.now += 10 * MINUTE;
+            self.now = self.now.after(PAUSE);
             self.tally.rounds += 1;
-            let mut quiet = true;
+            let mut any = false;
             for at in 0..self.devices.len() {
-                self.connect_for_sure(at);
-                quiet &= !self.sync(at);
+                self.meet(at);
+                any |= self.sync(at);
             }
-            if quiet {
+            quiet = if any { 0 } else { quiet + 1 };
+            if quiet == QUIET_ROUNDS {
                 return;
             }
         }
@@ -668,15 +779,38 @@ impl World {
 
     fn check_device(&mut self, at: usize) {
         let address = self.address(at);
-        assert!(self.outbox(at).is_empty());
         assert_eq!(self.with(at, |client, _, _| client.inbox(10).unwrap()), []);
-        assert_eq!(self.with(at, |client, _, _| client.needed(10).unwrap()), [], "{address}");
-        for (user, newest) in self.server.devices.clone() {
-            let known = self.with(at, |client, _, _| client.devices(&user).unwrap()).unwrap();
-            assert_eq!(known, newest, "what {address} knows of {user}");
-            let safety = self.with(at, |client, _, _| client.safety(&user).unwrap()).unwrap();
-            assert_eq!(safety.changed_to, None, "{address} of {user}");
+        for written in &self.promise.written {
+            if written.from == address && !written.forgotten {
+                let client = self.devices[at].client.as_mut().unwrap();
+                assert_eq!(
+                    client.progress(written.id).unwrap(),
+                    Progress::Sent,
+                    "{address}: {}",
+                    written.id
+                );
+            }
         }
+        for (user, directory) in &self.post.users {
+            let client = self.devices[at].client.as_mut().unwrap();
+            let known = client.devices(user).unwrap();
+            assert_eq!(known.as_ref(), directory.list(), "what {address} knows of {user}");
+            assert_eq!(
+                client.trust(user).unwrap().unwrap().new_account,
+                None,
+                "{address} of {user}"
+            );
+            assert_eq!(client.held(user, 10).unwrap(), [], "{address} of {user}");
+        }
+        // What failed would come again by now.
+        self.now = self.now.after(6 * HOUR + MINUTE);
+        let tasks = self.with(at, |client, now, keys| client.tasks(10, now, keys).unwrap());
+        let may_be = |task: &Task| match &task.action {
+            Action::FetchSummary | Action::Upload(_) => true,
+            Action::FetchBundle(of) => self.promise.is_gone(of),
+            _ => false,
+        };
+        assert!(tasks.iter().all(may_be), "{address}: {tasks:?}");
     }
 
     fn note(&mut self, event: impl FnOnce() -> String) {
@@ -695,7 +829,10 @@ impl Drop for World {
         if std::thread::panicking() {
             let events: Vec<&str> = self.events.iter().map(String::as_str).collect();
             let seed = self.seed;
-            eprintln!("{}\nfailed with the seed {seed}; SUBROSA_SEED={seed} repeats it", events.join("\n"));
+            eprintln!(
+                "{}\nfailed with the seed {seed}; SUBROSA_SEED={seed} repeats it",
+                events.join("\n")
+            );
         }
     }
 }

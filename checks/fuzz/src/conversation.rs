@@ -17,8 +17,8 @@ struct Network {
     sent: usize,
 }
 
-/// Every genuine message gives what the ledger of `tests/support` foretells: it opens once, within the limits. An error changes nothing, and
-/// what is forged opens never.
+/// Every genuine message gives what the ledger of `tests/support` foretells: it opens once, within
+/// the limits. An error changes nothing, and what is forged opens never.
 pub fn conversation(data: &[u8]) {
     let mut input = Input::new(data);
     let mut pair = PARTIES.with(|parties| match input.small() % 2 {
@@ -95,7 +95,8 @@ impl Network {
         self.past.push(letter);
     }
 
-    /// A letter that was changed, or put together of two, or goes back to its sender, or came with other associated data.
+    /// A letter that was changed, or put together of two, or goes back to its sender, or came with
+    /// other associated data.
     fn forge(&mut self, pair: &mut Pair, is_changed: bool, input: &mut Input<'_>) {
         let letters = self.on_the_way.iter().chain(&self.lost).chain(&self.past);
         let letters: Vec<&Letter> = letters.collect();

@@ -1,4 +1,5 @@
-//! The braid's erasure code against a second one: Lagrange interpolation by the book (spqr.md, 5), for any length that the braid has.
+//! The braid's erasure code against a second one: Lagrange interpolation by the book (spqr.md, 5),
+//! for any length that the braid has.
 
 use std::collections::BTreeMap;
 
@@ -15,8 +16,9 @@ use code::{Chunk, Data, Decoder, Emitter, Encoder, Message};
 /// The fuzzer chooses no more; then comes one chunk after the other.
 const MOST_STEPS: usize = 100;
 
-/// Every chunk is the polynomial's value. The decoder completes with the last of as many different chunks as the message has, and gives what
-/// interpolation through the chunks that came gives, whatever they are. What is stored is what came.
+/// Every chunk is the polynomial's value. The decoder completes with the last of as many different
+/// chunks as the message has, and gives what interpolation through the chunks that came gives,
+/// whatever they are. What is stored is what came.
 pub fn erasure(data: &[u8]) {
     let mut input = Input::new(data);
     match input.small() % 4 {
@@ -66,7 +68,8 @@ impl<const N: usize> Play<N> {
     fn encode_from(&mut self, next: usize) {
         self.next = number(next);
         if next > 0 {
-            self.encoder = loaded(&stored(&(self.next, self.message.as_flattened()))).expect("it is sound");
+            self.encoder =
+                loaded(&stored(&(self.next, self.message.as_flattened()))).expect("it is sound");
             self.emitter = loaded(&stored(&self.next)).expect("it is sound");
         }
     }
@@ -78,15 +81,19 @@ impl<const N: usize> Play<N> {
         assert_eq!(decoder.is_ok(), rest.is_empty());
         let Ok(decoder) = decoder else { return false };
         let index = |record: &[u8; 34]| u16::from_be_bytes([record[0], record[1]]);
-        let is_sound = records.len() < N && records.windows(2).all(|pair| index(&pair[0]) < index(&pair[1]));
+        let is_sound =
+            records.len() < N && records.windows(2).all(|pair| index(&pair[0]) < index(&pair[1]));
         assert_eq!(decoder.is_sound(), is_sound);
         self.decoder = decoder;
-        self.held =
-            records.iter().map(|record| (index(record), record[2..].try_into().expect("32 bytes"))).collect();
+        self.held = records
+            .iter()
+            .map(|record| (index(record), record[2..].try_into().expect("32 bytes")))
+            .collect();
         is_sound
     }
 
-    /// What the fuzzer chooses, and then the encoder's next chunks, come until the message is there.
+    /// What the fuzzer chooses, and then the encoder's next chunks, come until the message is
+    /// there.
     fn go_on(mut self, input: &mut Input<'_>) {
         for step in 0..MOST_STEPS + N {
             let choice = if step < MOST_STEPS { input.small() } else { 0 };
@@ -137,7 +144,8 @@ impl<const N: usize> Play<N> {
         let bytes = stored(&self.decoder);
         self.decoder = loaded(&bytes).expect("what was stored loads");
         assert!(self.decoder.is_sound());
-        let held = self.held.iter().flat_map(|(index, data)| [&index.to_be_bytes()[..], data].concat());
+        let held =
+            self.held.iter().flat_map(|(index, data)| [&index.to_be_bytes()[..], data].concat());
         assert_eq!(bytes, stored(&held.collect::<Vec<u8>>()));
         self.encoder = loaded(&stored(&self.encoder)).expect("what was stored loads");
         self.emitter = loaded(&stored(&self.emitter)).expect("what was stored loads");
@@ -175,8 +183,9 @@ fn loaded<T: DeserializeOwned>(bytes: &[u8]) -> postcard::Result<T> {
     postcard::from_bytes(bytes)
 }
 
-/// At `x`, in each of the 16 lanes, the value of the polynomial of the lowest degree through the points: the sum of each point's word times the
-/// product of `(x - x_j) / (x_i - x_j)` over the others.
+/// At `x`, in each of the 16 lanes, the value of the polynomial of the lowest degree through the
+/// points: the sum of each point's word times the product of `(x - x_j) / (x_i - x_j)` over the
+/// others.
 fn value(points: &Points, x: u16) -> Data {
     let mut value = [0; 32];
     for (i, data) in points {
@@ -193,11 +202,14 @@ fn value(points: &Points, x: u16) -> Data {
     value
 }
 
-/// In GF(2^16): the product of polynomials over GF(2), and what is left of it after division by `x^16 + x^12 + x^3 + x + 1`.
+/// In GF(2^16): the product of polynomials over GF(2), and what is left of it after division by
+/// `x^16 + x^12 + x^3 + x + 1`.
 fn product(a: u16, b: u16) -> u16 {
     let (a, b) = (u32::from(a), u32::from(b));
     let product = (0..16).fold(0, |sum, bit| sum ^ ((b >> bit & 1) * (a << bit)));
-    let rest = (0..16).rev().fold(product, |rest, bit| rest ^ ((rest >> (bit + 16) & 1) * (0x1_100b << bit)));
+    let rest = (0..16)
+        .rev()
+        .fold(product, |rest, bit| rest ^ ((rest >> (bit + 16) & 1) * (0x1_100b << bit)));
     u16::try_from(rest).expect("its degree is below 16")
 }
 

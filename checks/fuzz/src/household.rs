@@ -1,19 +1,23 @@
-//! Accounts that the targets begin with: Alice with one device, Bob with two, both of whom hold his account key.
+//! Accounts that the targets begin with: Alice with one device, Bob with two, both of which manage
+//! the account.
 
 use std::collections::VecDeque;
 
 use subrosa::store::{Memory, Store, Table};
-use subrosa::{Address, Client, Error, NewDevice, Policy};
+use subrosa::{Address, Client, Error, Item, NewDevice, Policy, Role, Text, UnixTime};
 
 use crate::network::{NOW, Seeded};
-use crate::server::{Server, connect, flush, sync, take, write};
+use crate::post::Post;
+
+/// [`NOW`], as the client takes it.
+pub(crate) const BEGIN: UnixTime = UnixTime::MIN.after(NOW - UnixTime::MIN.as_secs());
 
 /// Everyone has talked with everyone, and nothing is on the way.
 pub(crate) struct Household {
     pub(crate) alice: Memory,
     pub(crate) phone: Memory,
     pub(crate) laptop: Memory,
-    pub(crate) server: Server,
+    pub(crate) post: Post,
 }
 
 /// One row.
@@ -26,46 +30,43 @@ thread_local! {
 impl Household {
     fn new() -> Self {
         let rng = &mut Seeded::new(1, "household");
-        let mut server = Server::default();
+        let mut post = Post::default();
         let mut alice = create("alice", rng);
         let mut phone = create("bob", rng);
         let device = NewDevice::generate(rng);
-        let grant = phone.link(&device.code(), true, NOW, rng).expect("it is linked");
-        let laptop = Client::join(Memory::new(), &device, &grant, NOW, rng).expect("it joins");
-        let mut laptop = open(laptop.into_store());
-        for client in [&mut alice, &mut phone, &mut laptop] {
-            connect(client, &mut server, NOW, rng).expect("it uploads");
-        }
+        let grant = phone.link(&device.code(), Role::Manager, BEGIN, rng).expect("it is linked");
+        let laptop = Client::join(Memory::new(), &device, &grant, BEGIN, rng).expect("it joins");
+        let mut clients = [phone, open(laptop.into_store())];
+        // In this order nobody asks for what is not there yet, and would ask again later.
+        let [phone, laptop] = &mut clients;
+        settle(&mut [laptop, phone, &mut alice], &mut post, rng);
         for _ in 0..2 {
-            write(&mut alice, &mut server, ("bob", b"from alice"), NOW, rng).expect("it is written");
-            settle(&mut [&mut alice, &mut phone, &mut laptop], &mut server, NOW, rng);
-            write(&mut phone, &mut server, ("alice", b"from the phone"), NOW, rng).expect("it is written");
-            settle(&mut [&mut alice, &mut phone, &mut laptop], &mut server, NOW, rng);
-            write(&mut laptop, &mut server, ("alice", b"from the laptop"), NOW, rng).expect("it is written");
-            settle(&mut [&mut alice, &mut phone, &mut laptop], &mut server, NOW, rng);
+            alice.write("bob", b"from alice", BEGIN, rng).expect("it is short");
+            let [phone, laptop] = &mut clients;
+            settle(&mut [&mut alice, phone, laptop], &mut post, rng);
+            for at in 0..2 {
+                clients[at].write("alice", b"from bob", BEGIN, rng).expect("it is short");
+                let [phone, laptop] = &mut clients;
+                settle(&mut [&mut alice, phone, laptop], &mut post, rng);
+            }
         }
-        for client in [&mut alice, &mut phone, &mut laptop] {
-            assert!(!take(client).expect("the store is sound").is_empty());
+        let [phone, laptop] = &mut clients;
+        for (client, count) in [(&mut alice, 4), (phone, 4), (laptop, 4)] {
+            assert_eq!(texts(client).len(), count);
         }
-        let [alice, phone, laptop] = [alice, phone, laptop].map(Client::into_store);
-        Self { alice, phone, laptop, server }
+        let [phone, laptop] = clients.map(Client::into_store);
+        Self { alice: alice.into_store(), phone, laptop, post }
     }
 }
 
-/// The server's own copy of everything.
-pub(crate) fn copy(server: &Server) -> Server {
-    Server {
-        devices: server.devices.clone(),
-        past_devices: server.past_devices.clone(),
-        prekeys: server.prekeys.clone(),
-        mail: server.mail.clone(),
-        wire: Vec::new(),
-    }
+/// A server's own copy of everything.
+pub(crate) fn copy(post: &Post) -> Post {
+    Post { users: post.users.clone(), mail: post.mail.clone(), ..Post::default() }
 }
 
-/// A new account, of few prekeys: making a hundred takes longer than all the rest.
+/// A new account, of few prekeys: to make a hundred takes longer than all the rest.
 pub(crate) fn create(user: &str, rng: &mut Seeded) -> Client<Memory> {
-    open(Client::create(Memory::new(), user, NOW, rng).expect("the store is empty").into_store())
+    open(Client::create(Memory::new(), user, BEGIN, rng).expect("the store is empty").into_store())
 }
 
 /// The client in a store that is sound.
@@ -82,8 +83,9 @@ pub(crate) fn try_open<S: Store>(store: S) -> Result<Client<S>, Error> {
 /// Every row.
 pub(crate) fn contents(store: &mut Memory) -> Vec<Cell> {
     let mut all = Vec::new();
-    for table in Table::ALL {
-        let rows = store.transact(|tx| tx.scan(table, b"", usize::MAX)).expect("memory does not fail");
+    for &table in Table::ALL {
+        let rows =
+            store.transact(|tx| tx.scan(table, b"", usize::MAX)).expect("memory does not fail");
         all.extend(rows.into_iter().map(|(key, value)| (table, key, value.to_vec())));
     }
     all
@@ -92,29 +94,40 @@ pub(crate) fn contents(store: &mut Memory) -> Vec<Cell> {
 /// A store of these rows.
 pub(crate) fn store_of(rows: &[Cell]) -> Memory {
     let mut store = Memory::new();
-    let write =
-        store.transact(|tx| rows.iter().try_for_each(|(table, key, value)| tx.put(*table, key, value)));
+    let write = store
+        .transact(|tx| rows.iter().try_for_each(|(table, key, value)| tx.put(*table, key, value)));
     write.map_err(|error: Error| error).expect("memory does not fail");
     store
 }
 
-/// Until nobody has anything to say.
-pub(crate) fn settle(
-    clients: &mut [&mut Client<Memory>],
-    server: &mut Server,
-    mut now: u64,
-    rng: &mut Seeded,
-) -> u64 {
-    for _ in 0..40 {
-        now += 600;
-        let mut quiet = true;
-        for client in clients.iter_mut() {
-            connect(client, server, now, rng).expect("it uploads");
-            flush(client, server).expect("the store is sound");
-            quiet &= sync(client, server, now, rng).expect("the store is sound").is_empty();
+/// The app takes what is in the inbox. Returns the texts.
+pub(crate) fn texts<S: Store>(client: &mut Client<S>) -> Vec<Text> {
+    let mut texts = Vec::new();
+    loop {
+        let inbox = client.inbox(100).expect("the store is sound");
+        if inbox.is_empty() {
+            return texts;
         }
-        if quiet && server.mail.values().all(VecDeque::is_empty) {
-            return now;
+        for incoming in inbox {
+            client.acknowledge(incoming.id).expect("the store is sound");
+            if let Item::Text(text) | Item::Late(text) = incoming.item {
+                texts.push(text);
+            }
+        }
+    }
+}
+
+/// Until nobody has anything to say.
+pub(crate) fn settle(clients: &mut [&mut Client<Memory>], post: &mut Post, rng: &mut Seeded) {
+    for _ in 0..40 {
+        let mut is_quiet = true;
+        for client in clients.iter_mut() {
+            post.settle(client, BEGIN, rng);
+            is_quiet &= post.fetch(client, BEGIN, rng).is_empty();
+            post.settle(client, BEGIN, rng);
+        }
+        if is_quiet && post.mail.values().all(VecDeque::is_empty) {
+            return;
         }
     }
     panic!("they never stop talking");

@@ -1,13 +1,16 @@
-//! What the fuzzing begins with: the vectors of `tests/`, and what the public API makes of the same parties that the targets have.
+//! What the fuzzing begins with: the vectors of `tests/`, and what the public API makes of the same
+//! parties that the targets have.
 
 use rand_core::Rng;
 use serde_json::Value;
+use subrosa::DeviceList;
 
 use crate::decode::PARTIES;
+use crate::directory::DESK;
+use crate::door::{ASKS, DEVICES, DOOR, RANK, RESENT, content};
 use crate::household::HOUSEHOLD;
 use crate::linking::JOINING;
 use crate::network::{Seeded, Side};
-use crate::receive::{DOOR, content};
 use crate::rows::ROWS;
 
 /// An input: the target it is for, a name, its bytes.
@@ -20,6 +23,7 @@ pub fn seeds() -> Vec<Seed> {
     seeds.extend(parties());
     seeds.extend(linking());
     seeds.extend(envelopes());
+    seeds.extend(server());
     seeds.extend(stores());
     seeds.extend(chunks());
     seeds.extend(plays());
@@ -41,8 +45,9 @@ fn bytes(value: &Value) -> Vec<u8> {
 fn rejected() -> Vec<Seed> {
     let folder = format!("{}/../../tests/vectors/reject", env!("CARGO_MANIFEST_DIR"));
     let files = std::fs::read_dir(folder).expect("it is there");
-    let mut names: Vec<String> =
-        files.map(|file| file.expect("it is there").file_name().to_string_lossy().into_owned()).collect();
+    let mut names: Vec<String> = files
+        .map(|file| file.expect("it is there").file_name().to_string_lossy().into_owned())
+        .collect();
     names.sort();
     let seed = |name: String| {
         let case = read(&format!("reject/{name}"));
@@ -71,14 +76,17 @@ fn vectors() -> Vec<Seed> {
         seeds.push(("identity", format!("vector-{at}"), pair));
         seeds.push(("identity_key", format!("vector-key-{at}"), bytes(&case["public"])));
     }
-    for (at, case) in read("prekeys.json")["bundles"].as_array().expect("a list").iter().enumerate() {
+    for (at, case) in read("prekeys.json")["bundles"].as_array().expect("a list").iter().enumerate()
+    {
         seeds.push(("bundle", format!("vector-{at}"), bytes(&case["encoding"])));
     }
     for case in read("handshake.json")["cases"].as_array().expect("a list") {
         for (at, event) in case["events"].as_array().expect("a list").iter().enumerate().take(3) {
             if event["message"].is_string() {
-                let name =
-                    format!("vector-{}-{at}", case["name"].as_str().expect("a name").replace(' ', "-"));
+                let name = format!(
+                    "vector-{}-{at}",
+                    case["name"].as_str().expect("a name").replace(' ', "-")
+                );
                 seeds.push(("message", name, bytes(&event["message"])));
             }
         }
@@ -98,7 +106,7 @@ fn parties() -> Vec<Seed> {
         seeds.push(("published", "genuine".into(), published.encode()));
         seeds.push(("prekeys", "genuine".into(), party.prekeys.encode().to_vec()));
         seeds.push(("identity", "genuine".into(), party.identity.encode().to_vec()));
-        for (at, bundle) in (0..3).filter_map(|_| published.take_bundle()).enumerate() {
+        for (at, bundle) in (0..3).filter_map(|_| published.pop_bundle()).enumerate() {
             seeds.push(("bundle", format!("genuine-{at}"), bundle.encode()));
         }
         seeds.push(("published", "last-resort".into(), published.encode()));
@@ -109,7 +117,11 @@ fn parties() -> Vec<Seed> {
         for turn in 0..24 {
             for side in Side::BOTH {
                 let stored = pair.end(side).session().encode();
-                seeds.push(("session", format!("turn-{turn}-{side:?}").to_lowercase(), stored.to_vec()));
+                seeds.push((
+                    "session",
+                    format!("turn-{turn}-{side:?}").to_lowercase(),
+                    stored.to_vec(),
+                ));
             }
             for _ in 0..4 {
                 drop(pair.send_many(Side::Initiator, turn % 3));
@@ -146,32 +158,87 @@ fn framed(choice: u8, bytes: &[u8]) -> Vec<u8> {
     [&[choice][..], &run(bytes)].concat()
 }
 
-fn envelopes() -> Vec<Seed> {
+/// Contents that a later version of `docs/client.md` may have, those of this one, and bad ones.
+fn contents() -> Vec<(&'static str, Vec<u8>)> {
+    let own = DOOR.with(|door| door.bad[0].list().clone());
+    let rank = 1_801_000_000_u64.to_be_bytes();
+    let of = |kind, fields: &[(u8, &[u8])], body: &[u8]| content(kind, &own, fields, body);
+    let text = [&[9; 16][..], b"text"].concat();
     let mut contents = vec![
-        ("message", content(1, &[], &[&[9; 16][..], b"text"].concat())),
-        ("copy", content(2, &[], &[&[9; 16][..], b"\x05alice", b"text"].concat())),
-        ("retry", content(3, &[], &[8; 48])),
-        ("devices", content(4, &[], &[])),
-        ("no-key", content(5, &[], &[0])),
-        ("key", content(5, &[], &[&[1][..], &[5; 32]].concat())),
-        ("again", content(1, &[(1, &[7; 16])], &[&[9; 16][..], b"text"].concat())),
+        ("text", of(1, &[], &text)),
+        ("ranked", of(1, &[(RANK, &rank)], &text)),
+        ("asks", of(1, &[(RANK, &rank), (ASKS, &[])], &text)),
+        ("again", of(1, &[(RESENT, &[7; 16])], &text)),
+        ("copy", of(2, &[], &[&[9; 16][..], b"\x05alice", b"text"].concat())),
+        ("request", of(3, &[], &[8; 8 + 48])),
+        (
+            "requests",
+            of(3, &[(ASKS, &[])], &(0..16_000).map(|at| (at / 16) as u8).collect::<Vec<_>>()),
+        ),
+        ("nothing", of(4, &[], &[])),
+        ("no-key", of(5, &[], &[0])),
+        ("key", of(5, &[], &[&[1][..], &[5; 32]].concat())),
+        ("gone", of(6, &[], &[7; 32])),
+        ("mark", of(7, &[], &[&[1][..], &own.account().encode(), b"alice"].concat())),
+        ("no-mark", of(7, &[], &[&[0][..], &own.account().encode(), b"alice"].concat())),
+        ("unsupported", of(99, &[], b"later")),
+        ("ignored", of(200, &[], b"later")),
+        ("unsupported-field", of(1, &[(5, b"later")], &text)),
+        ("ignored-field", of(1, &[(130, b"later")], &text)),
     ];
     for list in DOOR.with(|door| door.lists.clone()) {
-        contents.push(("list", content(4, &[(2, &list)], &[])));
-        contents.push(("key-and-list", content(5, &[(2, &list)], &[&[1][..], &[5; 32]].concat())));
+        let list = DeviceList::decode(&list).expect("it is genuine");
+        let bytes = list.encode();
+        contents.push(("list", content(4, &list, &[(DEVICES, &bytes)], &[])));
+        contents.push(("text-and-list", content(1, &list, &[(DEVICES, &bytes)], &text)));
+        let key = [&[1][..], &[5; 32]].concat();
+        contents.push(("key-and-list", content(5, &list, &[(DEVICES, &bytes)], &key)));
     }
+    contents
+}
+
+fn envelopes() -> Vec<Seed> {
     let mut seeds = Vec::new();
-    for (at, (name, content)) in contents.iter().enumerate() {
+    for (at, (name, content)) in contents().into_iter().enumerate() {
         for who in 0..3 {
             // One that it names and one more with the name of the last.
-            let frames = [framed(4 + 8 * who, content), framed(3 + 8 * who, content)].concat();
+            let frames = [framed(4 + 8 * who, &content), framed(3 + 8 * who, &content)].concat();
             seeds.push(("receive", format!("{name}-{at}-{who}"), frames));
         }
+        seeds.push(("content", format!("{name}-{at}"), content));
     }
     for at in 0..4 {
         seeds.push(("receive", format!("changed-{at}"), vec![1 + 8 * at, 2, 0, 150, 1, 2, 14, 16]));
     }
     seeds
+}
+
+/// What devices upload, what a server says it has, and how it keeps that.
+fn server() -> Vec<Seed> {
+    DESK.with(|desk| {
+        let mut seeds: Vec<Seed> = Vec::new();
+        for (at, (device, upload)) in desk.uploads.iter().enumerate() {
+            for is_new in 0..2 {
+                let choice = u8::try_from(2 * device + is_new).expect("it is small");
+                seeds.push((
+                    "upload",
+                    format!("genuine-{at}-{is_new}"),
+                    [&[choice][..], upload].concat(),
+                ));
+            }
+        }
+        for (at, summary) in desk.summaries.iter().enumerate() {
+            seeds.push(("summary", format!("genuine-{at}"), summary.clone()));
+        }
+        let user = desk.bob.encode_user().expect("bob has uploaded");
+        let rows = [1, 2].map(|device| desk.bob.encode_device(device).expect("it has uploaded"));
+        for most in 0..=2 {
+            let rows = rows[..most].iter().flat_map(|row| run(row));
+            let seed = run(&user).into_iter().chain(rows).collect();
+            seeds.push(("directory", format!("genuine-{most}"), seed));
+        }
+        seeds
+    })
 }
 
 fn stores() -> Vec<Seed> {
@@ -194,7 +261,11 @@ fn stores() -> Vec<Seed> {
                 ));
             }
             if let Some(last) = last.replace(place_of(at)) {
-                seeds.push(("rows", format!("exchanged-{at}"), [&[3][..], &place_of(at), &last].concat()));
+                seeds.push((
+                    "rows",
+                    format!("exchanged-{at}"),
+                    [&[3][..], &place_of(at), &last].concat(),
+                ));
             }
         }
     });
@@ -204,7 +275,8 @@ fn stores() -> Vec<Seed> {
             seeds.push(("vault", format!("changed-{choice}"), vec![choice, 2, 0, 40, 1]));
             seeds.push(("vault", format!("short-{choice}"), vec![choice, 0, 0, 29]));
         }
-        let head = [&[1, 2 - kind][..], &[0, 0, 32, 0, 0, 0, 0, 1, 0, 0, 0, 1], &[3; 16]].concat();
+        let cost = [0, 0, 32, 0, 0, 0, 0, 1, 0, 0, 0, 1];
+        let head = [&[1][..], &[3; 16], &[0, 0, 0, 1, 1, 2 - kind], &cost, &[3; 64]].concat();
         seeds.push(("vault", format!("head-{kind}"), [&[kind + 18][..], &head].concat()));
     }
     seeds
@@ -214,7 +286,8 @@ fn place_of(at: usize) -> [u8; 2] {
     u16::try_from(at).expect("there are few").to_be_bytes()
 }
 
-/// For each length a message in two parts, the number of the first chunk, what the decoder holds, and what comes.
+/// For each length a message in two parts, the number of the first chunk, what the decoder holds,
+/// and what comes.
 fn chunks() -> Vec<Seed> {
     let mut seeds = Vec::new();
     for (choice, length) in (0_u8..).zip([3_u16, 5, 30, 36]) {
@@ -225,7 +298,8 @@ fn chunks() -> Vec<Seed> {
             bytes
         };
         let message = [&[choice][..], &run(&some(17)), &run(&some(32 * length - 17))].concat();
-        let held: Vec<u8> = (1..length).flat_map(|at| [&at.to_be_bytes()[..], &some(32)].concat()).collect();
+        let held: Vec<u8> =
+            (1..length).flat_map(|at| [&at.to_be_bytes()[..], &some(32)].concat()).collect();
         let (lossy, play) = ([3, 0, 3, 0, 3, 6, 0, 0, 7, 0].repeat(8), some(120));
         for (name, first, held, play) in [
             ("in-order", 0, &[][..], &[][..]),
@@ -244,11 +318,11 @@ fn chunks() -> Vec<Seed> {
     seeds
 }
 
-/// Lives of the conversation and of the society, as a generator chose them.
+/// Lives of the conversation, of the society and of a network, as a generator chose them.
 fn plays() -> Vec<Seed> {
     let mut seeds: Vec<Seed> = Vec::new();
     for seed in 0..12 {
-        for (target, length) in [("conversation", 250), ("society", 160)] {
+        for (target, length) in [("conversation", 250), ("society", 160), ("tasks", 120)] {
             let mut rng = Seeded::new(seed, target);
             let play = (0..length).map(|_| u8::try_from(rng.below(256)).expect("a byte")).collect();
             seeds.push((target, format!("play-{seed}"), play));
@@ -259,14 +333,17 @@ fn plays() -> Vec<Seed> {
     flood.extend([11, 0, 9, 11, 3, 0, 11, 9, 9, 0x80, 5, 0, 5]);
     seeds.push(("conversation", "flood".into(), flood));
     // Everybody is asked to send again what was sent before the sessions were lost.
-    let heal =
-        [0, 16, 32, 0x0f, 1, 0x1f, 1, 0x2f, 1, 0, 16, 32, 4, 20, 36, 4, 20, 36, 11, 27, 43, 12, 28, 44];
+    let heal = [
+        0, 16, 32, 0x0f, 1, 0x1f, 1, 0x2f, 1, 0, 16, 32, 4, 20, 36, 4, 20, 36, 11, 27, 43, 12, 28,
+        44,
+    ];
     seeds.push(("society", "heal".into(), heal.to_vec()));
-    // A session is lost after the first of many messages that begin it: so many handshakes that some are to come again later.
+    // A session is lost after the first of many messages that begin it: so many handshakes that
+    // some are to come again later.
     let begun = [&[255, 255][..], &[0; 34], &[0xe6, 255, 255, 0xbf, 255]].concat();
     seeds.push(("society", "handshakes".into(), begun));
     // The last client asks the first for what it cannot open, and nothing else is on the way.
     seeds.push(("society", "asks-last".into(), vec![0x00, 0x2f, 0x02, 0x24, 0x14]));
-    assert!(HOUSEHOLD.with(|household| household.server.mail.values().all(|mail| mail.is_empty())));
+    assert!(HOUSEHOLD.with(|household| household.post.mail.values().all(|mail| mail.is_empty())));
     seeds
 }

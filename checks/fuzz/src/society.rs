@@ -3,36 +3,38 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use subrosa::store::{Memory, Store, Table};
-use subrosa::{Address, Client, Error, Received};
+use subrosa::{Address, Client, Error, Item, Received, UnixTime};
 
-use crate::household::{HOUSEHOLD, address, copy, open};
+use crate::household::{BEGIN, HOUSEHOLD, address, copy, open};
 use crate::input::{Input, changed};
-use crate::network::{NOW, Seeded};
-use crate::server::{Server, connect, fetch_bundle, fetch_devices, flush, take, write};
+use crate::network::Seeded;
+use crate::post::{Mail, Post};
 
-/// What a sender keeps for so long is enough for so many, and few enough to be quick.
+/// What a sender keeps for a week is enough for this many, and they are few enough to be quick.
 const MOST_STEPS: usize = 80;
-/// Everybody has an allowance of handshakes to be looked at; forgeries use it up, which is no finding.
+/// Everybody has an allowance of handshakes to be looked at; forgeries use it up, which is no
+/// finding.
 const MOST_FORGED: usize = 16;
 
 /// What is sent is kept for a week, to be sent again.
-const LATEST: u64 = NOW + 5 * 24 * 60 * 60;
+const LATEST: UnixTime = BEGIN.after(5 * 24 * 60 * 60);
 
 struct Society {
     clients: Vec<Client<Memory>>,
-    server: Server,
+    post: Post,
     rng: Seeded,
-    now: u64,
+    now: UnixTime,
     written: usize,
     forged: usize,
     /// By device: which messages it is owed, and which it has shown.
     owed: BTreeMap<Address, BTreeSet<String>>,
     shown: BTreeMap<Address, BTreeSet<String>>,
     /// Envelopes that were delivered.
-    past: Vec<(Address, Address, Vec<u8>)>,
+    past: Vec<Mail>,
 }
 
-/// Each message is shown at most once on each device; when the transport is calm again, all that was written is shown on every device.
+/// Each message is shown at most once on each device. When the transport is calm again, all that
+/// was written is shown on every device.
 pub fn society(data: &[u8]) {
     let mut input = Input::new(data);
     let mut society = Society::new();
@@ -45,18 +47,19 @@ pub fn society(data: &[u8]) {
 
 impl Society {
     fn new() -> Self {
-        let (clients, server) = HOUSEHOLD.with(|household| {
+        let (clients, post) = HOUSEHOLD.with(|household| {
             let stores = [&household.alice, &household.phone, &household.laptop];
-            (stores.map(|store| open(store.clone())).into(), copy(&household.server))
+            (stores.map(|store| open(store.clone())).into(), copy(&household.post))
         });
         let rng = Seeded::new(1, "society");
         let devices = [address("alice", 1), address("bob", 1), address("bob", 2)];
-        let none: BTreeMap<_, _> = devices.into_iter().map(|device| (device, BTreeSet::new())).collect();
+        let none: BTreeMap<_, _> =
+            devices.into_iter().map(|device| (device, BTreeSet::new())).collect();
         Self {
             clients,
-            server,
+            post,
             rng,
-            now: NOW + 100_000,
+            now: BEGIN.after(100_000),
             written: 0,
             forged: 0,
             owed: none.clone(),
@@ -74,14 +77,14 @@ impl Society {
             9 => {
                 // Again, though it was acknowledged.
                 if !self.past.is_empty() {
-                    let (to, from, envelope) = self.past[input.below(self.past.len())].clone();
-                    self.arrive(&to, &from, &envelope);
+                    let mail = self.past[input.below(self.past.len())].clone();
+                    drop(self.arrive(&mail));
                 }
             }
             10 => self.forge(at, input),
-            11 => self.fetch(at),
+            11 => self.settle(at),
             12 => self.show(at),
-            13 => self.now = self.now.saturating_add(60 * input.small() as u64).min(LATEST),
+            13 => self.now = self.now.after(60 * input.small() as u64).min(LATEST),
             14 => self.restart(at),
             _ => self.break_sessions(at, input.small()),
         }
@@ -92,84 +95,75 @@ impl Society {
         self.written += 1;
         let client = &mut self.clients[at];
         let to = if client.address().user == "alice" { "bob" } else { "alice" };
-        let (server, rng) = (&mut self.server, &mut self.rng);
-        write(client, server, (to, text.as_bytes()), self.now, rng).expect("everybody is known");
+        client.write(to, text.as_bytes(), self.now, &mut self.rng).expect("it is short");
         for (device, owed) in &mut self.owed {
             if device != client.address() {
                 owed.insert(text.clone());
             }
         }
-        flush(client, server).expect("the store is sound");
+        self.settle(at);
     }
 
     /// The envelope that has waited so long is delivered, out of turn perhaps.
     fn deliver(&mut self, at: usize, which: usize) {
-        let to = self.clients[at].address().clone();
-        let mail = self.server.mail.entry(to.clone()).or_default();
-        let which = which % mail.len().max(1);
-        let Some((from, envelope)) = mail.remove(which) else { return };
-        let received = self.arrive(&to, &from, &envelope);
-        if received == Some(Received::Refused(Error::RateLimited)) {
-            self.server.mail.entry(to).or_default().push_back((from, envelope));
+        let mailbox = self.post.mail.entry(self.clients[at].address().clone()).or_default();
+        let which = which % mailbox.len().max(1);
+        let Some(mail) = mailbox.remove(which) else { return };
+        if self.arrive(&mail) == Received::Refused(Error::RateLimited) {
+            self.post.mail.entry(mail.to.clone()).or_default().push_back(mail);
         } else {
-            self.past.push((to, from, envelope));
+            self.past.push(mail);
         }
     }
 
-    fn arrive(&mut self, to: &Address, from: &Address, envelope: &[u8]) -> Option<Received> {
-        let (now, rng) = (self.now, &mut self.rng);
-        let client = self.clients.iter_mut().find(|client| client.address() == to)?;
-        let mut received = client.receive(from, envelope, now, rng).expect("the store is sound");
-        if let Received::Refused(Error::UnknownDevice(_) | Error::DevicesNeeded(_)) = received {
-            fetch_devices(client, &self.server, &from.user).expect("the store is sound");
-            received = client.receive(from, envelope, now, rng).expect("the store is sound");
-        }
-        flush(client, &mut self.server).expect("the store is sound");
-        Some(received)
+    fn arrive(&mut self, mail: &Mail) -> Received {
+        let at = self
+            .clients
+            .iter()
+            .position(|client| *client.address() == mail.to)
+            .expect("it is there");
+        let client = &mut self.clients[at];
+        let received = client.receive(&mail.from, &mail.envelope, self.now, &mut self.rng);
+        self.settle(at);
+        received.expect("the store is sound")
     }
 
     fn forge(&mut self, at: usize, input: &mut Input<'_>) {
         if self.forged >= MOST_FORGED {
             return;
         }
-        let to = self.clients[at].address().clone();
-        let mail = self.server.mail.entry(to.clone()).or_default();
-        let Some((from, envelope)) = mail.get(input.below(mail.len())).cloned() else { return };
+        let mailbox = self.post.mail.entry(self.clients[at].address().clone()).or_default();
+        let Some(mail) = mailbox.get(input.below(mailbox.len())).cloned() else { return };
         self.forged += 1;
-        let received = self.arrive(&to, &from, &changed(&envelope, input));
-        assert!(!matches!(received, Some(Received::Message(_))), "a forgery opened");
+        let received = self.arrive(&Mail { envelope: changed(&mail.envelope, input), ..mail });
+        assert!(!matches!(received, Received::Incoming(_) | Received::Handled), "a forgery opened");
     }
 
-    /// What the client needs is fetched.
-    fn fetch(&mut self, at: usize) {
-        let (client, server, now, rng) = (&mut self.clients[at], &mut self.server, self.now, &mut self.rng);
-        connect(client, server, now, rng).expect("the store is sound");
-        for needed in client.needed(100).expect("the store is sound") {
-            let had = match &needed {
-                subrosa::Needed::Devices(user) => fetch_devices(client, server, user).is_ok(),
-                subrosa::Needed::Bundle(of) => {
-                    fetch_bundle(client, server, of, now, rng).expect("the store is sound")
-                }
-                _ => false,
-            };
-            if !had {
-                client.give_up(&needed).expect("the store is sound");
-            }
-        }
-        flush(client, server).expect("the store is sound");
+    /// The client's tasks are done.
+    fn settle(&mut self, at: usize) {
+        self.post.settle(&mut self.clients[at], self.now, &mut self.rng);
     }
 
     /// The app takes what is in the inbox.
     fn show(&mut self, at: usize) {
         let client = &mut self.clients[at];
         let device = client.address().clone();
-        for incoming in take(client).expect("the store is sound") {
-            let text = String::from_utf8(incoming.text.to_vec()).expect("it was written as text");
-            assert!(self.owed[&device].contains(&text), "{device} shows {text:?}, which is not for it");
-            let is_copy = incoming.from.user == device.user;
-            assert_eq!(incoming.copy_to.is_some(), is_copy, "{text:?} on {device}");
-            let first = self.shown.get_mut(&device).expect("it is there").insert(text.clone());
-            assert!(first, "{device} shows {text:?} twice");
+        for incoming in client.inbox(1_000).expect("the store is sound") {
+            client.acknowledge(incoming.id).expect("the store is sound");
+            let text = match incoming.item {
+                Item::Text(text) => text,
+                Item::Event(_) => continue,
+                other => panic!("{device}: {other:?}"),
+            };
+            let name = String::from_utf8(text.text.to_vec()).expect("it was written as text");
+            assert!(
+                self.owed[&device].contains(&name),
+                "{device} shows {name:?}, which is not for it"
+            );
+            let is_copy = text.from.user == device.user;
+            assert_eq!(text.copy_to.is_some(), is_copy, "{name:?} on {device}");
+            let first = self.shown.get_mut(&device).expect("it is there").insert(name.clone());
+            assert!(first, "{device} shows {name:?} twice");
         }
     }
 
@@ -198,21 +192,26 @@ impl Society {
         self.clients.insert(at, open(store));
     }
 
-    /// Everything is delivered, until nobody has anything to say. What is refused as one of too many is given once more later.
+    /// Everything is delivered, until nobody has anything to say for half a day.
     fn calm(&mut self) {
-        for _ in 0..40 {
-            self.now += 600;
+        let mut quiet = 0;
+        for _ in 0..60 {
+            self.now = self.now.after(600);
             for at in 0..self.clients.len() {
+                self.settle(at);
                 let to = self.clients[at].address().clone();
-                self.fetch(at);
-                for _ in 0..self.server.mail.get(&to).map_or(0, VecDeque::len) {
+                for _ in 0..self.post.mail.get(&to).map_or(0, VecDeque::len) {
                     self.deliver(at, 0);
                 }
-                self.fetch(at);
+                self.settle(at);
             }
             // What the last ones asked for may be on the way to the first.
-            if self.server.mail.values().all(VecDeque::is_empty) {
-                return;
+            if self.post.mail.values().all(VecDeque::is_empty) {
+                if quiet == 4 {
+                    return;
+                }
+                quiet += 1;
+                self.now = self.now.after(3 * 60 * 60);
             }
         }
         panic!("they never stop talking");
@@ -220,7 +219,7 @@ impl Society {
 
     fn end(mut self) {
         // After a while every allowance is whole.
-        self.now += 20_000;
+        self.now = self.now.after(20_000);
         self.calm();
         for at in 0..self.clients.len() {
             self.show(at);

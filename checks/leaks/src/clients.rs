@@ -1,71 +1,69 @@
 //! Two users, one of them with two devices, in stores.
 
 use subrosa::store::Store;
-use subrosa::{Client, Error, NewDevice, Received, Zeroizing};
+use subrosa::{Client, Error, Item, NewDevice, Received, Role, UnixTime, Zeroizing};
 
-use crate::server::{Server, connect, fetch_devices, flush, sync, take, write};
+use crate::post::Post;
 use crate::{Drawn, NOW};
 
-/// So many texts each way between each of these: a device is linked, a session lost, a backup restored, a device removed. Clients are closed and opened again.
+/// So many texts each way between each of these: a device is linked, a session lost, a copy
+/// restored, a device removed. Clients are closed and opened again.
 ///
 /// # Errors
 /// None, unless the crate breaks a promise.
 pub fn tell<S: Store>(stores: [S; 3], texts: usize, rng: &mut Drawn) -> Result<usize, Error> {
-    let server = &mut Server::default();
+    let mut now = UnixTime::from_secs(NOW)?;
+    let post = &mut Post::default();
     let [first, second, third] = stores;
     let mut clients =
-        vec![Client::create(first, "alice", NOW, rng)?, Client::create(second, "bob", NOW, rng)?];
-    for client in &mut clients {
-        connect(client, server, NOW, rng)?;
-    }
-    talk(&mut clients, server, texts, NOW, rng)?;
+        vec![Client::create(first, "alice", now, rng)?, Client::create(second, "bob", now, rng)?];
+    settle(&mut clients, post, &mut now, rng)?;
+    talk(&mut clients, post, texts, &mut now, rng)?;
 
     let new = NewDevice::generate(rng);
     let grant = {
         let code = new.code();
         let mistyped = Zeroizing::new(format!("{}!", &code[..code.len() - 1]));
-        assert_eq!(clients[0].link(&mistyped, true, NOW, rng), Err(Error::BadLinkCode));
-        clients[0].link(&code, true, NOW, rng)?
+        let linked = clients[0].link(&mistyped, Role::Manager, now, rng);
+        assert_eq!(linked, Err(Error::BadLinkCode));
+        clients[0].link(&code, Role::Manager, now, rng)?
     };
-    clients.push(Client::join(third, &new, &grant, NOW, rng)?);
+    clients.push(Client::join(third, &new, &grant, now, rng)?);
     drop(new);
-    for client in &mut clients {
-        connect(client, server, NOW, rng)?;
-    }
-    fetch_devices(&mut clients[1], server, "alice")?;
-    talk(&mut clients, server, texts, NOW, rng)?;
+    talk(&mut clients, post, texts, &mut now, rng)?;
 
     clients[1].forget("alice")?;
-    talk(&mut clients, server, texts, NOW, rng)?;
+    talk(&mut clients, post, texts, &mut now, rng)?;
 
-    // As if from a backup, weeks later: sessions and prekeys are made anew.
-    let later = NOW + 30 * 24 * 60 * 60;
-    let generation = clients[1].generation()? + 1;
-    let (bob, restored) = Client::open_after(clients.remove(1).into_store(), generation, later, rng)?;
-    assert!(restored);
-    clients.insert(1, bob);
-    for client in &mut clients {
-        connect(client, server, later, rng)?;
-    }
-    talk(&mut clients, server, texts, later, rng)?;
+    // Weeks later the prekeys are made anew; and Bob's device loses what it wrote of it.
+    now = now.after(30 * 24 * 60 * 60);
+    let bob = clients.remove(1);
+    clients.insert(1, Client::open(bob.into_store())?);
+    talk(&mut clients, post, texts, &mut now, rng)?;
+    clients[1].reset(&subrosa::Address::new("alice", 1))?;
+    talk(&mut clients, post, texts, &mut now, rng)?;
 
     // A device that could manage the others leaves: there is a new account key.
     let last = clients.pop().expect("there are three");
-    clients[0].remove_device(last.address().device, later, rng)?;
+    clients[0].remove_device(last.address().device, now, rng)?;
     drop(last);
-    connect(&mut clients[0], server, later, rng)?;
-    fetch_devices(&mut clients[1], server, "alice")?;
-    let changed = clients[1].safety("alice")?.and_then(|safety| safety.changed_to);
-    clients[1].accept("alice", &changed.expect("the key changed"))?;
-    talk(&mut clients, server, texts, later, rng)
+    settle(&mut clients, post, &mut now, rng)?;
+    let list = post.users["alice"].encode_user().expect("Alice has uploaded");
+    clients[1].update_devices("alice", &list, now, rng)?;
+    clients[0].write("bob", &Zeroizing::new(rng.text(50)), now, rng)?;
+    settle(&mut clients, post, &mut now, rng)?;
+    assert_eq!(clients[1].held("alice", 10)?.len(), 1);
+    let new = clients[1].trust("alice")?.and_then(|trust| trust.new_account);
+    clients[1].accept_new_key("alice", &new.expect("the key changed"), now, rng)?;
+    talk(&mut clients, post, texts, &mut now, rng)
 }
 
 /// How many texts were read.
 fn talk<S: Store>(
     clients: &mut Vec<Client<S>>,
-    server: &mut Server,
+    post: &mut Post,
     texts: usize,
-    now: u64,
+    now: &mut UnixTime,
     rng: &mut Drawn,
 ) -> Result<usize, Error> {
     let mut read = 0;
@@ -73,21 +71,39 @@ fn talk<S: Store>(
         let from = rng.below(clients.len());
         let to = if from == 1 { "alice" } else { "bob" };
         let text = Zeroizing::new(rng.text(40 + number));
-        write(&mut clients[from], server, (to, &text), now, rng)?;
-        flush(&mut clients[from], server)?;
+        clients[from].write(to, &text, *now, rng)?;
         if number % 4 == 3 || number + 1 == texts {
-            for _ in 0..3 {
-                for client in &mut *clients {
-                    let all = sync(client, server, now, rng)?;
-                    assert!(!all.iter().any(|one| matches!(one, Received::Refused(_))), "{all:?}");
-                    read += take(client)?.len();
-                }
-            }
+            read += settle(clients, post, now, rng)?;
         }
         if number % 8 == 7 {
             let opened = clients.drain(..).map(|client| Client::open(client.into_store()));
             let opened = opened.collect::<Result<Vec<_>, _>>()?;
             clients.extend(opened);
+        }
+    }
+    assert!(read > 0);
+    Ok(read)
+}
+
+/// Everyone does what is due, and reads. How many texts were read.
+fn settle<S: Store>(
+    clients: &mut [Client<S>],
+    post: &mut Post,
+    now: &mut UnixTime,
+    rng: &mut Drawn,
+) -> Result<usize, Error> {
+    let mut read = 0;
+    for _ in 0..3 {
+        // What failed is due again.
+        *now = now.after(60 * 60);
+        for client in &mut *clients {
+            post.settle(client, *now, rng);
+            let all = post.fetch(client, *now, rng);
+            assert!(!all.iter().any(|one| matches!(one, Received::Refused(_))), "{all:?}");
+            for incoming in client.inbox(1_000)? {
+                read += usize::from(matches!(incoming.item, Item::Text(_)));
+                client.acknowledge(incoming.id)?;
+            }
         }
     }
     Ok(read)

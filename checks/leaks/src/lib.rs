@@ -8,15 +8,16 @@ use rand_core::{TryCryptoRng, TryRng};
 use sha2::{Digest, Sha256};
 
 pub mod clients;
-#[path = "../../../tests/support/server.rs"]
-mod server;
+#[path = "../../../tests/support/post.rs"]
+mod post;
 pub mod sessions;
 pub mod vaults;
 
 /// Seconds since the Unix epoch.
 pub const NOW: u64 = 1_800_000_000;
 
-/// `SHA-256(seed || counter)`, cut into pieces. What is drawn in pieces of 32 bytes or more is a secret; nonces, names and salts are shorter.
+/// `SHA-256(seed || counter)`, cut into pieces. What is drawn in pieces of 32 bytes or more is a
+/// secret; nonces, names and salts are shorter.
 #[derive(Debug)]
 pub struct Drawn {
     seed: u64,

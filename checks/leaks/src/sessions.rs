@@ -2,7 +2,8 @@
 
 use std::collections::VecDeque;
 
-use subrosa::{Bundle, Error, IdentityKeyPair, Message, Prekeys, PublishedPrekeys, Session, Zeroizing};
+use subrosa::protocol::{Bundle, IdentityKeyPair, Message, Prekeys, PublishedPrekeys, Session};
+use subrosa::{Error, Zeroizing};
 
 use crate::{Drawn, NOW};
 
@@ -18,13 +19,14 @@ pub struct Tally {
     pub epochs: u64,
 }
 
-/// A handshake with one-time prekeys or without, then so many messages: some come late, some never, some changed or twice; both
-/// sides are stored and loaded again now and then.
+/// A handshake with one-time prekeys or without, then so many messages: some come late, some never,
+/// some changed or twice; both sides are stored and loaded again now and then.
 ///
 /// # Errors
 /// None, unless the crate breaks a promise.
 pub fn tell(one_time: usize, messages: usize, rng: &mut Drawn) -> Result<Tally, Error> {
-    let mut pair = Pair { sides: begin(one_time, rng)?, links: Default::default(), tally: Tally::default() };
+    let mut pair =
+        Pair { sides: begin(one_time, rng)?, links: Default::default(), tally: Tally::default() };
     for number in 0..messages {
         pair.turn(number, rng)?;
     }
@@ -32,13 +34,14 @@ pub fn tell(one_time: usize, messages: usize, rng: &mut Drawn) -> Result<Tally, 
     Ok(pair.tally)
 }
 
-/// One side writes so many messages, of which the last comes first and many never, over and over; so that keys are kept up to the limit, dropped, and
-/// taken in any order.
+/// One side writes so many messages, of which the last comes first and many never, over and over;
+/// so that keys are kept up to the limit, dropped, and taken in any order.
 ///
 /// # Errors
 /// None, unless the crate breaks a promise.
 pub fn skip(messages: usize, turns: usize, rng: &mut Drawn) -> Result<Tally, Error> {
-    let mut pair = Pair { sides: begin(1, rng)?, links: Default::default(), tally: Tally::default() };
+    let mut pair =
+        Pair { sides: begin(1, rng)?, links: Default::default(), tally: Tally::default() };
     for _ in 0..turns {
         let mut all = Vec::with_capacity(messages);
         for _ in 0..messages {
@@ -69,7 +72,7 @@ fn begin(one_time: usize, rng: &mut Drawn) -> Result<[Session; 2], Error> {
     let mut prekeys = Prekeys::generate(one_time, NOW, rng)?;
     prekeys = Prekeys::decode(&prekeys.encode())?;
     let mut published = PublishedPrekeys::decode(&prekeys.publish(&bob).encode())?;
-    let bundle = published.take_bundle().expect("there are prekeys").encode();
+    let bundle = published.pop_bundle().expect("there are prekeys").encode();
     let bundle = Bundle::decode(&bundle)?.verify(&alice.public_key(), NOW)?;
     let mut to_bob = Session::initiate(&alice, &bundle, rng)?;
 

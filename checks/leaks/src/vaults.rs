@@ -46,10 +46,12 @@ pub fn lock(rng: &mut Drawn) -> Result<(), Error> {
         let opened = Vault::open_with(&mut memory, wrong, cost, rng);
         assert_eq!(opened.err(), Some(Error::WrongPassphrase));
     }
-    let mut vault = Vault::open_with(&mut memory, Lock::Passphrase(&one), Argon2Cost::new(9, 1), rng)?;
+    let mut vault =
+        Vault::open_with(&mut memory, Lock::Passphrase(&one), Argon2Cost::new(9, 1), rng)?;
     vault.change_lock(Lock::Passphrase(&other), rng)?;
     drop(vault);
-    Vault::open_with(&mut memory, Lock::Passphrase(&other), cost, rng)?.change_lock(Lock::Key(key), rng)?;
+    Vault::open_with(&mut memory, Lock::Passphrase(&other), cost, rng)?
+        .change_lock(Lock::Key(key), rng)?;
     Vault::open(&mut memory, Lock::Key(key), rng).map(drop)
 }
 
@@ -64,16 +66,17 @@ fn passphrase(rng: &mut Drawn) -> Zeroizing<String> {
 /// What the key of a lock follows from without the passphrase: the last block of Argon2id's memory.
 fn tell_last_block(passphrase: &str, row: &[u8]) {
     let number = |at: usize| u32::from_be_bytes(row[at..at + 4].try_into().expect("four bytes"));
-    let params = Params::new(number(2), number(6), number(10), Some(32)).expect("they were used");
+    let params = Params::new(number(23), number(27), number(31), Some(32)).expect("they were used");
     let mut blocks = Zeroizing::new(vec![Block::default(); params.block_count()]);
     let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
     let mut key = Zeroizing::new([0; 32]);
     let (out, memory) = (&mut *key, blocks.as_mut_slice());
     argon2
-        .hash_password_into_with_memory(passphrase.as_bytes(), &row[14..30], out, memory)
+        .hash_password_into_with_memory(passphrase.as_bytes(), &row[35..67], out, memory)
         .expect("as before");
     subrosa_marks::secret(&mut *key);
     let last: &[u64] = blocks.last().expect("there are blocks").as_ref();
-    let mut bytes = Zeroizing::new(last.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<u8>>());
+    let mut bytes =
+        Zeroizing::new(last.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<u8>>());
     subrosa_marks::secret(&mut bytes);
 }

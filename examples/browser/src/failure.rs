@@ -1,7 +1,7 @@
 //! What can go wrong, as a JavaScript `Error`: its message for a person, its `remedy` for the app.
 
 use js_sys::Reflect;
-use subrosa::{Error, Remedy};
+use subrosa::Error;
 use wasm_bindgen::prelude::JsValue;
 
 #[derive(Debug)]
@@ -9,8 +9,6 @@ pub(crate) enum Failure {
     Client(Error),
     /// IndexedDB's.
     Browser(JsValue),
-    /// By the server.
-    Refused(&'static str),
 }
 
 impl From<Error> for Failure {
@@ -27,12 +25,12 @@ impl From<JsValue> for Failure {
 
 impl From<Failure> for JsValue {
     fn from(failure: Failure) -> Self {
-        let (text, remedy) = match failure {
-            Failure::Client(error) => (error.to_string(), format!("{:?}", error.remedy())),
+        let error = match failure {
+            Failure::Client(error) => error,
             Failure::Browser(error) => return error,
-            Failure::Refused(why) => (why.to_owned(), "FixCall".to_owned()),
         };
-        let error = js_sys::Error::new(&text);
+        let remedy = format!("{:?}", error.remedy());
+        let error = js_sys::Error::new(&error.to_string());
         // An object of our own takes any property.
         Reflect::set(&error, &"remedy".into(), &remedy.into()).expect("it is an object");
         error.into()
@@ -40,17 +38,3 @@ impl From<Failure> for JsValue {
 }
 
 pub(crate) type Result<T, E = Failure> = std::result::Result<T, E>;
-
-/// What nobody but the owner of the store can help, or of the device. Any other error is about what somebody said.
-pub(crate) fn is_fatal(error: &Error) -> bool {
-    matches!(error.remedy(), Remedy::Retry | Remedy::RestoreState) || *error == Error::Unlinked
-}
-
-/// Whether what the server gave was of use. Where it was not, that is the server's doing, and nothing changed.
-pub(crate) fn taken(result: Result<()>) -> Result<bool> {
-    match result {
-        Ok(()) => Ok(true),
-        Err(Failure::Client(error)) if !is_fatal(&error) => Ok(false),
-        Err(failure) => Err(failure),
-    }
-}

@@ -1,8 +1,8 @@
-//! The app's own rows. They are among the client's, so that one transaction changes both: a message leaves the inbox when it is in the history,
-//! and a draft is gone when it is encrypted.
+//! The app's own rows. They are among the client's, so that one transaction changes both: a text
+//! leaves the inbox when it is in the history, and is in the history when it is written.
 
 use serde::{Deserialize, Serialize};
-use subrosa::{Error, Rows};
+use subrosa::{Error, Event, MessageId, Rows, Text, UnixTime};
 use wasm_bindgen::prelude::wasm_bindgen;
 
 /// A line of a conversation.
@@ -11,46 +11,122 @@ use wasm_bindgen::prelude::wasm_bindgen;
 pub struct Line {
     /// Whether this user wrote it.
     pub mine: bool,
-    /// What was written.
+    /// What was written, or what happened.
     pub text: String,
     /// When, in seconds since the Unix epoch.
     pub at: f64,
-    /// Whether it has not been encrypted yet.
+    /// Whether it waits to be encrypted.
     pub waiting: bool,
-}
-
-/// What was typed and is not encrypted yet.
-#[derive(Serialize, Deserialize)]
-pub(crate) struct Draft {
-    pub(crate) to: String,
-    pub(crate) line: Line,
+    /// Whether a device wrote it that its user has removed.
+    pub late: bool,
+    /// Whether nobody wrote it: something happened.
+    pub notice: bool,
+    /// The text, where this device wrote it.
+    #[wasm_bindgen(skip)]
+    pub message: Option<MessageId>,
 }
 
 const COUNT: &[u8] = b"count";
-const DRAFT: &[u8] = b"draft";
 const HISTORY: &[u8] = b"history";
+
+/// What is about no conversation: it is shown in all.
+const EVERYWHERE: &str = "";
+
+impl Line {
+    /// Of this user.
+    pub(crate) fn written(text: String, message: MessageId, at: UnixTime) -> Self {
+        Self { mine: true, message: Some(message), ..Self::new(text, at) }
+    }
+
+    /// That came.
+    pub(crate) fn text(text: &Text, at: UnixTime) -> Self {
+        let words = String::from_utf8_lossy(&text.text).into_owned();
+        Self { mine: text.copy_to.is_some(), ..Self::new(words, at) }
+    }
+
+    /// That something happened.
+    pub(crate) fn notice(event: &Event, at: UnixTime) -> Self {
+        Self { notice: true, ..Self::new(words(event), at) }
+    }
+
+    fn new(text: String, at: UnixTime) -> Self {
+        let at = u32::try_from(at.as_secs()).map_or(0.0, f64::from);
+        Self { mine: false, text, at, waiting: false, late: false, notice: false, message: None }
+    }
+}
+
+/// Which conversation an event is about.
+pub(crate) fn about(event: &Event) -> &str {
+    match event {
+        Event::DeviceAdded { user, .. }
+        | Event::KeyChanged { user, .. }
+        | Event::VerifiedElsewhere { user, .. }
+        | Event::Held { user } => user,
+        Event::Lost { by: from, .. }
+        | Event::NotReadable { by: from, .. }
+        | Event::Unsupported { from } => &from.user,
+        Event::Undelivered { to, .. } => to,
+        _ => EVERYWHERE,
+    }
+}
+
+fn words(event: &Event) -> String {
+    match event {
+        Event::DeviceAdded { user, device } => format!("{user} has a new device, number {device}"),
+        Event::KeyChanged { user, .. } => {
+            format!("{user} has a new key: compare it before you accept it")
+        }
+        Event::VerifiedElsewhere { user, verified: true } => {
+            format!("you verified {user} on another device")
+        }
+        Event::VerifiedElsewhere { user, .. } => format!("{user} is not verified any more"),
+        Event::Held { user } => format!("{user} wrote under the new key: accept it to read that"),
+        Event::Lost { by, .. } => format!("a message of {} is lost", by.user),
+        Event::NotReadable { by, .. } => {
+            format!("a device of {} cannot read one of your messages", by.user)
+        }
+        Event::Undelivered { to, .. } => {
+            format!("a message could not be delivered to a device of {to}")
+        }
+        Event::Unsupported { from } => {
+            format!("{} wrote something that a newer page can show", from.user)
+        }
+        Event::Restored => {
+            "this account was restored from a copy: some messages may be missing".into()
+        }
+        Event::Unlinked => "this device was removed from the account".into(),
+        _ => "something happened that a newer page can show".into(),
+    }
+}
 
 /// Adds a line to a conversation.
 pub(crate) fn add_line(rows: &mut Rows<'_>, with: &str, line: &Line) -> Result<(), Error> {
     // The newest first, since rows are found in ascending order.
     let number = (!next_number(rows)?).to_be_bytes();
-    rows.put(&[&conversation(with), number.as_slice()].concat(), &encode(line)?)
+    put_line(rows, &[&conversation(with), number.as_slice()].concat(), line)
 }
 
-/// The last lines of a conversation, the oldest first.
-pub(crate) fn lines(rows: &mut Rows<'_>, with: &str, most: usize) -> Result<Vec<Line>, Error> {
-    let found = rows.scan(&conversation(with), most)?;
-    found.iter().rev().map(|(_, line)| decode(line)).collect()
+/// Writes the line that is at `key`.
+pub(crate) fn put_line(rows: &mut Rows<'_>, key: &[u8], line: &Line) -> Result<(), Error> {
+    rows.put(key, &postcard::to_allocvec(line).map_err(|_| Error::BadState)?)
 }
 
-pub(crate) fn add_draft(rows: &mut Rows<'_>, draft: &Draft) -> Result<(), Error> {
-    let number = next_number(rows)?.to_be_bytes();
-    rows.put(&[DRAFT, &number].concat(), &encode(draft)?)
-}
-
-/// The drafts with their keys, the oldest first.
-pub(crate) fn drafts(rows: &mut Rows<'_>) -> Result<Vec<(Vec<u8>, Draft)>, Error> {
-    rows.scan(DRAFT, 1_000)?.into_iter().map(|(key, draft)| Ok((key, decode(&draft)?))).collect()
+/// The last lines of a conversation with their keys, the oldest first.
+pub(crate) fn lines(
+    rows: &mut Rows<'_>,
+    with: &str,
+    most: usize,
+) -> Result<Vec<(Vec<u8>, Line)>, Error> {
+    let mut found = Vec::new();
+    for with in [with, EVERYWHERE] {
+        for (key, line) in rows.scan(&conversation(with), most)? {
+            found.push((key, postcard::from_bytes(&line).map_err(|_| Error::BadState)?));
+        }
+    }
+    found.sort_by_key(|(key, _): &(Vec<u8>, Line)| key.last_chunk::<8>().copied());
+    found.truncate(most);
+    found.reverse();
+    Ok(found)
 }
 
 fn conversation(with: &str) -> Vec<u8> {
@@ -60,15 +136,8 @@ fn conversation(with: &str) -> Vec<u8> {
 
 fn next_number(rows: &mut Rows<'_>) -> Result<u64, Error> {
     let count = rows.get(COUNT)?;
-    let count = count.and_then(|count| count.as_slice().try_into().ok()).map_or(0, u64::from_be_bytes);
+    let count =
+        count.and_then(|count| count.as_slice().try_into().ok()).map_or(0, u64::from_be_bytes);
     rows.put(COUNT, &count.saturating_add(1).to_be_bytes())?;
     Ok(count)
-}
-
-fn encode(value: &impl Serialize) -> Result<Vec<u8>, Error> {
-    postcard::to_allocvec(value).map_err(|_| Error::BadState)
-}
-
-fn decode<'a, T: Deserialize<'a>>(row: &'a [u8]) -> Result<T, Error> {
-    postcard::from_bytes(row).map_err(|_| Error::BadState)
 }

@@ -1,9 +1,9 @@
-//! An account's rows in IndexedDB, which answers later: each operation is run over what was read, and committed if that is still there.
-//! So any number of tabs share an account.
+//! An account's rows in IndexedDB, which answers later: each operation is run over what was read,
+//! and committed if that is still there. So any number of tabs share an account.
 
 use js_sys::{Array, Uint8Array};
 use subrosa::store::{Changes, Missing, Overlay, Ran, Row, Transaction};
-use subrosa::{Actions, Error, Policy};
+use subrosa::{Client, Error, Open, Policy};
 use wasm_bindgen::prelude::{JsCast, JsValue, wasm_bindgen};
 
 use crate::failure::Result;
@@ -13,9 +13,13 @@ extern "C" {
     #[wasm_bindgen(catch)]
     async fn open(name: &str) -> Result<JsValue, JsValue>;
     #[wasm_bindgen(catch)]
-    async fn read(database: &JsValue, query: &Array) -> Result<JsValue, JsValue>;
+    async fn read(database: &JsValue, queries: &Array) -> Result<JsValue, JsValue>;
     #[wasm_bindgen(catch)]
-    async fn commit(database: &JsValue, relied_on: &Array, writes: &Array) -> Result<JsValue, JsValue>;
+    async fn commit(
+        database: &JsValue,
+        relied_on: &Array,
+        writes: &Array,
+    ) -> Result<JsValue, JsValue>;
 }
 
 /// A database of the browser.
@@ -29,13 +33,13 @@ impl Rows {
         Ok(Self { database: open(name).await?, policy: Policy::default() })
     }
 
-    /// Does one or more intentions of a client, all in one transaction. `work` may run many times, and what it says is right only when this
-    /// returns.
+    /// Does one or more intentions of a client, all in one transaction. `work` may run many times,
+    /// and what it says is right only when this returns.
     pub(crate) async fn act<T>(
         &self,
-        mut work: impl FnMut(&mut Actions<'_>) -> Result<T, Error>,
+        mut work: impl FnMut(&mut Client<Open<'_>>) -> Result<T, Error>,
     ) -> Result<T> {
-        self.transact(|tx| Actions::within(tx, &self.policy, &mut work)).await
+        self.transact(|tx| Client::within(tx, &self.policy, &mut work)).await
     }
 
     /// The same, over the bare rows.
@@ -50,7 +54,7 @@ impl Rows {
                     Ran::Done(done, changes) => break (done, changes),
                     Ran::Missing(missing) => {
                         let rows = self.read(&missing).await?;
-                        overlay.supply(missing, rows);
+                        overlay.supply_all(missing.into_iter().zip(rows));
                     }
                 }
             };
@@ -61,13 +65,17 @@ impl Rows {
         }
     }
 
-    async fn read(&self, missing: &Missing) -> Result<Vec<Row>> {
-        let rows = Array::from(&read(&self.database, &query(missing)).await?);
-        Ok(rows
-            .iter()
-            .map(|row| pair(&row))
-            .map(|(key, value)| (bytes(&key), bytes(&value).into()))
-            .collect())
+    /// Many rows and scans at once.
+    async fn read(&self, missing: &[Missing]) -> Result<Vec<Vec<Row>>> {
+        let found = Array::from(&read(&self.database, &missing.iter().map(query).collect()).await?);
+        let rows = |rows: JsValue| {
+            let rows = Array::from(&rows);
+            rows.iter()
+                .map(|row| pair(&row))
+                .map(|(key, value)| (bytes(&key), bytes(&value).into()))
+                .collect()
+        };
+        Ok(found.iter().map(rows).collect())
     }
 
     async fn commit(&self, changes: &Changes) -> Result<bool> {
@@ -77,7 +85,8 @@ impl Rows {
             Array::of2(&query(missing), &rows)
         });
         let writes = changes.writes().iter().map(|change| {
-            let value = change.value.as_deref().map_or(JsValue::UNDEFINED, |value| array(value).into());
+            let value =
+                change.value.as_deref().map_or(JsValue::UNDEFINED, |value| array(value).into());
             Array::of3(&change.table.name().into(), &array(&change.key), &value)
         });
         let committed = commit(&self.database, &relied_on.collect(), &writes.collect()).await?;
@@ -87,8 +96,8 @@ impl Rows {
 
 fn query(missing: &Missing) -> Array {
     let query = Array::of2(&missing.table().name().into(), &array(missing.key()));
-    if let Missing::Scan { most, .. } = missing {
-        query.push(&u32::try_from(*most).unwrap_or(u32::MAX).into());
+    if !matches!(missing, Missing::Row { .. }) {
+        query.push(&u32::try_from(missing.most()).unwrap_or(u32::MAX).into());
     }
     query
 }

@@ -1,12 +1,14 @@
-//! A stand-in for the app's server, in a database of the same browser: device lists, prekeys, and mailboxes.
+//! A stand-in for the app's server, in a database of the same browser: a directory of each user,
+//! and a mailbox of each device.
 //!
-//! A real one is elsewhere, has its users log in, and limits how many bundles it hands to whom; `examples/relay.rs` is closer to one. What is
-//! asked of it here is what an app asks of its own.
+//! A real one is elsewhere, and has its users log in: `docs/server.md`. What is asked of it here is
+//! what an app asks of its own.
 
+use subrosa::directory::Directory;
 use subrosa::store::{Table, Transaction};
-use subrosa::{Address, DeviceList, Error, PublishedPrekeys, Upload};
+use subrosa::{Address, Error, UnixTime};
 
-use crate::failure::{Failure, Result};
+use crate::failure::Result;
 use crate::rows::Rows;
 
 pub(crate) struct Server {
@@ -24,10 +26,9 @@ pub(crate) struct Mail {
 /// Where things are, in one table.
 #[derive(Clone, Copy)]
 enum Kind {
-    Devices,
-    Prekeys,
+    User,
+    Device,
     Mail,
-    Count,
 }
 
 impl Server {
@@ -35,65 +36,72 @@ impl Server {
         Ok(Self { rows: Rows::open("subrosa server").await? })
     }
 
-    /// How many one-time prekeys of a device there are.
-    pub(crate) async fn count(&self, of: &Address) -> Result<usize> {
-        self.rows.transact(|tx| Ok(prekeys(tx, of)?.map_or(0, |prekeys| prekeys.one_time_count()))).await
+    /// What is held of a device.
+    pub(crate) async fn summary(&self, of: &Address) -> Result<Vec<u8>> {
+        self.rows.transact(|tx| Ok(directory(tx, of)?.summary(of.device).encode())).await
     }
 
-    /// A name belongs to the account key that came first. The list with the highest number stays; prekeys are added.
-    pub(crate) async fn upload(&self, from: &Address, upload: &Upload) -> Result<()> {
-        let list = &upload.devices;
-        let is_taken = |known: &DeviceList| known.account() != list.account();
+    /// Takes in what a device uploads. Says whether it did.
+    pub(crate) async fn upload(&self, from: &Address, upload: &[u8]) -> Result<bool> {
         let accepted = self.rows.transact(|tx| {
-            let known = devices(tx, &from.user)?;
-            if known.as_ref().is_some_and(is_taken) {
-                return Ok(false);
+            let mut directory = directory(tx, from)?;
+            let Ok(accepted) = directory.upload(from.device, upload) else { return Ok(false) };
+            for device in accepted.removed {
+                let gone = Address::new(&from.user, device);
+                tx.delete(Table::App, &key(Kind::Device, &gone, &[]))?;
+                for (id, _) in tx.scan(Table::App, &key(Kind::Mail, &gone, &[]), usize::MAX)? {
+                    tx.delete(Table::App, &id)?;
+                }
             }
-            if known.is_none_or(|known| known.number() < list.number()) {
-                tx.put(Table::App, &key(Kind::Devices, &from.user, &[]), &list.encode())?;
+            if let Some(row) = directory.encode_user() {
+                tx.put(Table::App, &user_key(&from.user), &row)?;
             }
-            let mut all = prekeys(tx, from)?.unwrap_or_else(|| upload.prekeys.clone());
-            all.merge(upload.prekeys.clone());
-            put_prekeys(tx, from, &all)?;
+            put_device(tx, &directory, from)?;
             Ok(true)
         });
-        if accepted.await? { Ok(()) } else { Err(Failure::Refused("the name is taken")) }
+        accepted.await
     }
 
     /// A user's device list.
     pub(crate) async fn devices(&self, user: &str) -> Result<Option<Vec<u8>>> {
-        let list = self.rows.transact(|tx| devices(tx, user)).await?;
-        Ok(list.map(|list| list.encode()))
+        let list = self.rows.transact(|tx| tx.get(Table::App, &user_key(user))).await?;
+        Ok(list.map(|list| list.to_vec()))
     }
 
-    /// A bundle of a device, which nobody else gets.
-    pub(crate) async fn bundle(&self, of: &Address) -> Result<Option<Vec<u8>>> {
-        let taken = self.rows.transact(|tx| {
-            let Some(mut prekeys) = prekeys(tx, of)? else { return Ok(None) };
-            let bundle = prekeys.take_bundle();
-            put_prekeys(tx, of, &prekeys)?;
-            Ok(bundle)
+    /// A bundle of a device, for `asker`.
+    pub(crate) async fn bundle(
+        &self,
+        of: &Address,
+        asker: &str,
+        now: UnixTime,
+    ) -> Result<Option<Vec<u8>>> {
+        let bundle = self.rows.transact(|tx| {
+            let mut directory = directory(tx, of)?;
+            let Ok(bundle) = directory.bundle(of.device, asker, now.as_secs()) else {
+                return Ok(None);
+            };
+            put_device(tx, &directory, of)?;
+            Ok(Some(bundle.encode()))
         });
-        Ok(taken.await?.map(|bundle| bundle.encode()))
+        bundle.await
     }
 
-    /// Puts an envelope in the mailbox of a device, if there is such a device.
+    /// Puts an envelope in the mailbox of a device, if there is such a device. Says whether there
+    /// is.
     pub(crate) async fn send(&self, from: &Address, to: &Address, envelope: &[u8]) -> Result<bool> {
         let sent = self.rows.transact(|tx| {
-            if devices(tx, &to.user)?.is_none_or(|list| list.get(to.device).is_none()) {
+            let directory = directory(tx, to)?;
+            if directory.list().is_none_or(|list| list.get(to.device).is_none()) {
                 return Ok(false);
             }
-            let count = tx.get(Table::App, &key(Kind::Count, "", &[]))?;
-            let count =
-                count.and_then(|count| count.as_slice().try_into().ok()).map_or(0, u64::from_be_bytes);
+            let count = tx.get(Table::App, COUNT)?;
+            let count = count
+                .and_then(|count| count.as_slice().try_into().ok())
+                .map_or(0, u64::from_be_bytes);
             let next = count.saturating_add(1).to_be_bytes();
-            tx.put(Table::App, &key(Kind::Count, "", &[]), &next)?;
+            tx.put(Table::App, COUNT, &next)?;
             let mail = postcard::to_allocvec(&(from, envelope)).map_err(|_| Error::BadState)?;
-            tx.put(
-                Table::App,
-                &key(Kind::Mail, &to.user, &[to.device.to_be_bytes().as_slice(), &next].concat()),
-                &mail,
-            )?;
+            tx.put(Table::App, &key(Kind::Mail, to, &next), &mail)?;
             Ok(true)
         });
         sent.await
@@ -101,9 +109,10 @@ impl Server {
 
     /// The mail of a device that it has not acknowledged, the oldest first.
     pub(crate) async fn mail(&self, to: &Address) -> Result<Vec<Mail>> {
-        let mailbox = key(Kind::Mail, &to.user, &to.device.to_be_bytes());
+        let mailbox = key(Kind::Mail, to, &[]);
         let found = self.rows.transact(|tx| {
-            // All of it: what the device leaves for later must not hide what comes after. A real server has pages.
+            // All of it: what the device leaves for later must not hide what comes after. A real
+            // server has pages.
             let rows = tx.scan(Table::App, &mailbox, usize::MAX)?.into_iter();
             let mail = rows.map(|(id, row)| {
                 let (from, envelope) = postcard::from_bytes(&row).map_err(|_| Error::BadState)?;
@@ -120,27 +129,34 @@ impl Server {
     }
 }
 
-fn key(kind: Kind, user: &str, rest: &[u8]) -> Vec<u8> {
+const COUNT: &[u8] = b"count";
+
+fn key(kind: Kind, of: &Address, rest: &[u8]) -> Vec<u8> {
     let kind = match kind {
-        Kind::Devices => b'd',
-        Kind::Prekeys => b'p',
+        Kind::User => b'u',
+        Kind::Device => b'd',
         Kind::Mail => b'm',
-        Kind::Count => b'c',
     };
     // No UTF-8 text has this byte, so no name begins as another one with what follows.
-    [&[kind], user.as_bytes(), &[0xff], rest].concat()
+    [&[kind], of.user.as_bytes(), &[0xff], of.device.to_be_bytes().as_slice(), rest].concat()
 }
 
-fn devices(tx: &mut dyn Transaction, user: &str) -> Result<Option<DeviceList>, Error> {
-    let row = tx.get(Table::App, &key(Kind::Devices, user, &[]))?;
-    row.map(|row| DeviceList::decode(&row)).transpose()
+fn user_key(user: &str) -> Vec<u8> {
+    key(Kind::User, &Address::new(user, 0), &[])
 }
 
-fn prekeys(tx: &mut dyn Transaction, of: &Address) -> Result<Option<PublishedPrekeys>, Error> {
-    let row = tx.get(Table::App, &key(Kind::Prekeys, &of.user, &of.device.to_be_bytes()))?;
-    row.map(|row| PublishedPrekeys::decode(&row)).transpose()
+/// What is held of a user and of one device.
+fn directory(tx: &mut dyn Transaction, of: &Address) -> Result<Directory, Error> {
+    let (user_key, device_key) = (user_key(&of.user), key(Kind::Device, of, &[]));
+    tx.prefetch(&[(Table::App, &user_key), (Table::App, &device_key)])?;
+    let Some(user) = tx.get(Table::App, &user_key)? else { return Ok(Directory::new()) };
+    let device = tx.get(Table::App, &device_key)?;
+    Directory::decode(&user, device.iter().map(|row| (of.device, row.as_slice())))
 }
 
-fn put_prekeys(tx: &mut dyn Transaction, of: &Address, prekeys: &PublishedPrekeys) -> Result<(), Error> {
-    tx.put(Table::App, &key(Kind::Prekeys, &of.user, &of.device.to_be_bytes()), &prekeys.encode())
+fn put_device(tx: &mut dyn Transaction, directory: &Directory, of: &Address) -> Result<(), Error> {
+    match directory.encode_device(of.device) {
+        Some(row) => tx.put(Table::App, &key(Kind::Device, of, &[]), &row),
+        None => Ok(()),
+    }
 }

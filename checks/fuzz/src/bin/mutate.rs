@@ -1,6 +1,8 @@
-//! Runs a target without a fuzzer's help: first every file of a folder, then changes of those, for so many seconds.
+//! Runs a target without a fuzzer's help: first every file of a folder, then changes of those, for
+//! so many seconds.
 //!
-//! `mutate TARGET FOLDER SECONDS [SEED]`. An input that fails is kept in `artifacts/TARGET/`, and is given to a target again as a folder with it in.
+//! `mutate TARGET FOLDER SECONDS [SEED]`. An input that fails is kept in `artifacts/TARGET/`, and
+//! is given to a target again as a folder with it in.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -49,7 +51,8 @@ fn main() {
 }
 
 fn files(folder: &Path) -> Vec<Vec<u8>> {
-    let entries = fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    let entries =
+        fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     let mut paths: Vec<PathBuf> = entries.map(|entry| entry.expect("it is there").path()).collect();
     paths.sort();
     paths.iter().map(|path| fs::read(path).expect("it can be read")).collect()
@@ -107,7 +110,8 @@ impl Dice {
             2 => self.overwrite(input, at, |dice, byte| byte.wrapping_add([1, 255][dice.below(2)])),
             3 => input.truncate(at),
             4 => {
-                // Out of another input, in place of as much or in between: also what stands for a dictionary.
+                // Out of another input, in place of as much or in between: also what stands for a
+                // dictionary.
                 let from = self.below(other.len());
                 let run = &other[from..][..self.below(other.len() - from + 1)];
                 let end = if self.below(2) == 0 { at } else { (at + run.len()).min(input.len()) };

@@ -1,4 +1,5 @@
-//! Which bytes are secret, told to who checks that they do not leak: Valgrind (`time`), or [`memory`].
+//! Which bytes are secret, told to who checks that they do not leak: Valgrind (`time`), or
+//! [`memory`].
 
 #[cfg(feature = "memory")]
 pub mod memory;

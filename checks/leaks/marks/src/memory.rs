@@ -1,4 +1,5 @@
-//! An allocator that gives nothing back: what was freed is kept as it was left, and looked through in the end.
+//! An allocator that gives nothing back: what was freed is kept as it was left, and looked through
+//! in the end.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::backtrace::Backtrace;
@@ -54,7 +55,8 @@ thread_local! {
     static INSIDE: Cell<bool> = const { Cell::new(false) };
 }
 
-// SAFETY: every block is the system allocator's, and goes back to it once at most, with the layout it was asked for with.
+// SAFETY: every block is the system allocator's, and goes back to it once at most, with the layout
+// it was asked for with.
 unsafe impl GlobalAlloc for Keeper {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // Whatever is in a block, its owner wrote.
@@ -76,7 +78,12 @@ unsafe impl GlobalAlloc for Keeper {
 pub fn watch() {
     let traced = std::env::var_os("SUBROSA_LEAKS_TRACE").is_some();
     inside(|state| {
-        *state = Some(State { traced, freed: Vec::new(), pieces: HashSet::new(), public: HashSet::new() })
+        *state = Some(State {
+            traced,
+            freed: Vec::new(),
+            pieces: HashSet::new(),
+            public: HashSet::new(),
+        })
     });
 }
 
@@ -94,7 +101,8 @@ pub(crate) fn forget<T: Copy>(value: T) {
     inside(|state| {
         let Some(state) = state else { return };
         // SAFETY: whoever calls has no padding in it.
-        let bytes = unsafe { std::slice::from_raw_parts((&raw const value).cast::<u8>(), size_of::<T>()) };
+        let bytes =
+            unsafe { std::slice::from_raw_parts((&raw const value).cast::<u8>(), size_of::<T>()) };
         state.public.extend(bytes.as_chunks::<PIECE>().0);
     });
 }
@@ -110,12 +118,15 @@ pub fn look() -> Report {
     pieces.retain(|piece| !public.contains(piece));
     // Most places are passed over by their first two bytes.
     let mut begins = vec![false; 1 << 16];
-    pieces.iter().for_each(|piece| begins[usize::from(u16::from_le_bytes([piece[0], piece[1]]))] = true);
-    let mut report = Report { blocks: freed.len(), bytes: 0, pieces: pieces.len(), findings: Vec::new() };
+    pieces
+        .iter()
+        .for_each(|piece| begins[usize::from(u16::from_le_bytes([piece[0], piece[1]]))] = true);
+    let mut report =
+        Report { blocks: freed.len(), bytes: 0, pieces: pieces.len(), findings: Vec::new() };
     for Freed { start, layout, by } in freed {
         let start = start as *mut u8;
-        // SAFETY: the block was given up by its owner and is not the system's again before it is below. Every byte of it
-        // was written, by `alloc` if by nobody else.
+        // SAFETY: the block was given up by its owner and is not the system's again before it is
+        // below. Every byte of it was written, by `alloc` if by nobody else.
         let block = unsafe { std::slice::from_raw_parts(start, layout.size()) };
         let is_secret = |at: &[u8]| {
             let Some(piece) = at.first_chunk::<PIECE>() else { return false };
@@ -147,7 +158,8 @@ fn inside<T>(work: impl FnOnce(&mut Option<State>) -> T) -> Option<T> {
     if INSIDE.replace(true) {
         return None;
     }
-    let mut state: MutexGuard<'_, Option<State>> = STATE.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut state: MutexGuard<'_, Option<State>> =
+        STATE.lock().unwrap_or_else(PoisonError::into_inner);
     let done = work(&mut state);
     drop(state);
     INSIDE.set(false);

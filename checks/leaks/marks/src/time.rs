@@ -1,4 +1,5 @@
-//! To Valgrind's memcheck a secret is memory that was never written: it reports each branch and each address that depends on it.
+//! To Valgrind's memcheck a secret is memory that was never written: it reports each branch and
+//! each address that depends on it.
 
 use crabgrind::memcheck::{MemState, mark_mem};
 use crabgrind::{RunMode, run_mode};

@@ -46,7 +46,8 @@ const STORIES: [(&str, Story); 8] = [
     ("locks of a vault", || vaults::lock(&mut Drawn::new(8))),
     ("rows in a vault", || vaults::tell(20, &mut Drawn::new(3))),
     ("clients in memory", || {
-        clients::tell([Memory::new(), Memory::new(), Memory::new()], 60, &mut Drawn::new(4)).map(drop)
+        clients::tell([Memory::new(), Memory::new(), Memory::new()], 60, &mut Drawn::new(4))
+            .map(drop)
     }),
     ("clients in vaults", || {
         let rng = &mut Drawn::new(5);

@@ -13,9 +13,15 @@ fn main() -> ExitCode {
     }
     match stories(&mut Drawn::new(1)) {
         Ok(Tally { opened, refused, epochs }) => {
-            println!("time: {opened} messages opened, {refused} refused, {epochs} post-quantum epochs");
+            println!(
+                "time: {opened} messages opened, {refused} refused, {epochs} post-quantum epochs"
+            );
             // Else it was not all there is.
-            if opened > 200 && refused > 40 && epochs > 2 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+            if opened > 200 && refused > 40 && epochs > 2 {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            }
         }
         Err(error) => {
             eprintln!("time: {error}");

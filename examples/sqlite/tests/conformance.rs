@@ -1,0 +1,71 @@
+//! SQLite keeps the rules of a store.
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+use std::error::Error as _;
+
+use subrosa::store::conformance::{check, check_durable};
+use subrosa::store::{Lock, StoreFault, Table, Vault};
+use subrosa::{Error, Remedy, SystemRng};
+use subrosa_sqlite::Sqlite;
+
+#[test]
+fn it_keeps_the_rules() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut names = 0..;
+    let mut new =
+        || Sqlite::open(folder.path().join(names.next().unwrap_or_default().to_string())).unwrap();
+    assert_eq!(check(&mut new), Ok(()));
+    assert_eq!(check(|| Vault::open(new(), Lock::Key(&[1; 32]), &mut SystemRng).unwrap()), Ok(()));
+}
+
+#[test]
+fn it_is_durable() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("chat.db");
+    assert_eq!(check_durable(|| Sqlite::open(&path).unwrap()), Ok(()));
+    let mut store = Sqlite::open(&path).unwrap();
+    // 2 is FULL.
+    let pragmas = store.with(|sql, _| {
+        let synchronous: u32 = sql.query_row("pragma synchronous", [], |row| row.get(0)).unwrap();
+        let journal: String = sql.query_row("pragma journal_mode", [], |row| row.get(0)).unwrap();
+        Ok::<_, Error>((synchronous, journal))
+    });
+    assert_eq!(pragmas, Ok((2, "wal".into())));
+}
+
+#[test]
+fn the_rows_of_the_app_and_of_the_client_change_together() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = Sqlite::open(folder.path().join("chat.db")).unwrap();
+    store
+        .with(|sql, _| {
+            sql.execute_batch("create table mine (text text)").unwrap();
+            Ok::<_, Error>(())
+        })
+        .unwrap();
+    for (refused, expected) in [(true, (0, 0)), (false, (1, 1))] {
+        let done = store.with(|sql, rows| {
+            sql.execute("insert into mine values ('a row')", []).unwrap();
+            rows.put(Table::App, b"key", b"value")?;
+            if refused { Err(Error::NotPermitted) } else { Ok(()) }
+        });
+        assert_eq!(done.is_err(), refused);
+        let counts = store.with(|sql, rows| {
+            let mine: u32 =
+                sql.query_row("select count(*) from mine", [], |row| row.get(0)).unwrap();
+            Ok::<_, Error>((mine, rows.scan(Table::App, &[], 9)?.len()))
+        });
+        assert_eq!(counts, Ok(expected));
+    }
+}
+
+#[test]
+fn its_errors_say_what_to_do_and_what_happened() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = Sqlite::open(folder.path().join("nowhere/chat.db")).unwrap_err();
+    assert_eq!((error.remedy(), &error), (Remedy::FixCall, &StoreFault::Path.into()));
+    assert!(error.source().is_some_and(|cause| cause.is::<rusqlite::Error>()));
+    std::fs::write(folder.path().join("letter"), [0xa5; 10_000]).unwrap();
+    let error = Sqlite::open(folder.path().join("letter")).unwrap_err();
+    assert_eq!(error, StoreFault::Corrupt.into());
+}

@@ -1,0 +1,250 @@
+//! What comes, and how it is shown: each line has a head that no text can bring.
+//!
+//! ```text
+//! 12:34 bob: a text of bob
+//! 12:34 #7 .. -> bob: a text of this device that waits; with a tick when the relay has it
+//! 12:34 (alice/2) -> bob: a text of another device of this account
+//! 12:34 ! bob/2, removed: a text of a device that bob has removed
+//! 12:34 ? bob: a text under a new key of bob that nobody has accepted (/held bob)
+//! * something that this program says
+//! ```
+
+use subrosa::{Error, Event, Incoming, Item, Text};
+
+use crate::failure::Failure;
+use crate::rows::{self, Author, Line, Mark};
+use crate::{Chat, Result, visible};
+
+/// Lines on a page of the history.
+const PAGE: usize = 20;
+
+pub(crate) const REMOVED: &str = "this device was removed from the account";
+
+impl Chat {
+    /// Moves the inbox into the history, in one transaction, and shows it.
+    pub(crate) fn take_inbox(&mut self) -> Result<()> {
+        loop {
+            let me = self.me.user.clone();
+            let mut is_removed = false;
+            let taken = self.client.transact(|client| {
+                let mut lines = Vec::new();
+                for incoming in client.inbox(100)? {
+                    is_removed |= incoming.item == Item::Event(Event::Unlinked);
+                    let about = match &incoming.item {
+                        Item::Event(Event::NotReadable { message: Some(message), .. })
+                        | Item::Event(Event::Undelivered { message, .. }) => {
+                            rows::number(&mut client.rows(), *message)?
+                        }
+                        _ => None,
+                    };
+                    let line = line(&me, &incoming, about);
+                    lines.push((rows::add(&mut client.rows(), &line)?, line));
+                    client.acknowledge(incoming.id)?;
+                }
+                Ok::<_, Error>(lines)
+            })?;
+            for (number, line) in &taken {
+                self.show_or_count(*number, line);
+            }
+            if is_removed {
+                return Err(Failure::Refused(REMOVED.into()));
+            }
+            if taken.is_empty() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// While lines are for one user, those of others are counted.
+    fn show_or_count(&mut self, number: u64, line: &Line) {
+        let is_theirs = matches!(line.author, Author::User | Author::RemovedDevice(_));
+        match &self.to {
+            Some(to) if is_theirs && *to != line.user => {
+                let count = self.unread.entry(line.user.clone()).or_default();
+                *count = count.saturating_add(1);
+                self.screen.say(&format!("* {0} has written, {count} unread: /to {0}", line.user));
+            }
+            _ => self.show_line(number, line),
+        }
+    }
+
+    /// Shows what came from a user while lines were for another.
+    pub(crate) fn show_unread(&mut self, user: &str) -> Result<()> {
+        let Some(count) = self.unread.remove(user) else { return Ok(()) };
+        let is_theirs =
+            |line: &Line| matches!(line.author, Author::User | Author::RemovedDevice(_));
+        let rows = self.history(Some(user))?.into_iter().filter(|(_, line)| is_theirs(line));
+        let unread: Vec<_> = rows.take(count).collect();
+        for (number, line) in unread.iter().rev() {
+            self.show_line(*number, line);
+        }
+        Ok(())
+    }
+
+    /// Shows a page of the history, with somebody or with all. Page 1 has the newest lines.
+    pub(crate) fn show_history(&mut self, user: Option<&str>, page: usize) -> Result<()> {
+        let skipped = page.saturating_sub(1).saturating_mul(PAGE);
+        let rows = self.history(user)?;
+        let lines: Vec<_> = rows.iter().skip(skipped).take(PAGE).collect();
+        for (number, line) in lines.iter().rev() {
+            self.show_line(*number, line);
+        }
+        if rows.len() > skipped.saturating_add(PAGE) {
+            let of = user.map(|user| format!("{user} ")).unwrap_or_default();
+            self.screen.say(&format!("* older lines: /history {of}{}", page.saturating_add(1)));
+        }
+        Ok(())
+    }
+
+    fn history(&mut self, user: Option<&str>) -> Result<Vec<(u64, Line)>> {
+        let mut rows = self.client.transact(|client| rows::history(&mut client.rows(), 10_000))?;
+        rows.retain(|(_, line)| user.is_none_or(|user| line.user == user));
+        Ok(rows)
+    }
+
+    pub(crate) fn show_line(&self, number: u64, line: &Line) {
+        let Line { user, author, text, at, .. } = line;
+        let (time, text) = (clock(*at), visible(text));
+        match author {
+            Author::Here(mark) => {
+                let mark = match mark {
+                    Mark::Waiting => "..",
+                    Mark::Sent => "✓",
+                    Mark::Withdrawn => "(withdrawn)",
+                };
+                self.screen.message(number, &format!("{time} #{number} {mark} -> {user}: "), &text);
+            }
+            Author::OtherDevice(device) => {
+                self.screen.text(&format!("{time} ({}/{device}) -> {user}: ", self.me.user), &text);
+            }
+            Author::User => self.screen.text(&format!("{time} {user}: "), &text),
+            Author::RemovedDevice(device) => {
+                self.screen.text(&format!("{time} ! {user}/{device}, removed: "), &text);
+            }
+            Author::Chat => self.screen.text("* ", &text),
+        }
+    }
+
+    /// Shows what is held under a key that nobody has accepted.
+    pub(crate) fn show_held(&mut self, user: &str) -> Result<()> {
+        let held = self.client.held(user, 100)?;
+        if held.is_empty() {
+            self.screen.say(&format!("* nothing of {user} is held"));
+            return Ok(());
+        }
+        self.screen.say(&format!("* under a new key, which may be somebody else's than {user}'s:"));
+        for incoming in held {
+            if let Item::Text(text) | Item::Late(text) = &incoming.item {
+                let head = format!("{} ? {user}: ", clock(incoming.received_at.as_secs()));
+                self.screen.text(&head, &visible(&text.text));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The time of day, in UTC.
+fn clock(at: u64) -> String {
+    format!("{:02}:{:02}", at / 3_600 % 24, at / 60 % 60)
+}
+
+fn line(me: &str, incoming: &Incoming, about: Option<u64>) -> Line {
+    let at = incoming.received_at.as_secs();
+    match &incoming.item {
+        Item::Text(Text { from, copy_to, text, message, .. }) => {
+            let (user, author) = match copy_to {
+                Some(to) => (to.clone(), Author::OtherDevice(from.device)),
+                None if from.user == me => (me.into(), Author::OtherDevice(from.device)),
+                None => (from.user.clone(), Author::User),
+            };
+            Line { user, author, text: text.to_vec(), at, message: Some(*message) }
+        }
+        Item::Late(Text { from, text, message, .. }) => {
+            let author = Author::RemovedDevice(from.device);
+            Line {
+                user: from.user.clone(),
+                author,
+                text: text.to_vec(),
+                at,
+                message: Some(*message),
+            }
+        }
+        Item::Event(event) => {
+            let (user, text) = words(me, event, about);
+            Line {
+                user: user.into(),
+                author: Author::Chat,
+                text: text.into_bytes(),
+                at,
+                message: None,
+            }
+        }
+        _ => {
+            let text = b"something came that this version does not know".to_vec();
+            Line { user: me.into(), author: Author::Chat, text, at, message: None }
+        }
+    }
+}
+
+/// Whom an event is about, and what it is in plain words.
+fn words<'a>(me: &'a str, event: &'a Event, about: Option<u64>) -> (&'a str, String) {
+    let message =
+        about.map_or("a message of yours".into(), |number| format!("your message #{number}"));
+    match event {
+        Event::DeviceAdded { user, device } if user == me => (
+            user,
+            format!(
+                "!! your account has a new device, {device}. Did you not link it? Then /remove {device}"
+            ),
+        ),
+        Event::DeviceAdded { user, device } => {
+            (user, format!("{user} has a new device, {user}/{device}"))
+        }
+        Event::KeyChanged { user, .. } if user == me => {
+            (user, format!("!! another device has changed your account key: /accept {user}"))
+        }
+        Event::KeyChanged { user, .. } => (user, changed(user)),
+        Event::VerifiedElsewhere { user, verified: true } => {
+            (user, format!("{user} is verified: you compared the keys on another device"))
+        }
+        Event::VerifiedElsewhere { user, verified: false } => {
+            (user, format!("{user} is not verified any more: another device of yours said so"))
+        }
+        Event::Held { user } => (
+            user,
+            format!(
+                "!! somebody writes as {user} under the new key: /held {user} shows it, /accept {user}"
+            ),
+        ),
+        Event::Lost { by, .. } => {
+            (&by.user, format!("a message of {by} is lost: ask {} to write it again", by.user))
+        }
+        Event::NotReadable { by, .. } => (
+            &by.user,
+            format!("{by} could not read {message}, and it is too late to send it again"),
+        ),
+        Event::Undelivered { to, device: Some(device), .. } => {
+            (to, format!("{message} did not reach {to}/{device}"))
+        }
+        Event::Undelivered { to, .. } => {
+            (to, format!("{message} is given up: nobody is registered as {to}"))
+        }
+        Event::Unsupported { from } => {
+            (&from.user, format!("{from} wrote something that takes a later version of this chat"))
+        }
+        Event::Restored => (
+            me,
+            "this store was restored from a copy: lines after that copy may be missing here".into(),
+        ),
+        Event::Unlinked => (me, format!("!! {REMOVED}")),
+        _ => (me, "something happened that this version does not know".into()),
+    }
+}
+
+/// A user has another account key.
+pub(crate) fn changed(user: &str) -> String {
+    format!(
+        "!! {user} has another key than before: somebody else, or a new phone. Ask {user} in another \
+         way; then /accept {user}. Nothing is sent to {user} until then"
+    )
+}

@@ -1,0 +1,96 @@
+//! What others may cost: so much at once, and so much more as time passes.
+//!
+//! A contact has allowances of its own. Strangers share 4,096 of each kind, by a tag of the name
+//! that only this device can compute: no stranger can aim at the allowance of another, and none can
+//! touch that of a contact.
+
+use alloc::vec::Vec;
+
+use super::transaction::{Open, Tag};
+use crate::error::Error;
+use crate::store::Table;
+use crate::time::UnixTime;
+
+/// `burst` units at once, and one more every `period` seconds.
+pub(super) struct Allowance {
+    kind: u8,
+    burst: u64,
+    period: u64,
+}
+
+/// Handshakes with the devices of one user: each costs 0.4 ms, and anyone can ask for it.
+pub(super) const HANDSHAKES: Allowance = Allowance { kind: 1, burst: 32, period: 30 };
+
+/// References that are asked for of the devices of one user, and envelopes that are asked for of a
+/// stranger.
+pub(super) const REQUESTS: Allowance = Allowance { kind: 2, burst: 1_000, period: 10 };
+pub(super) const STRANGERS: Allowance = Allowance { kind: 3, burst: 16, period: 300 };
+
+/// What is sent again to the devices of one user, in units of 256 bytes: 16 MiB at once.
+pub(super) const ANSWERS: Allowance = Allowance { kind: 4, burst: 1 << 16, period: 1 };
+
+/// Device lists told to a user unasked.
+pub(super) const LISTS: Allowance = Allowance { kind: 5, burst: 32, period: 60 };
+
+/// Message keys that are skipped, in units of 64: 2 us each, so 4 seconds of work at once.
+pub(super) const SKIPS: Allowance = Allowance { kind: 6, burst: 1 << 15, period: 1 };
+
+/// The same of a stranger: 25 ms at once.
+pub(super) const STRANGE_SKIPS: Allowance = Allowance { kind: 8, burst: 1 << 9, period: 60 };
+
+/// New devices of one user that the app is told of, beside the first of each list.
+pub(super) const ADDED: Allowance = Allowance { kind: 9, burst: 64, period: 3_600 };
+
+/// References that this device did not make, or that are asked for too often.
+pub(super) const MISSES: Allowance = Allowance { kind: 7, burst: 1_000, period: 10 };
+
+/// Whose allowance it is.
+#[derive(Clone, Copy)]
+pub(super) enum Party {
+    Contact(Tag),
+    Stranger(Tag),
+}
+
+impl Party {
+    fn key(self, kind: u8) -> Vec<u8> {
+        match self {
+            Self::Contact(tag) => [&[kind, 0], &tag.0[..]].concat(),
+            Self::Stranger(Tag([a, b, ..])) => [kind, 1, a & 0x0f, b].to_vec(),
+        }
+    }
+}
+
+/// Takes `units` from an allowance, if they are left.
+///
+/// The row says when the allowance will be whole again. A clock that was ahead locks nobody out: a
+/// time later than a whole allowance takes is not believed.
+pub(super) fn take(
+    open: &mut Open<'_>,
+    allowance: &Allowance,
+    party: Party,
+    units: u64,
+    now: UnixTime,
+) -> Result<bool, Error> {
+    let Allowance { kind, burst, period } = *allowance;
+    let (key, now) = (party.key(kind), now.as_secs());
+    let row = open.get(Table::Allowance, &key)?;
+    let stored = row.and_then(|row| row.as_slice().try_into().ok()).map_or(0, u64::from_be_bytes);
+    let latest = now.saturating_add(burst.saturating_mul(period));
+    let whole_at = if stored > latest { now } else { stored.max(now) };
+    let after = whole_at.saturating_add(units.saturating_mul(period));
+    if after > latest {
+        return Ok(false);
+    }
+    open.put(Table::Allowance, &key, &after.to_be_bytes())?;
+    Ok(true)
+}
+
+/// Forgets what a contact used up.
+pub(super) fn forget(open: &mut Open<'_>, tag: Tag) -> Result<(), Error> {
+    for kind in
+        [HANDSHAKES, REQUESTS, ANSWERS, LISTS, SKIPS, MISSES, ADDED].map(|allowance| allowance.kind)
+    {
+        open.delete(Table::Allowance, &Party::Contact(tag).key(kind))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,456 @@
+//! Which devices a user has: lists as they come from the server and with messages.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use rand_core::CryptoRng;
+
+use super::allowances::{self, ADDED, LISTS, Party};
+use super::asking;
+use super::inbox::{self, Event};
+use super::outbox::{self, Letter, Target};
+use super::send;
+use super::timers;
+use super::transaction::{Open, OwnUser, Tag};
+use super::wants::{self, Want};
+use crate::address::Address;
+use crate::content::{Body, Content, ListStamp};
+use crate::crypto::secret::Secret;
+use crate::devices::{DeviceList, ListedDevice, Role};
+use crate::error::Error;
+use crate::identity::{IdentityKey, IdentityKeyPair};
+use crate::reference::{Class, Reference};
+use crate::sesame::{GRACE, Pending, Standing, UserRecord};
+use crate::time::UnixTime;
+
+/// What became of a list.
+pub(super) enum Learned {
+    /// It counts now, or is the one that is known.
+    Current,
+    /// It is older than the one known.
+    Old,
+    /// It is by another account key, and waits to be accepted.
+    Waits,
+    /// It contradicts the one known.
+    Forked,
+}
+
+/// Whose device sent something.
+pub(super) enum Admitted {
+    /// One that may be believed as much as its user is.
+    Device(UserRecord),
+    /// One that the lists disagree about, or that was removed: it is heard apart, and not answered.
+    Apart(UserRecord, Standing),
+    /// Nobody's, as far as is known.
+    Refused(Error),
+}
+
+/// Who sent something, and what it says of device lists.
+pub(super) struct Sender<'a> {
+    pub(super) address: &'a Address,
+    pub(super) tag: Tag,
+    pub(super) identity: &'a IdentityKey,
+}
+
+/// Takes in a list that the server gave.
+pub(super) fn update(
+    open: &mut Open<'_>,
+    user: &str,
+    list: DeviceList,
+    now: UnixTime,
+    rng: &mut impl CryptoRng,
+) -> Result<(), Error> {
+    let tag = open.tag(user)?;
+    let known = match open.user(tag)? {
+        None => {
+            let user = UserRecord::new(user, list);
+            open.put_user(tag, &user)?;
+            look_again(open, &user, now)?;
+            user
+        }
+        Some(mut known) => match learn(open, tag, &mut known, list, now, rng)? {
+            Learned::Current | Learned::Waits => known,
+            Learned::Old => return Err(Error::StaleDeviceList),
+            Learned::Forked => return Err(Error::ForkedDeviceList),
+        },
+    };
+    wants::have(open, &Want::Devices(user.into()))?;
+    go_on(open, tag, &known, now)
+}
+
+/// Notes for which devices something waits, now that it is known which a user has: the user's own,
+/// and those of this account that get a copy of what is written to the user.
+pub(super) fn go_on(
+    open: &mut Open<'_>,
+    tag: Tag,
+    user: &UserRecord,
+    now: UnixTime,
+) -> Result<(), Error> {
+    asking::keep(open, tag, (now, GRACE), |device| user.is_known(device))?;
+    if user.pending.is_some() {
+        return Ok(());
+    }
+    send::settle(open, tag)?;
+    send::note_drafts(open, Some(tag), now)?;
+    for listed in user.list.devices() {
+        if listed.identity != open.account.identity && asking::any(open, tag, listed.device)? {
+            wants::want(open, Want::Work(Address::new(&user.name, listed.device)), now)?;
+        }
+    }
+    Ok(())
+}
+
+/// What was set aside is looked at once more, since other lists may judge it now.
+pub(super) fn look_again(
+    open: &mut Open<'_>,
+    user: &UserRecord,
+    now: UnixTime,
+) -> Result<(), Error> {
+    wants::hurry(open, &Want::Aside(user.name.clone()), now)
+}
+
+/// Takes in a list of a user who is known.
+pub(super) fn learn(
+    open: &mut Open<'_>,
+    tag: Tag,
+    user: &mut UserRecord,
+    list: DeviceList,
+    now: UnixTime,
+    rng: &mut impl CryptoRng,
+) -> Result<Learned, Error> {
+    if list.account() == user.list.account() {
+        return match list.replaces(&user.list) {
+            Ok(true) => adopt(open, tag, user, list, now, rng).map(|()| Learned::Current),
+            Ok(false) => Ok(Learned::Current),
+            Err(Error::StaleDeviceList) => Ok(Learned::Old),
+            Err(_) => Ok(Learned::Forked),
+        };
+    }
+    if user.has_replaced(&list.account()) {
+        return Ok(Learned::Old);
+    }
+    let known = user.pending.as_ref().map(|Pending(list)| list);
+    // By the word of its own key there is a newer one, which waits already.
+    if known.is_some_and(|known| follows(known, &list)) {
+        return Ok(Learned::Old);
+    }
+    let newer = match known.filter(|known| known.account() == list.account()) {
+        Some(known) => list.replaces(known),
+        None => Ok(true),
+    };
+    match newer {
+        Ok(true) => {
+            let is_new = known.is_none_or(|known| known.account() != list.account());
+            // What devices sent that are the same under the key that follows can still be believed
+            // with that one.
+            let kept: Vec<u32> =
+                known.filter(|known| follows(&list, known)).map_or_else(Vec::new, |known| {
+                    let listed = known.devices().iter();
+                    let is_same = |one: &&ListedDevice| {
+                        list.get(one.device).is_some_and(|listed| listed.identity == one.identity)
+                    };
+                    listed.filter(is_same).map(|listed| listed.device).collect()
+                });
+            let event = Event::KeyChanged { user: user.name.clone(), account: list.account() };
+            user.wait(list);
+            open.put_user(tag, user)?;
+            look_again(open, user, now)?;
+            if is_new {
+                inbox::dismiss_others(open, tag, |device| kept.contains(&device))?;
+                inbox::tell(open, event, now, rng)?;
+            }
+            Ok(Learned::Waits)
+        }
+        Ok(false) => Ok(Learned::Waits),
+        Err(Error::StaleDeviceList) => Ok(Learned::Old),
+        Err(_) => Ok(Learned::Forked),
+    }
+}
+
+/// Whether a list is by the account key that another one's key certified as the next.
+fn follows(list: &DeviceList, before: &DeviceList) -> bool {
+    list.account() != before.account()
+        && list.is_certified_by(&before.account())
+        && list.succeeds(before)
+}
+
+/// Puts a list in the place of the one known. Sessions with devices that are not in it are not
+/// written in any more; they are read for a while, and then they go.
+pub(super) fn adopt(
+    open: &mut Open<'_>,
+    tag: Tag,
+    user: &mut UserRecord,
+    list: DeviceList,
+    now: UnixTime,
+    rng: &mut impl CryptoRng,
+) -> Result<(), Error> {
+    for (index, device) in user.replace(list, now).into_iter().enumerate() {
+        // A list brings 32 devices. Of a user who changes it without end, only the first is told.
+        if index == 0 || allowances::take(open, &ADDED, Party::Contact(tag), 1, now)? {
+            let event = Event::DeviceAdded { user: user.name.clone(), device };
+            inbox::tell(open, event, now, rng)?;
+        }
+    }
+    open.put_user(tag, user)?;
+    look_again(open, user, now)?;
+    if user.has_gone() {
+        timers::set_grace(open, now, tag)?;
+    }
+    let is_here = user.list.device_of(&open.account.identity).is_some();
+    if open.is_own(&user.name) && !is_here {
+        inbox::tell(open, Event::Unlinked, now, rng)?;
+    }
+    Ok(())
+}
+
+/// Finds out whose device sent a content, with what the content itself says of that.
+pub(super) fn admit(
+    open: &mut Open<'_>,
+    sender: &Sender<'_>,
+    known: Option<UserRecord>,
+    content: &Content<'_>,
+    now: UnixTime,
+    rng: &mut impl CryptoRng,
+) -> Result<Admitted, Error> {
+    let Sender { address, tag, identity } = *sender;
+    let is_known = |bytes: &&[u8]| {
+        known.as_ref().is_some_and(|user| {
+            ListStamp::of(&user.list) == content.list && user.list.encode() == **bytes
+        })
+    };
+    let enclosed =
+        content.devices.filter(|bytes| !is_known(bytes)).map(DeviceList::decode).transpose();
+    let enclosed = match enclosed {
+        Ok(enclosed) => enclosed,
+        Err(error) => return Ok(Admitted::Refused(error)),
+    };
+    let user = match (known, enclosed) {
+        (None, None) => {
+            return Ok(Admitted::Refused(Error::DevicesNeeded(address.user.as_str().into())));
+        }
+        (None, Some(list)) if is_listed(&list, sender) => {
+            let user = UserRecord::new(&address.user, list);
+            open.put_user(tag, &user)?;
+            look_again(open, &user, now)?;
+            wants::have(open, &Want::Devices(address.user.clone()))?;
+            go_on(open, tag, &user, now)?;
+            user
+        }
+        (None, Some(_)) => {
+            return Ok(Admitted::Refused(Error::UnknownDevice(Box::new(address.clone()))));
+        }
+        (Some(user), Some(list)) => brought(open, sender, user, list, now, rng)?,
+        (Some(user), None) => user,
+    };
+    Ok(match user.standing(address.device, identity, now) {
+        Standing::Listed => Admitted::Device(user),
+        Standing::Unknown => Admitted::Refused(Error::UnknownDevice(Box::new(address.clone()))),
+        standing => Admitted::Apart(user, standing),
+    })
+}
+
+/// Only a list that the sender is in is the sender's to bring.
+fn is_listed(list: &DeviceList, sender: &Sender<'_>) -> bool {
+    let listed = list.device_of(sender.identity);
+    listed.is_some_and(|listed| listed.device == sender.address.device)
+}
+
+/// Takes in the list that the sender of a content brought with it. Returns what is known now.
+fn brought(
+    open: &mut Open<'_>,
+    sender: &Sender<'_>,
+    mut user: UserRecord,
+    list: DeviceList,
+    now: UnixTime,
+    rng: &mut impl CryptoRng,
+) -> Result<UserRecord, Error> {
+    let Sender { address, tag, identity } = *sender;
+    let ask = Want::Devices(address.user.clone());
+    let is_removed = user.standing(address.device, identity, now) == Standing::Removed;
+    if open.is_own(&user.name) && may_follow(&user, &list, sender) {
+        user.decide();
+        open.put_account_key(None)?;
+        adopt(open, tag, &mut user, list, now, rng)?;
+        inbox::release(open, tag, user.trust())?;
+        go_on(open, tag, &user, now)?;
+    } else if list.account() != user.list.account() && is_removed
+        || user.has_dismissed(&list.account())
+    {
+        // A device that was removed could say anything of the account, and people decided against a
+        // key that they dismissed: the server is asked, unless the list is old in any case.
+        if list.succeeds(&user.list) {
+            wants::want(open, ask, now)?;
+        }
+    } else if is_listed(&list, sender) {
+        match learn(open, tag, &mut user, list, now, rng)? {
+            Learned::Current => go_on(open, tag, &user, now)?,
+            Learned::Old | Learned::Waits => {}
+            // Two managers changed it at once, or there is a list that this device was not to see.
+            // The known one says whether the sender is one of theirs.
+            Learned::Forked => wants::want(open, ask, now)?,
+        }
+    }
+    Ok(user)
+}
+
+/// Where one of the two knows an older or another list of the other: fetches it, or sends it.
+pub(super) fn compare(
+    open: &mut Open<'_>,
+    own_before: &OwnUser,
+    user: &UserRecord,
+    content: &Content<'_>,
+    reply: Option<&mut Target>,
+    now: UnixTime,
+    rng: &mut impl CryptoRng,
+) -> Result<(), Error> {
+    let is_own = open.is_own(&user.name);
+    let here = ListStamp::of(&user.list);
+    let is_ahead = content.list.version > here.version
+        || content.list.version == here.version && content.list.digest != here.digest;
+    if is_ahead && content.devices.is_none() {
+        wants::want(open, Want::Devices(user.name.clone()), now)?;
+    }
+    let Some(reply) = reply else { return Ok(()) };
+    let own = own_before.stamp;
+    let is_behind = content.known.is_none_or(|known| {
+        known.version < own.version || known.version == own.version && known.digest != own.digest
+    });
+    // A new account key is told by the account's own devices: they learn from this that it is not
+    // known here.
+    let asks = is_own && is_ahead && !content.body.is_about_devices();
+    let party = Party::Contact(open.tag(&user.name)?);
+    if !(is_behind || asks) || !allowances::take(open, &LISTS, party, 1, now)? {
+        return Ok(());
+    }
+    if is_own && is_behind {
+        post_account(open, reply, None, now, rng)
+    } else {
+        post_list(open, reply, None, now, rng)
+    }
+}
+
+/// Sends the account's device list.
+pub(super) fn post_list(
+    open: &mut Open<'_>,
+    target: &mut Target,
+    resent: Option<Reference>,
+    now: UnixTime,
+    rng: &mut impl CryptoRng,
+) -> Result<(), Error> {
+    let letter = Letter { body: Body::Devices, class: Class::Other, resent, message: None };
+    outbox::post(open, target, &letter, now, rng)?;
+    open.put_record(target.place, &target.record)
+}
+
+/// Sends the device list to a device of the account, with the account's key where the device is a
+/// manager.
+pub(super) fn post_account(
+    open: &mut Open<'_>,
+    target: &mut Target,
+    resent: Option<Reference>,
+    now: UnixTime,
+    rng: &mut impl CryptoRng,
+) -> Result<(), Error> {
+    let own = open.own()?;
+    let listed = own.user.list.device_of(&target.record.identity);
+    let key = match open.account_key() {
+        Ok(key) if listed.is_some_and(|listed| listed.role == Role::Manager) => Some(key),
+        Ok(_) | Err(Error::NotPermitted) => None,
+        Err(error) => return Err(error),
+    };
+    let seed = key.map(|key| key.seed());
+    let body = Body::Account(seed.as_ref().map(Secret::expose));
+    outbox::post(
+        open,
+        target,
+        &Letter { body, class: Class::Other, resent, message: None },
+        now,
+        rng,
+    )?;
+    open.put_record(target.place, &target.record)
+}
+
+/// Tells the account's other devices whether people compared the account key of a user: those that
+/// there is a session with.
+pub(super) fn tell_mark(
+    open: &mut Open<'_>,
+    user: &UserRecord,
+    now: UnixTime,
+    rng: &mut impl CryptoRng,
+) -> Result<(), Error> {
+    let account = user.list.account();
+    let body =
+        Body::Mark { verified: user.verified, account: account.as_bytes(), user: &user.name };
+    let letter = Letter { body, class: Class::Other, resent: None, message: None };
+    for mut target in own_targets(open, now)? {
+        outbox::post(open, &mut target, &letter, now, rng)?;
+        open.put_record(target.place, &target.record)?;
+    }
+    Ok(())
+}
+
+/// The account's other devices that there is a session with.
+fn own_targets(open: &mut Open<'_>, now: UnixTime) -> Result<Vec<Target>, Error> {
+    let own = open.own()?;
+    let mut targets = Vec::new();
+    for listed in own.user.list.devices() {
+        if listed.identity != open.account.identity {
+            targets.extend(outbox::target(open, own.tag, &own.user, listed, now)?);
+        }
+    }
+    Ok(targets)
+}
+
+/// Tells the account's other devices that there is another list.
+pub(super) fn tell_own(
+    open: &mut Open<'_>,
+    now: UnixTime,
+    rng: &mut impl CryptoRng,
+) -> Result<(), Error> {
+    for mut target in own_targets(open, now)? {
+        post_account(open, &mut target, None, now, rng)?;
+    }
+    Ok(())
+}
+
+/// Whether a device of the account may bring a new account key.
+///
+/// The old key certified the new one, and the device that brings it holds the old key and is still
+/// a manager under the new one. Every other new key waits for a person: a device that was removed
+/// holds the old key too.
+fn may_follow(own: &UserRecord, list: &DeviceList, sender: &Sender<'_>) -> bool {
+    let known = own.list.account();
+    let contested =
+        own.pending.as_ref().is_some_and(|Pending(other)| other.account() != list.account());
+    list.account() != known
+        && !contested
+        && !own.is_doubted(sender.identity)
+        && !own.has_dismissed(&list.account())
+        && list.is_certified_by(&known)
+        && list.succeeds(&own.list)
+        && is_manager(&own.list, sender)
+        && is_manager(list, sender)
+}
+
+fn is_manager(list: &DeviceList, sender: &Sender<'_>) -> bool {
+    list.device_of(sender.identity).is_some_and(|listed| {
+        listed.device == sender.address.device && listed.role == Role::Manager
+    })
+}
+
+/// Takes the account's key from a manager of the account, where this device is to be one.
+pub(super) fn take_account_key(
+    open: &mut Open<'_>,
+    sender: &Sender<'_>,
+    seed: &[u8; 32],
+) -> Result<(), Error> {
+    let own = open.own()?;
+    let key = IdentityKeyPair::from_seed(&Secret::new(*seed));
+    let here = own.user.list.device_of(&open.account.identity);
+    let is_meant = here.is_some_and(|listed| listed.role == Role::Manager);
+    if is_meant && is_manager(&own.user.list, sender) && key.public_key() == own.user.list.account()
+    {
+        open.put_account_key(Some(&key))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,311 @@
+//! Out: what a device is sent, in the session that is written in; the envelopes that wait.
+
+use alloc::vec::Vec;
+
+use rand_core::CryptoRng;
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use super::transaction::{Open, OwnUser, Place, RowName, Tag};
+use crate::address::Address;
+use crate::at_rest;
+use crate::content::{Body, Content, ListStamp, MessageId};
+use crate::devices::{ListedDevice, Role};
+use crate::envelope::{self, Envelope, HEAD_LENGTH};
+use crate::error::Error;
+use crate::reference::{Class, Named, Reference};
+use crate::sesame::{DeviceRecord, UserRecord};
+use crate::session::Session;
+use crate::store::Table;
+use crate::time::UnixTime;
+
+/// An envelope that waits to be sent.
+#[derive(Serialize, Deserialize)]
+pub(super) struct OutboxRow {
+    pub(super) to: Address,
+    /// The text in it, where there is one.
+    pub(super) message: Option<MessageId>,
+    /// How often it could not be sent.
+    attempts: u8,
+    /// It is not sent before this time.
+    not_before: Option<UnixTime>,
+    /// Empty where it is in a row of its own.
+    #[serde(with = "at_rest::run")]
+    pub(super) envelope: Vec<u8>,
+}
+
+impl OutboxRow {
+    /// Whether it may be sent now. A time too far ahead was set by a clock that was, and is not
+    /// believed.
+    fn is_due(&self, now: UnixTime) -> bool {
+        let wait = self.not_before.map_or(0, |time| time.since(now));
+        wait == 0 || wait > LAST_WAIT
+    }
+}
+
+/// A device that something is sent to.
+pub(super) struct Target {
+    pub(super) address: Address,
+    pub(super) place: Place,
+    pub(super) record: DeviceRecord,
+    pub(super) session: Session,
+    /// Its user's device list, as it is known here.
+    pub(super) known: ListStamp,
+}
+
+/// What goes into one envelope.
+pub(super) struct Letter<'a> {
+    pub(super) body: Body<'a>,
+    pub(super) class: Class,
+    /// The envelope that this one stands for.
+    pub(super) resent: Option<Reference>,
+    /// The text whose progress this is.
+    pub(super) message: Option<MessageId>,
+}
+
+/// The device of a user, in the session that is written in; none where one has to be begun. The
+/// caller writes the record.
+pub(super) fn target(
+    open: &mut Open<'_>,
+    tag: Tag,
+    user: &UserRecord,
+    listed: &ListedDevice,
+    now: UnixTime,
+) -> Result<Option<Target>, Error> {
+    let place = open.place(tag, &listed.identity);
+    let mut record = open.record(place, &listed.identity)?;
+    let Some(session) = writing(open, place, &mut record, now)? else { return Ok(None) };
+    let (address, known) = (Address::new(&user.name, listed.device), ListStamp::of(&user.list));
+    Ok(Some(Target { address, place, record, session, known }))
+}
+
+/// The session that is written in. What time ended, and what cannot be read, is gone afterwards.
+pub(super) fn writing(
+    open: &mut Open<'_>,
+    place: Place,
+    record: &mut DeviceRecord,
+    now: UnixTime,
+) -> Result<Option<Session>, Error> {
+    let expiry = open.policy.unanswered_expiry;
+    let before = record.clone();
+    let mut found = None;
+    // Each round closes a session, so there are no more rounds than sessions.
+    loop {
+        let aged = record.age(now, expiry);
+        open.delete_sessions(place, &aged)?;
+        let Some(id) = record.writing().map(|entry| entry.id) else { break };
+        found = open.session(place, &id)?;
+        if found.is_some() {
+            break;
+        }
+        record.lose(&id);
+        open.delete_sessions(place, &[id])?;
+    }
+    if *record != before {
+        open.put_record(place, record)?;
+    }
+    Ok(found)
+}
+
+/// The same device, in the session that is written in; none where one has to be begun.
+pub(super) fn to_writing(
+    open: &mut Open<'_>,
+    mut target: Target,
+    now: UnixTime,
+) -> Result<Option<Target>, Error> {
+    let here = target.session.id();
+    if target.record.writing().is_some_and(|entry| entry.id == here) {
+        return Ok(Some(target));
+    }
+    let Some(session) = writing(open, target.place, &mut target.record, now)? else {
+        return Ok(None);
+    };
+    target.session = session;
+    Ok(Some(target))
+}
+
+/// Encrypts for one device, and puts the envelope into the outbox. Returns the envelope's row and
+/// its number. The caller writes the record.
+pub(super) fn post(
+    open: &mut Open<'_>,
+    target: &mut Target,
+    letter: &Letter<'_>,
+    now: UnixTime,
+    rng: &mut impl CryptoRng,
+) -> Result<(RowName, u64), Error> {
+    let own = open.own()?;
+    let Target { address, place, record, session, known } = target;
+    let id = session.id();
+    let rank = record.entry(&id).map(|entry| entry.rank).filter(|_| !session.is_answered());
+    let introduces = !session.is_answered() || letter.body.is_about_devices();
+    let content = Content {
+        list: own.stamp,
+        // A manager that does not hold the account's key says that it knows no list of its own
+        // account: whoever holds the key answers with both.
+        known: if is_without_key(open, &own, address)? { None } else { Some(*known) },
+        rank,
+        asks: record.asks_in(&id),
+        resent: letter.resent,
+        devices: introduces.then_some(own.list.as_slice()),
+        body: letter.body,
+    };
+    let number = record.made;
+    let named = Named { class: letter.class, number };
+    let reference = open.account.references.reference(named, &id, &record.identity, rng);
+    let head = Envelope::head(reference);
+    let bound = envelope::bound_to(&head, &open.account.address(), address);
+    let message = session.encrypt(&Zeroizing::new(content.encode()), &bound, rng)?;
+    let length = HEAD_LENGTH.saturating_add(message.as_bytes().len());
+    let mut envelope = Vec::with_capacity(length);
+    envelope.extend_from_slice(&head);
+    envelope.extend_from_slice(message.as_bytes());
+    record.made = number.saturating_add(1);
+    open.put_session(*place, session)?;
+    let name = open.row_name(now, number, rng);
+    if envelope.len() > INLINE {
+        open.put(Table::Outbox, &key(LONG, &name), &core::mem::take(&mut envelope))?;
+    }
+    let (to, message) = (address.clone(), letter.message);
+    put(open, &name, &OutboxRow { to, message, attempts: 0, not_before: None, envelope })?;
+    Ok((name, number))
+}
+
+/// Whether this device is to hold the account's key and does not, and writes to one that may.
+fn is_without_key(open: &mut Open<'_>, own: &OwnUser, to: &Address) -> Result<bool, Error> {
+    let here = own.user.list.device_of(&open.account.identity);
+    if !open.is_own(&to.user) || here.is_none_or(|here| here.role != Role::Manager) {
+        return Ok(false);
+    }
+    match open.account_key() {
+        Ok(_) => Ok(false),
+        Err(Error::NotPermitted) => Ok(true),
+        Err(error) => Err(error),
+    }
+}
+
+/// The envelopes that wait, at most `most`, the oldest first.
+pub(super) fn names(open: &mut Open<'_>, most: usize) -> Result<Vec<RowName>, Error> {
+    let rows = open.scan(Table::Outbox, &[HEAD], most)?;
+    rows.iter().map(|(key, _)| name_of(key)).collect()
+}
+
+/// The envelopes that may be sent now, at most `most`, the oldest first.
+pub(super) fn due(open: &mut Open<'_>, now: UnixTime, most: usize) -> Result<Vec<RowName>, Error> {
+    // Those that were handed out or failed lately are left out, and are few.
+    let pages = [most.saturating_add(FEW_WAITING), usize::MAX];
+    let mut due = Vec::new();
+    for page in pages {
+        let rows = open.peek(Table::Outbox, &[HEAD], page)?;
+        due.clear();
+        for (key, row) in &rows {
+            let row: OutboxRow = at_rest::state::decode(1, row)?;
+            if row.is_due(now) && due.len() < most {
+                due.push(name_of(key)?);
+            }
+        }
+        if due.len() == most || rows.len() < page {
+            break;
+        }
+    }
+    Ok(due)
+}
+
+/// A task is made of it, if it may be sent now: it is not due before `until`.
+pub(super) fn hand_out(
+    open: &mut Open<'_>,
+    name: &RowName,
+    now: UnixTime,
+    until: UnixTime,
+) -> Result<Option<OutboxRow>, Error> {
+    let Some(mut row) = head(open, name)?.filter(|row| row.is_due(now)) else { return Ok(None) };
+    row.not_before = Some(until);
+    put(open, name, &row)?;
+    with_envelope(open, name, row).map(Some)
+}
+
+/// It could not be sent: it comes again later, and later each time.
+pub(super) fn failed(open: &mut Open<'_>, name: &RowName, now: UnixTime) -> Result<(), Error> {
+    let Some(mut row) = head(open, name)? else { return Ok(()) };
+    let wait = FIRST_WAIT.checked_shl(u32::from(row.attempts)).unwrap_or(LAST_WAIT).min(LAST_WAIT);
+    row.attempts = row.attempts.saturating_add(1).min(32);
+    row.not_before = Some(now.after(wait));
+    put(open, name, &row)
+}
+
+pub(super) fn row(open: &mut Open<'_>, name: &RowName) -> Result<Option<OutboxRow>, Error> {
+    head(open, name)?.map(|row| with_envelope(open, name, row)).transpose()
+}
+
+/// The row of an envelope, without the envelope where that is long.
+fn head(open: &mut Open<'_>, name: &RowName) -> Result<Option<OutboxRow>, Error> {
+    open.get_as(Table::Outbox, &key(HEAD, name))
+}
+
+/// Everything may be sent at once now: the network is back, or a process that was sending it is
+/// gone.
+pub(super) fn hurry_all(open: &mut Open<'_>) -> Result<(), Error> {
+    for (key, row) in open.scan(Table::Outbox, &[HEAD], usize::MAX)? {
+        let mut row: OutboxRow = at_rest::state::decode(1, &row)?;
+        if row.not_before.take().is_some() {
+            row.attempts = 0;
+            put(open, &name_of(&key)?, &row)?;
+        }
+    }
+    Ok(())
+}
+
+fn with_envelope(
+    open: &mut Open<'_>,
+    name: &RowName,
+    mut row: OutboxRow,
+) -> Result<OutboxRow, Error> {
+    if row.envelope.is_empty() {
+        row.envelope = open.get(Table::Outbox, &key(LONG, name))?.ok_or(Error::BadState)?.to_vec();
+    }
+    Ok(row)
+}
+
+fn put(open: &mut Open<'_>, name: &RowName, row: &OutboxRow) -> Result<(), Error> {
+    let capacity = row.envelope.len().saturating_add(336);
+    open.put_as(Table::Outbox, &key(HEAD, name), row, capacity)
+}
+
+/// Removes an envelope that waits. Returns the text in it, where there is one.
+pub(super) fn remove(open: &mut Open<'_>, name: &RowName) -> Result<Option<MessageId>, Error> {
+    let Some(row) = head(open, name)? else { return Ok(None) };
+    if row.envelope.is_empty() {
+        open.delete(Table::Outbox, &key(LONG, name))?;
+    }
+    open.delete(Table::Outbox, &key(HEAD, name))?;
+    Ok(row.message)
+}
+
+/// The row that says where an envelope goes.
+pub(super) fn stored_in(name: &RowName) -> (Table, [u8; 25]) {
+    (Table::Outbox, key(HEAD, name))
+}
+
+/// Rows of this byte are listed; a long envelope is in a row of its own, so that neither listing
+/// them nor noting that they were handed out moves those.
+const HEAD: u8 = 0;
+const LONG: u8 = 1;
+
+/// Envelopes that wait in front of those that may be sent, as a rule.
+const FEW_WAITING: usize = 32;
+
+/// The first wait after a failure, doubled with each further one up to the last.
+const FIRST_WAIT: u64 = 5;
+const LAST_WAIT: u64 = 60 * 60;
+
+/// Envelopes up to this length are in the row that lists them.
+const INLINE: usize = 4_096;
+
+fn key(kind: u8, name: &RowName) -> [u8; 25] {
+    let mut key = [kind; 25];
+    key[1..].copy_from_slice(name);
+    key
+}
+
+fn name_of(key: &[u8]) -> Result<RowName, Error> {
+    key.get(1..).and_then(|name| name.try_into().ok()).ok_or(Error::BadState)
+}

@@ -1,0 +1,489 @@
+//! The driver: what the network should do next, and what came of it.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use rand_core::CryptoRng;
+use serde::{Deserialize, Serialize};
+
+use super::aside;
+use super::asking;
+use super::bundles;
+use super::devices;
+use super::expiry;
+use super::inbox::{self, Event};
+use super::messages;
+use super::outbox::{self, OutboxRow};
+use super::receive;
+use super::send;
+use super::transaction::{Open, RowName};
+use super::upload;
+use super::wants::{self, Want};
+use super::work;
+use super::{Client, Scope};
+use crate::address::Address;
+use crate::at_rest;
+use crate::content::MessageId;
+use crate::devices::DeviceList;
+use crate::error::Error;
+use crate::time::UnixTime;
+
+/// Something that the network should do: see [`Client::tasks`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Task {
+    /// What [`Client::complete`] takes.
+    pub id: TaskId,
+    /// What to do.
+    pub action: Action,
+}
+
+/// What a [`Task`] is.
+#[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Action {
+    /// Fetch what the server holds of this device
+    /// ([`Summary`](crate::directory::Summary)). Answer with [`Answer::Summary`], or
+    /// [`Answer::Missing`] where it holds nothing.
+    FetchSummary,
+    /// Upload these bytes ([`Upload`](crate::directory::Upload)). Answer with [`Answer::Done`].
+    Upload(Vec<u8>),
+    /// Fetch the device list of this user. Answer with [`Answer::Devices`], or [`Answer::Missing`]
+    /// where the server does not know the user.
+    FetchDevices(String),
+    /// Fetch a bundle of this device. Answer with [`Answer::Bundle`], or [`Answer::Missing`] where
+    /// the server has none.
+    FetchBundle(Address),
+    /// Send an envelope. Answer with [`Answer::Done`] when the server has taken it, or
+    /// [`Answer::Missing`] where it does not know the receiver. To send one twice does no harm.
+    Send {
+        /// Where it goes.
+        to: Address,
+        /// The envelope.
+        envelope: Vec<u8>,
+        /// The text in it, where there is one that a person wrote.
+        message: Option<MessageId>,
+    },
+}
+
+/// Shows what it is about and how long it is.
+impl core::fmt::Debug for Action {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::FetchSummary => f.write_str("FetchSummary"),
+            Self::Upload(bytes) => write!(f, "Upload({} bytes)", bytes.len()),
+            Self::FetchDevices(user) => write!(f, "FetchDevices({user:?})"),
+            Self::FetchBundle(of) => write!(f, "FetchBundle({of})"),
+            Self::Send { to, envelope, message } => {
+                write!(f, "Send({to}, {} bytes, {message:?})", envelope.len())
+            }
+        }
+    }
+}
+
+/// Names a task.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TaskId(Key);
+
+/// What came of a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Answer<'a> {
+    /// The server took it.
+    Done,
+    /// What the server holds of this device.
+    Summary(&'a [u8]),
+    /// The device list.
+    Devices(&'a [u8]),
+    /// The bundle.
+    Bundle(&'a [u8]),
+    /// The server does not have it, or does not know whom it is for.
+    Missing,
+    /// The network failed. The task comes again, later each time.
+    Failed,
+}
+
+/// What an answer led to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Completed {
+    /// Nothing that a person sees.
+    Handled,
+    /// The server has every envelope of this text: a person may see a mark.
+    Sent(MessageId),
+    /// The task comes again, later.
+    Later,
+    /// What the server gave was not taken, for this reason. The task comes again, later.
+    Rejected(Error),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+enum Key {
+    Summary,
+    Upload(u64),
+    Devices(String),
+    Bundle(Address),
+    /// The envelope, and the text in it.
+    Send(#[serde(with = "at_rest::array")] RowName, Option<MessageId>),
+}
+
+/// Seconds for which a task that was handed out is not handed out again.
+const LEASE: u64 = 60;
+
+/// Rows of housekeeping and of work in one call.
+const MOST_TIMERS: usize = 64;
+const MOST_WORK: usize = 16;
+
+/// Bytes of envelopes in one call.
+const MOST_BYTES: usize = 4 << 20;
+
+impl<S: Scope> Client<S> {
+    /// What the network should do next: at most `most` tasks, those that others wait for first.
+    /// [`Client::complete`] takes what came of each, in any order, and however long it took.
+    ///
+    /// A task that was handed out is not handed out again for a minute, to no worker on the same
+    /// store. One that fails comes again after a while, which doubles each time up to six hours.
+    /// Nothing stands in front of anything else: what has to wait is left out, and what cannot be
+    /// had is given up after [`Policy::give_up_after`](super::Policy), which
+    /// [`Event::Undelivered`] says. What waits for a person is no task at all.
+    ///
+    /// Call it in a loop until it returns nothing: after connecting, after writing, after
+    /// receiving, and once an hour. The first task after [`Client::open`] asks the server what it
+    /// holds of this device; nothing else comes before that was answered, so that a store that was
+    /// restored from a copy sends nothing under keys that were used. What was handed out before the
+    /// client was opened, and not completed, is then due at once.
+    ///
+    /// # Errors
+    /// [`Error::Store`], [`Error::BadState`], [`Error::Exhausted`]
+    pub fn tasks(
+        &mut self,
+        most: usize,
+        now: UnixTime,
+        rng: &mut impl CryptoRng,
+    ) -> Result<Vec<Task>, Error> {
+        let mut check = self.check;
+        let tasks = self.run(|open| open.whole(|open| tasks(open, &mut check, most, now, rng)))?;
+        self.check = check;
+        Ok(tasks)
+    }
+
+    /// Takes what came of a task.
+    ///
+    /// A bad answer is not an error but [`Completed::Rejected`]: the task comes again. A task that
+    /// was answered already changes nothing.
+    ///
+    /// # Errors
+    /// [`Error::Store`], [`Error::BadState`]
+    pub fn complete(
+        &mut self,
+        task: &TaskId,
+        answer: Answer<'_>,
+        now: UnixTime,
+        rng: &mut impl CryptoRng,
+    ) -> Result<Completed, Error> {
+        let is_first = task.0 == Key::Summary && self.check != Check::Done;
+        let completed = self.run(|open| {
+            open.whole(|open| {
+                let completed = complete(open, &task.0, answer, now, rng)?;
+                if is_first && completed == Completed::Handled {
+                    // Tasks handed out before now died with whoever had them.
+                    resume(open)?;
+                }
+                Ok(completed)
+            })
+        })?;
+        if task.0 == Key::Summary {
+            let is_done = !is_first || completed == Completed::Handled;
+            self.check = if is_done { Check::Done } else { Check::Until(now.after(LEASE)) };
+        }
+        Ok(completed)
+    }
+}
+
+/// Whether the server was asked what it holds of this device since the client was opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Check {
+    Due,
+    /// The task was handed out.
+    Until(UnixTime),
+    Done,
+}
+
+/// Tasks that failed, and those that were handed out, are due at once and in their order.
+pub(super) fn resume(open: &mut Open<'_>) -> Result<(), Error> {
+    wants::hurry_all(open)?;
+    outbox::hurry_all(open)
+}
+
+fn tasks(
+    open: &mut Open<'_>,
+    check: &mut Check,
+    most: usize,
+    now: UnixTime,
+    rng: &mut impl CryptoRng,
+) -> Result<Vec<Task>, Error> {
+    expiry::run(open, now, MOST_TIMERS)?;
+    let mut tasks = Tasks { tasks: Vec::new(), most };
+    match open.linked() {
+        Ok(_) => {}
+        // A device that was removed has nothing to do any more.
+        Err(Error::Unlinked) => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    }
+    if *check != Check::Done {
+        let is_handed_out =
+            matches!(*check, Check::Until(until) if (1..=LEASE).contains(&until.since(now)));
+        if !is_handed_out && most > 0 {
+            *check = Check::Until(now.after(LEASE));
+            tasks.add(Key::Summary, Action::FetchSummary);
+        }
+        return Ok(tasks.tasks);
+    }
+    go_on(open, now, rng)?;
+    if most > 0 && upload::check_due(open, now)? {
+        upload::check_handed_out(open, now)?;
+        tasks.add(Key::Summary, Action::FetchSummary);
+    }
+    if tasks.has_room()
+        && let Some((number, bytes)) = upload::next(open, now, rng)?
+    {
+        tasks.add(Key::Upload(number), Action::Upload(bytes));
+    }
+    wanted(open, &mut tasks, now)?;
+    to_send(open, &mut tasks, now)?;
+    Ok(tasks.tasks)
+}
+
+struct Tasks {
+    tasks: Vec<Task>,
+    most: usize,
+}
+
+impl Tasks {
+    fn has_room(&self) -> bool {
+        self.tasks.len() < self.most
+    }
+
+    fn add(&mut self, key: Key, action: Action) {
+        self.tasks.push(Task { id: TaskId(key), action });
+    }
+}
+
+/// Does what waits for nothing from outside.
+fn go_on(open: &mut Open<'_>, now: UnixTime, rng: &mut impl CryptoRng) -> Result<(), Error> {
+    let mut due = Vec::new();
+    for kind in wants::INSIDE {
+        due.extend(wants::due(open, now, &[*kind], MOST_WORK)?);
+    }
+    for want in due {
+        match &want {
+            Want::Work(address) => work::go_on(open, address, now, rng)?,
+            Want::Aside(user) => match receive::again(open, user, now, rng)? {
+                true => _ = wants::failed(open, &want, now)?,
+                false => wants::have(open, &want)?,
+            },
+            Want::Devices(_) | Want::Bundle(_) => {}
+        }
+    }
+    Ok(())
+}
+
+fn wanted(open: &mut Open<'_>, tasks: &mut Tasks, now: UnixTime) -> Result<(), Error> {
+    for want in wants::due(open, now, wants::OUTSIDE, usize::MAX)? {
+        if !tasks.has_room() {
+            break;
+        }
+        let (key, action) = match &want {
+            Want::Devices(user) => (Key::Devices(user.clone()), Action::FetchDevices(user.clone())),
+            Want::Bundle(address) => {
+                // A user whose account key changed waits for a person, and for nothing else.
+                let tag = open.tag(&address.user)?;
+                let Some(user) = open.user(tag)?.filter(|user| user.pending.is_none()) else {
+                    continue;
+                };
+                if user.list.get(address.device).is_none() {
+                    wants::have(open, &want)?;
+                    continue;
+                }
+                (Key::Bundle(address.clone()), Action::FetchBundle(address.clone()))
+            }
+            Want::Work(_) | Want::Aside(_) => continue,
+        };
+        if wants::hand_out(open, &want, now, now.after(LEASE))? {
+            tasks.add(key, action);
+        }
+    }
+    Ok(())
+}
+
+fn to_send(open: &mut Open<'_>, tasks: &mut Tasks, now: UnixTime) -> Result<(), Error> {
+    let mut bytes: usize = 0;
+    for name in outbox::due(open, now, tasks.most.saturating_sub(tasks.tasks.len()))? {
+        if bytes > MOST_BYTES {
+            break;
+        }
+        let Some(row) = outbox::hand_out(open, &name, now, now.after(LEASE))? else { continue };
+        let OutboxRow { to, message, envelope, .. } = row;
+        bytes = bytes.saturating_add(envelope.len());
+        tasks.add(Key::Send(name, message), Action::Send { to, envelope, message });
+    }
+    Ok(())
+}
+
+fn complete(
+    open: &mut Open<'_>,
+    key: &Key,
+    answer: Answer<'_>,
+    now: UnixTime,
+    rng: &mut impl CryptoRng,
+) -> Result<Completed, Error> {
+    match (key, answer) {
+        (Key::Summary, Answer::Summary(summary)) => {
+            reject(upload::compare(open, Some(summary), now, rng))
+        }
+        (Key::Summary, Answer::Missing) => {
+            upload::compare(open, None, now, rng).map(|()| Completed::Handled)
+        }
+        (Key::Upload(number), Answer::Done) => {
+            upload::done(open, *number).map(|()| Completed::Handled)
+        }
+        (Key::Devices(user), Answer::Devices(list)) => {
+            let updated = DeviceList::decode(list)
+                .and_then(|list| devices::update(open, user, list, now, rng));
+            let want = Want::Devices(user.clone());
+            match updated {
+                // The server has no newer one either.
+                Err(Error::StaleDeviceList) => {
+                    wants::have(open, &want)?;
+                    let tag = open.tag(user)?;
+                    send::settle(open, tag)?;
+                    Ok(Completed::Handled)
+                }
+                updated => retried(open, &want, updated, now, rng),
+            }
+        }
+        (Key::Bundle(address), Answer::Bundle(bundle)) => {
+            let added = bundles::add(open, address, bundle, now, rng);
+            if let Err(Error::UnknownDevice(_) | Error::DevicesNeeded(_)) = &added {
+                wants::want(open, Want::Devices(address.user.clone()), now)?;
+            }
+            retried(open, &Want::Bundle(address.clone()), added, now, rng)
+        }
+        (Key::Send(name, message), Answer::Done) => sent(open, name, *message),
+        (Key::Send(name, _), Answer::Missing) => unsendable(open, name, now, rng),
+        // Nobody of that name: what came under it is worth nothing.
+        (Key::Devices(user), Answer::Missing) if is_nobody(open, user)? => {
+            wants::have(open, &Want::Devices(user.clone()))?;
+            forget_nobody(open, user)?;
+            Ok(Completed::Handled)
+        }
+        (Key::Devices(user), _) => later(open, &Want::Devices(user.clone()), now, rng),
+        (Key::Bundle(address), _) => later(open, &Want::Bundle(address.clone()), now, rng),
+        (Key::Send(name, _), _) => {
+            outbox::failed(open, name, now)?;
+            Ok(Completed::Later)
+        }
+        (Key::Summary | Key::Upload(_), _) => {
+            upload::failed(open, now)?;
+            Ok(Completed::Later)
+        }
+    }
+}
+
+/// What the server gave was bad: that is its fault, and no error of the call.
+fn reject(done: Result<(), Error>) -> Result<Completed, Error> {
+    match done {
+        Ok(()) => Ok(Completed::Handled),
+        Err(error @ (Error::Store(_) | Error::BadState | Error::Exhausted)) => Err(error),
+        Err(error) => Ok(Completed::Rejected(error)),
+    }
+}
+
+fn retried(
+    open: &mut Open<'_>,
+    want: &Want,
+    done: Result<(), Error>,
+    now: UnixTime,
+    rng: &mut impl CryptoRng,
+) -> Result<Completed, Error> {
+    let completed = reject(done)?;
+    if completed != Completed::Handled {
+        later(open, want, now, rng)?;
+    }
+    Ok(completed)
+}
+
+/// A want was not met: it comes again, or is given up.
+fn later(
+    open: &mut Open<'_>,
+    want: &Want,
+    now: UnixTime,
+    rng: &mut impl CryptoRng,
+) -> Result<Completed, Error> {
+    let since = wants::failed(open, want, now)?;
+    if since.is_none_or(|since| now.since(since) <= open.policy.give_up_after) {
+        return Ok(Completed::Later);
+    }
+    wants::have(open, want)?;
+    let (to, device) = match want {
+        Want::Devices(user) => (user.as_str(), None),
+        Want::Bundle(address) => (address.user.as_str(), Some(address.device)),
+        Want::Work(_) | Want::Aside(_) => return Ok(Completed::Handled),
+    };
+    for message in send::give_up(open, to, device)? {
+        inbox::tell(open, Event::Undelivered { message, to: to.into(), device }, now, rng)?;
+    }
+    if device.is_none() && is_nobody(open, to)? {
+        forget_nobody(open, to)?;
+    }
+    Ok(Completed::Handled)
+}
+
+/// Whether nothing of a user is known here, and a person wants nothing of them.
+fn is_nobody(open: &mut Open<'_>, user: &str) -> Result<bool, Error> {
+    let tag = open.tag(user)?;
+    Ok(open.user(tag)?.is_none() && messages::drafts(open, Some(tag), 1)?.is_empty())
+}
+
+fn forget_nobody(open: &mut Open<'_>, user: &str) -> Result<(), Error> {
+    let tag = open.tag(user)?;
+    asking::forget(open, tag)?;
+    aside::forget(open, tag)?;
+    wants::have(open, &Want::Aside(user.into()))
+}
+
+fn sent(
+    open: &mut Open<'_>,
+    name: &RowName,
+    message: Option<MessageId>,
+) -> Result<Completed, Error> {
+    let (outbox, envelope) = outbox::stored_in(name);
+    if let Some((drafts, text)) = message.map(messages::stored_in) {
+        open.prefetch(&[(outbox, &envelope), (drafts, &text)])?;
+    }
+    let Some(message) = outbox::remove(open, name)? else { return Ok(Completed::Handled) };
+    match messages::left(open, message, name)? {
+        true => Ok(Completed::Sent(message)),
+        false => Ok(Completed::Handled),
+    }
+}
+
+/// The server does not know the receiver: there may be a newer device list.
+fn unsendable(
+    open: &mut Open<'_>,
+    name: &RowName,
+    now: UnixTime,
+    rng: &mut impl CryptoRng,
+) -> Result<Completed, Error> {
+    let Some(row) = outbox::row(open, name)? else { return Ok(Completed::Handled) };
+    let Address { user, device } = row.to;
+    wants::want(open, Want::Devices(user.clone()), now)?;
+    let tag = open.tag(&user)?;
+    // Nobody misses what was on its way to a device that was removed.
+    let is_listed = open.user(tag)?.is_some_and(|user| user.list.get(device).is_some());
+    if let Some(message) = row.message.filter(|_| is_listed) {
+        let event = Event::Undelivered { message, to: user, device: Some(device) };
+        inbox::tell(open, event, now, rng)?;
+    }
+    sent(open, name, row.message)
+}

@@ -1,0 +1,82 @@
+//! What goes when its time is over: one row for each, in the order of that time.
+
+use alloc::vec::Vec;
+
+use super::transaction::{Open, Tag};
+use crate::error::Error;
+use crate::sesame::GRACE;
+use crate::store::Table;
+use crate::time::UnixTime;
+
+/// What a timer is for: the first byte of its row in the table of tasks,
+/// `kind || due:u64 || subject`.
+#[derive(Clone, Copy)]
+pub(super) enum Kind {
+    /// A text in the log; the subject is its key.
+    Text,
+    /// Removed devices of a user; the subject is the user's tag.
+    Removed,
+}
+
+impl Kind {
+    const fn byte(self) -> u8 {
+        match self {
+            Self::Text => 0x10,
+            Self::Removed => 0x11,
+        }
+    }
+}
+
+/// A timer whose time is over.
+pub(super) struct Due {
+    key: Vec<u8>,
+}
+
+impl Due {
+    pub(super) fn subject(&self) -> &[u8] {
+        self.key.get(9..).unwrap_or_default()
+    }
+}
+
+/// A text is to go.
+pub(super) fn set_text(open: &mut Open<'_>, due: UnixTime, text: &[u8; 41]) -> Result<(), Error> {
+    put(open, Kind::Text, due, text)
+}
+
+/// Devices of a user were removed: what is known of them goes when their grace is over.
+pub(super) fn set_grace(open: &mut Open<'_>, now: UnixTime, tag: Tag) -> Result<(), Error> {
+    put(open, Kind::Removed, now.after(GRACE.saturating_add(1)), &tag.0)
+}
+
+fn put(open: &mut Open<'_>, kind: Kind, due: UnixTime, subject: &[u8]) -> Result<(), Error> {
+    let key = [&[kind.byte()][..], &due.as_secs().to_be_bytes(), subject].concat();
+    open.put(Table::Task, &key, &[])
+}
+
+/// What is due, the oldest first, at most `most`.
+pub(super) fn due(
+    open: &mut Open<'_>,
+    kind: Kind,
+    now: UnixTime,
+    most: usize,
+) -> Result<Vec<Due>, Error> {
+    let is_due = |key: &[u8]| {
+        let due = key.get(1..9).and_then(|due| due.first_chunk());
+        due.is_none_or(|due| u64::from_be_bytes(*due) <= now.as_secs())
+    };
+    // They are in order: where the first is not due, none is.
+    let mut due = Vec::new();
+    for page in [1, most] {
+        let rows = open.peek(Table::Task, &[kind.byte()], page)?.into_iter();
+        due = rows.take_while(|(key, _)| is_due(key)).map(|(key, _)| Due { key }).collect();
+        if due.len() < page {
+            break;
+        }
+    }
+    Ok(due)
+}
+
+/// It was done.
+pub(super) fn done(open: &mut Open<'_>, due: &Due) -> Result<(), Error> {
+    open.delete(Table::Task, &due.key)
+}

@@ -1,0 +1,512 @@
+//! One transaction of the client: the account in it, its rows, and the names of those.
+
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use rand_core::CryptoRng;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::Policy;
+use crate::address::Address;
+use crate::at_rest;
+use crate::content::ListStamp;
+use crate::crypto::kdf::HmacKey;
+use crate::crypto::mark;
+use crate::crypto::secret::Secret;
+use crate::error::Error;
+use crate::identity::{self, IdentityKey, IdentityKeyPair};
+use crate::reference::ReferenceKeys;
+use crate::sesame::{DeviceRecord, UserRecord};
+use crate::session::{Session, SessionId};
+use crate::store::{Row, StoreFault, Table, Transaction, Value};
+use crate::time::UnixTime;
+
+/// A client's account in an open transaction: what [`Client::transact`](crate::Client::transact)
+/// and [`Client::within`](crate::Client::within) hand to a closure, as a `Client<Open<'_>>`.
+pub struct Open<'t> {
+    tx: &'t mut dyn Transaction,
+    pub(super) policy: &'t Policy,
+    pub(super) account: Arc<Account>,
+    /// How often this store was found restored from a copy.
+    pub(super) restorations: u32,
+    own: Option<Arc<OwnUser>>,
+    /// How many rows were written.
+    writes: u64,
+    /// How many rows with a drawn name were made.
+    named: u16,
+    /// What failed after something was written: nothing of the transaction may stay.
+    broken: Option<Error>,
+}
+
+/// What this device is. It is written once, when the account is made or joined.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Account {
+    pub(super) user: String,
+    pub(super) device: u32,
+    #[serde(with = "identity::checked")]
+    pub(super) identity: IdentityKey,
+    row_key: RowKey,
+    pub(super) references: ReferenceKeys,
+}
+
+/// What names in keys of rows are made with: a stored secret, ready for use.
+struct RowKey {
+    secret: Secret<32>,
+    prepared: HmacKey,
+}
+
+impl From<Secret<32>> for RowKey {
+    fn from(secret: Secret<32>) -> Self {
+        let prepared = HmacKey::new(&secret);
+        Self { secret, prepared }
+    }
+}
+
+impl Serialize for RowKey {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.secret.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for RowKey {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Secret::deserialize(deserializer).map(Self::from)
+    }
+}
+
+/// The account's own user, as its other devices and peers see it.
+pub(super) struct OwnUser {
+    pub(super) tag: Tag,
+    pub(super) user: Arc<UserRecord>,
+    pub(super) stamp: ListStamp,
+    pub(super) list: Vec<u8>,
+}
+
+/// What stands for a user's name in keys of rows: `HMAC(row key, "user" || name)[..16]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(super) struct Tag(#[serde(with = "at_rest::array")] pub(super) [u8; 16]);
+
+/// Where the rows of a device are: the tag of its user, and
+/// `HMAC(row key, "device" || identity)[..16]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) tag: Tag,
+    pub(super) device: [u8; 16],
+}
+
+impl Place {
+    pub(super) fn key(self) -> [u8; 32] {
+        let mut key = [0; 32];
+        let (tag, device) = key.split_at_mut(16);
+        tag.copy_from_slice(&self.tag.0);
+        device.copy_from_slice(&self.device);
+        key
+    }
+
+    pub(super) fn key_with(self, more: &[u8]) -> Vec<u8> {
+        [&self.key(), more].concat()
+    }
+}
+
+/// The name of a row of the inbox or outbox: `time:u64 || number:u64 || count:u16 || drawn:6`. The
+/// rows are in the order of their names; no two are alike, even in a store that was restored from
+/// a copy.
+pub(super) type RowName = [u8; 24];
+
+/// The format of a store. It changes when a version of this crate cannot read what an older one
+/// wrote.
+const FORMAT: u32 = 1;
+
+const FORMAT_ROW: &[u8] = b"format";
+const ACCOUNT: &[u8] = b"account";
+const RESTORATIONS: &[u8] = b"restorations";
+const IDENTITY: &[u8] = b"identity";
+const ACCOUNT_KEY: &[u8] = b"account key";
+
+impl Account {
+    /// Draws 96 bytes.
+    pub(super) fn new(
+        user: &str,
+        device: u32,
+        identity: IdentityKey,
+        rng: &mut impl CryptoRng,
+    ) -> Self {
+        let row_key = RowKey::from(Secret::random(rng));
+        let references = ReferenceKeys::random(rng);
+        Self { user: user.into(), device, identity, row_key, references }
+    }
+
+    /// Reads the account of a store.
+    ///
+    /// # Errors
+    /// [`Error::NoAccount`]; [`Error::Store`] with [`StoreFault::Newer`]; [`Error::BadState`]
+    pub(super) fn load(tx: &mut dyn Transaction) -> Result<Self, Error> {
+        tx.prefetch(&[FORMAT_ROW, ACCOUNT, RESTORATIONS].map(|key| (Table::Account, key)))?;
+        let Some(format) = tx.get(Table::Account, FORMAT_ROW)? else {
+            // An account without a format is one of no released version.
+            let exists = tx.get(Table::Account, ACCOUNT)?.is_some();
+            return Err(if exists { Error::BadState } else { Error::NoAccount });
+        };
+        match format.as_slice().try_into().map(u32::from_be_bytes) {
+            Ok(FORMAT) => {}
+            Ok(_) => return Err(StoreFault::Newer.into()),
+            Err(_) => return Err(Error::BadState),
+        }
+        let account = tx.get(Table::Account, ACCOUNT)?.ok_or(Error::NoAccount)?;
+        at_rest::state::decode(1, &account)
+    }
+
+    pub(super) fn address(&self) -> Address {
+        Address::new(&self.user, self.device)
+    }
+
+    fn name(&self, label: &[u8], of: &[u8]) -> [u8; 32] {
+        mark::public(*self.row_key.prepared.mac(&[label, of]).expose())
+    }
+
+    fn short_name(&self, label: &[u8], of: &[u8]) -> [u8; 16] {
+        let [name, _] = halves(self.name(label, of));
+        name
+    }
+}
+
+fn halves(bytes: [u8; 32]) -> [[u8; 16]; 2] {
+    let mut halves = [[0; 16]; 2];
+    for (half, bytes) in halves.iter_mut().zip(bytes.as_chunks().0) {
+        *half = *bytes;
+    }
+    halves
+}
+
+impl<'t> Open<'t> {
+    /// Opens an account that was loaded from this store.
+    pub(super) fn begin(
+        tx: &'t mut dyn Transaction,
+        policy: &'t Policy,
+        account: Arc<Account>,
+    ) -> Result<Self, Error> {
+        let restorations = tx.get(Table::Account, RESTORATIONS)?;
+        let restorations = match restorations.as_deref().map(Vec::as_slice) {
+            None => 0,
+            Some(row) => row.try_into().map(u32::from_be_bytes).map_err(|_| Error::BadState)?,
+        };
+        Ok(Self { tx, policy, account, restorations, own: None, writes: 0, named: 0, broken: None })
+    }
+
+    /// Makes the account of an empty store.
+    pub(super) fn first(
+        tx: &'t mut dyn Transaction,
+        policy: &'t Policy,
+        account: Account,
+    ) -> Result<Self, Error> {
+        if tx.get(Table::Account, FORMAT_ROW)?.is_some()
+            || tx.get(Table::Account, ACCOUNT)?.is_some()
+        {
+            return Err(Error::AccountExists);
+        }
+        tx.put(Table::Account, FORMAT_ROW, &FORMAT.to_be_bytes())?;
+        tx.put(Table::Account, ACCOUNT, &at_rest::state::encode(1, &account, 512))?;
+        let account = Arc::new(account);
+        Ok(Self {
+            tx,
+            policy,
+            account,
+            restorations: 0,
+            own: None,
+            writes: 2,
+            named: 0,
+            broken: None,
+        })
+    }
+
+    /// What keeps the transaction from being committed.
+    pub(super) fn finish(self) -> Result<(), Error> {
+        self.broken.map_or(Ok(()), Err)
+    }
+
+    /// Does one intention whole: where it fails after something was written, the transaction cannot
+    /// be committed any more, even if the app goes on as if nothing had happened.
+    pub(super) fn whole<T>(
+        &mut self,
+        work: impl FnOnce(&mut Self) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let before = self.writes;
+        let done = work(self);
+        if let Err(error) = &done
+            && self.writes != before
+        {
+            self.broken.get_or_insert_with(|| error.clone());
+            self.own = None;
+        }
+        done
+    }
+
+    pub(super) fn app_rows(&mut self) -> &mut dyn Transaction {
+        self.tx
+    }
+
+    // ---- Rows.
+
+    pub(super) fn get(&mut self, table: Table, key: &[u8]) -> Result<Option<Value>, Error> {
+        self.tx.get(table, key)
+    }
+
+    pub(super) fn put(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<(), Error> {
+        self.writes = self.writes.saturating_add(1);
+        self.tx.put(table, key, value)
+    }
+
+    pub(super) fn delete(&mut self, table: Table, key: &[u8]) -> Result<(), Error> {
+        self.writes = self.writes.saturating_add(1);
+        self.tx.delete(table, key)
+    }
+
+    pub(super) fn scan(
+        &mut self,
+        table: Table,
+        prefix: &[u8],
+        most: usize,
+    ) -> Result<Vec<Row>, Error> {
+        self.tx.scan(table, prefix, most)
+    }
+
+    /// Rows that are looked through for something to do: what is done rests on [`Open::get`].
+    pub(super) fn peek(
+        &mut self,
+        table: Table,
+        prefix: &[u8],
+        most: usize,
+    ) -> Result<Vec<Row>, Error> {
+        self.tx.peek(table, prefix, most)
+    }
+
+    pub(super) fn prefetch(&mut self, rows: &[(Table, &[u8])]) -> Result<(), Error> {
+        self.tx.prefetch(rows)
+    }
+
+    pub(super) fn get_as<T: DeserializeOwned>(
+        &mut self,
+        table: Table,
+        key: &[u8],
+    ) -> Result<Option<T>, Error> {
+        self.get(table, key)?.map(|row| at_rest::state::decode(1, &row)).transpose()
+    }
+
+    /// `capacity`: an upper bound of the stored form, so that it never moves while it grows.
+    pub(super) fn put_as(
+        &mut self,
+        table: Table,
+        key: &[u8],
+        value: &impl Serialize,
+        capacity: usize,
+    ) -> Result<(), Error> {
+        self.put(table, key, &at_rest::state::encode(1, value, capacity))
+    }
+
+    /// Deletes every row whose key begins with `prefix`, a page at a time.
+    pub(super) fn delete_all(&mut self, table: Table, prefix: &[u8]) -> Result<(), Error> {
+        const PAGE: usize = 64;
+        loop {
+            let rows = self.scan(table, prefix, PAGE)?;
+            for (key, _) in &rows {
+                self.delete(table, key)?;
+            }
+            if rows.len() < PAGE {
+                return Ok(());
+            }
+        }
+    }
+
+    /// A name for the next row of the inbox or the outbox.
+    pub(super) fn row_name(
+        &mut self,
+        now: UnixTime,
+        number: u64,
+        rng: &mut impl CryptoRng,
+    ) -> RowName {
+        let mut name = [0; 24];
+        rng.fill_bytes(&mut name);
+        name[..8].copy_from_slice(&now.as_secs().to_be_bytes());
+        name[8..16].copy_from_slice(&number.to_be_bytes());
+        name[16..18].copy_from_slice(&self.named.to_be_bytes());
+        self.named = self.named.saturating_add(1);
+        name
+    }
+
+    // ---- Names.
+
+    /// # Errors
+    /// [`Error::BadName`]
+    pub(super) fn tag(&self, user: &str) -> Result<Tag, Error> {
+        if !(1..=255).contains(&user.len()) {
+            return Err(Error::BadName);
+        }
+        Ok(Tag(self.account.short_name(b"user", user.as_bytes())))
+    }
+
+    pub(super) fn place(&self, tag: Tag, identity: &IdentityKey) -> Place {
+        Place { tag, device: self.account.short_name(b"device", identity.as_bytes()) }
+    }
+
+    pub(super) fn is_own(&self, user: &str) -> bool {
+        user == self.account.user
+    }
+
+    fn session_key(&self, place: Place, id: &SessionId) -> Vec<u8> {
+        place.key_with(&self.account.short_name(b"session", id.as_bytes()))
+    }
+
+    pub(super) fn seen_key(&self, place: Place, name: &[u8; 16]) -> Vec<u8> {
+        place.key_with(&[&[0], &self.account.short_name(b"seen", name)[..]].concat())
+    }
+
+    /// What an envelope that could not be opened is called:
+    /// `HMAC(row key, "envelope" || device:u32 || reference:16 || user)[..16]`.
+    pub(super) fn envelope_name(&self, from: &Address, reference: &[u8; 16]) -> [u8; 16] {
+        let of = [&from.device.to_be_bytes()[..], reference, from.user.as_bytes()].concat();
+        self.account.short_name(b"envelope", &of)
+    }
+
+    // ---- Users, devices, sessions.
+
+    pub(super) fn user(&mut self, tag: Tag) -> Result<Option<UserRecord>, Error> {
+        self.get(Table::User, &tag.0)?.map(|row| UserRecord::decode(&row)).transpose()
+    }
+
+    /// # Errors
+    /// [`Error::DevicesNeeded`], [`Error::BadName`]
+    pub(super) fn known_user(&mut self, name: &str) -> Result<(Tag, UserRecord), Error> {
+        let tag = self.tag(name)?;
+        let user = self.user(tag)?.ok_or_else(|| Error::DevicesNeeded(name.into()))?;
+        Ok((tag, user))
+    }
+
+    pub(super) fn put_user(&mut self, tag: Tag, user: &UserRecord) -> Result<(), Error> {
+        if self.is_own(&user.name) {
+            self.own = None;
+        }
+        self.put(Table::User, &tag.0, &user.encode())
+    }
+
+    /// The account's own user. It is read once in a transaction.
+    pub(super) fn own(&mut self) -> Result<Arc<OwnUser>, Error> {
+        if let Some(own) = &self.own {
+            return Ok(Arc::clone(own));
+        }
+        let name = Arc::clone(&self.account);
+        let tag = self.tag(&name.user)?;
+        let user = self.user(tag)?.ok_or(Error::BadState)?;
+        let (stamp, list) = (ListStamp::of(&user.list), user.list.encode());
+        let own = Arc::new(OwnUser { tag, user: Arc::new(user), stamp, list });
+        self.own = Some(Arc::clone(&own));
+        Ok(own)
+    }
+
+    /// The account's own user, of whom this device must still be one.
+    ///
+    /// # Errors
+    /// [`Error::Unlinked`]
+    pub(super) fn linked(&mut self) -> Result<Arc<OwnUser>, Error> {
+        let own = self.own()?;
+        let listed = own.user.list.device_of(&self.account.identity);
+        if listed.is_none_or(|listed| listed.device != self.account.device) {
+            return Err(Error::Unlinked);
+        }
+        Ok(own)
+    }
+
+    /// What is known of a device. Where the store was restored from a copy since the record was
+    /// written, its sessions are closed.
+    pub(super) fn record(
+        &mut self,
+        place: Place,
+        identity: &IdentityKey,
+    ) -> Result<DeviceRecord, Error> {
+        let row = self.get(Table::Device, &place.key())?;
+        let mut record = match row {
+            Some(row) => DeviceRecord::decode(&row)?,
+            None => DeviceRecord::new(*identity, self.restorations),
+        };
+        if record.restorations != self.restorations {
+            record.close_all();
+            record.restorations = self.restorations;
+        }
+        Ok(record)
+    }
+
+    pub(super) fn put_record(&mut self, place: Place, record: &DeviceRecord) -> Result<(), Error> {
+        self.put(Table::Device, &place.key(), &record.encode())
+    }
+
+    /// None where the row is not there or cannot be read: the session is lost then, and heals.
+    pub(super) fn session(
+        &mut self,
+        place: Place,
+        id: &SessionId,
+    ) -> Result<Option<Session>, Error> {
+        let key = self.session_key(place, id);
+        let row = self.get(Table::Session, &key)?;
+        Ok(row.and_then(|row| Session::decode(&row).ok()).filter(|session| session.id() == *id))
+    }
+
+    pub(super) fn prefetch_sessions(&mut self, of: &[(Place, SessionId)]) -> Result<(), Error> {
+        let keys: Vec<Vec<u8>> =
+            of.iter().map(|(place, id)| self.session_key(*place, id)).collect();
+        let rows: Vec<(Table, &[u8])> =
+            keys.iter().map(|key| (Table::Session, key.as_slice())).collect();
+        self.prefetch(&rows)
+    }
+
+    pub(super) fn put_session(&mut self, place: Place, session: &Session) -> Result<(), Error> {
+        let key = self.session_key(place, &session.id());
+        self.put(Table::Session, &key, &session.encode())
+    }
+
+    pub(super) fn delete_sessions(&mut self, place: Place, ids: &[SessionId]) -> Result<(), Error> {
+        for id in ids {
+            let key = self.session_key(place, id);
+            self.delete(Table::Session, &key)?;
+        }
+        Ok(())
+    }
+
+    // ---- The account's keys.
+
+    pub(super) fn identity(&mut self) -> Result<IdentityKeyPair, Error> {
+        let row = self.get(Table::Account, IDENTITY)?.ok_or(Error::BadState)?;
+        IdentityKeyPair::decode(&row)
+    }
+
+    pub(super) fn put_identity(&mut self, identity: &IdentityKeyPair) -> Result<(), Error> {
+        self.put(Table::Account, IDENTITY, &identity.encode())
+    }
+
+    /// # Errors
+    /// [`Error::NotPermitted`]: this device does not hold it.
+    pub(super) fn account_key(&mut self) -> Result<IdentityKeyPair, Error> {
+        let row = self.get(Table::Account, ACCOUNT_KEY)?.ok_or(Error::NotPermitted)?;
+        IdentityKeyPair::decode(&row)
+    }
+
+    pub(super) fn put_account_key(&mut self, key: Option<&IdentityKeyPair>) -> Result<(), Error> {
+        match key {
+            Some(key) => self.put(Table::Account, ACCOUNT_KEY, &key.encode()),
+            None => self.delete(Table::Account, ACCOUNT_KEY),
+        }
+    }
+
+    /// The store proved to be restored from a copy: from now on every session is closed.
+    pub(super) fn count_restoration(&mut self) -> Result<(), Error> {
+        self.restorations = self.restorations.saturating_add(1);
+        self.put(Table::Account, RESTORATIONS, &self.restorations.to_be_bytes())
+    }
+}
+
+/// Shows whose it is.
+impl core::fmt::Debug for Open<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Open").field("address", &self.account.address()).finish_non_exhaustive()
+    }
+}

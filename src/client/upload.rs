@@ -1,0 +1,278 @@
+//! What this device leaves with the server, and what the server says it holds.
+//!
+//! At each connect the server's summary is compared with the store. So a store that was restored
+//! from a copy is noticed by what the server cannot make up: a stamp with a higher number than this
+//! store ever signed. Until the summary was looked at, nothing leaves.
+
+use alloc::vec::Vec;
+
+use rand_core::CryptoRng;
+use serde::{Deserialize, Serialize};
+
+use super::heal;
+use super::inbox::{self, Event};
+use super::messages;
+use super::outbox;
+use super::prekeys::{self, Which};
+use super::send;
+use super::transaction::Open;
+use super::wants::{self, Want};
+use crate::directory::{HeldList, Mode, Summary, Upload};
+use crate::envelope::Envelope;
+use crate::error::Error;
+use crate::prekey::Bundle;
+use crate::store::Table;
+use crate::time::UnixTime;
+
+/// How it stands with the server.
+#[derive(Default, Serialize, Deserialize)]
+struct ServerRow {
+    /// The number of the last upload that was signed.
+    number: u64,
+    /// The server has the prekeys up to this id.
+    uploaded: u32,
+    /// When a summary was last looked at.
+    checked_at: Option<UnixTime>,
+    due: Due,
+    /// What the last upload that was signed brings the server to.
+    signed: Option<u32>,
+    /// One-time sets that the server said it has.
+    on_server: u32,
+    /// Neither is asked of the network before this time.
+    not_before: Option<UnixTime>,
+}
+
+/// What is to be uploaded.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+enum Due {
+    Nothing,
+    /// What the server does not have.
+    Add,
+    /// Prekeys with ids above this one in the place of all that the server has. None: those that
+    /// will be made.
+    Replace(Option<u32>),
+}
+
+impl Default for Due {
+    fn default() -> Self {
+        Self::Replace(None)
+    }
+}
+
+const SERVER: &[u8] = b"server";
+
+/// Seconds after which a summary is fetched anew: a day.
+const CHECK_AFTER: u64 = 24 * 60 * 60;
+
+/// Seconds between two attempts.
+const WAIT: u64 = 60;
+
+/// One-time sets that are kept, whether the server handed them out or not.
+const MOST_ONE_TIME: usize = 1_000;
+
+/// Prekey ids that are left out after a restoration: more than were made since the last upload.
+const LOST_IDS: u32 = 1 << 12;
+
+fn get(open: &mut Open<'_>) -> Result<ServerRow, Error> {
+    Ok(open.get_as(Table::Account, SERVER)?.unwrap_or_default())
+}
+
+fn put(open: &mut Open<'_>, row: &ServerRow) -> Result<(), Error> {
+    open.put_as(Table::Account, SERVER, row, 96)
+}
+
+/// Whether it is time to ask the server what it holds.
+pub(super) fn check_due(open: &mut Open<'_>, now: UnixTime) -> Result<bool, Error> {
+    let row = get(open)?;
+    let checked_at = row.checked_at;
+    Ok(!row.waits(now)
+        && checked_at.is_none_or(|at| now.since(at).max(at.since(now)) > CHECK_AFTER))
+}
+
+/// The device connected anew: what the server holds is to be looked at.
+pub(super) fn connected(open: &mut Open<'_>) -> Result<(), Error> {
+    let mut row = get(open)?;
+    (row.checked_at, row.not_before) = (None, None);
+    put(open, &row)
+}
+
+/// A task was made of it.
+pub(super) fn check_handed_out(open: &mut Open<'_>, now: UnixTime) -> Result<(), Error> {
+    failed(open, now)
+}
+
+/// The server could not be asked, or did not answer: a minute later again.
+pub(super) fn failed(open: &mut Open<'_>, now: UnixTime) -> Result<(), Error> {
+    let mut row = get(open)?;
+    row.not_before = Some(now.after(WAIT));
+    put(open, &row)
+}
+
+impl ServerRow {
+    fn waits(&self, now: UnixTime) -> bool {
+        self.not_before.is_some_and(|time| (1..=WAIT).contains(&time.since(now)))
+    }
+}
+
+/// There is something new for the server.
+pub(super) fn request(open: &mut Open<'_>) -> Result<(), Error> {
+    let mut row = get(open)?;
+    row.due = row.due.or(Due::Add);
+    // An upload that is under way does not have it.
+    (row.signed, row.not_before) = (None, None);
+    put(open, &row)
+}
+
+/// Compares what the server holds of this device with what it should. None: it has nothing.
+pub(super) fn compare(
+    open: &mut Open<'_>,
+    summary: Option<&[u8]>,
+    now: UnixTime,
+    rng: &mut impl CryptoRng,
+) -> Result<(), Error> {
+    let summary = summary.map(Summary::decode).transpose()?.unwrap_or_default();
+    let own = match open.linked() {
+        // It was removed after it asked: it has nothing more to leave with the server.
+        Err(Error::Unlinked) => return Ok(()),
+        own => own?,
+    };
+    let mut row = get(open)?;
+    (row.checked_at, row.not_before) = (Some(now), None);
+    // Each connect leaves a stamp, so that a copy of the store that is older than it is noticed.
+    row.due = row.due.or(Due::Add);
+    let is_old_or_same = |list: &HeldList| {
+        list.account == own.user.list.account()
+            && (list.version < own.stamp.version
+                || list.version == own.stamp.version && list.digest == own.stamp.digest)
+    };
+    if summary.list.is_some_and(|list| !is_old_or_same(&list)) {
+        wants::want(open, Want::Devices(own.user.name.clone()), now)?;
+    }
+    let stamp = summary.verify_stamp(&open.account.identity);
+    let (Some(stamp), Some(held)) = (stamp, &summary.prekeys) else {
+        row.due = Due::Replace(None);
+        return put(open, &row);
+    };
+    if stamp.number > row.number {
+        row.number = stamp.number;
+        row.due = Due::Replace(None);
+        put(open, &row)?;
+        return restored(open, stamp.last_id, now, rng);
+    }
+    // An upload whose answer was lost counts, and one that was lost does not.
+    row.uploaded = stamp.last_id;
+    row.on_server = held.one_time;
+    let too_new = now.as_secs().saturating_add(Bundle::MAX_AHEAD);
+    let is_ahead = held.signed.is_some_and(|key| key.created_at > too_new);
+    // The clock was ahead when these were made: nobody takes them.
+    if is_ahead {
+        row.due = Due::Replace(None);
+    }
+    put(open, &row)
+}
+
+impl Due {
+    fn or(self, other: Self) -> Self {
+        if self == Self::Nothing { other } else { self }
+    }
+}
+
+/// The store is older than what this device uploaded: it was restored from a copy. No session is
+/// written in any more, and what waits to leave is encrypted anew.
+fn restored(
+    open: &mut Open<'_>,
+    last_id: u32,
+    now: UnixTime,
+    rng: &mut impl CryptoRng,
+) -> Result<(), Error> {
+    open.count_restoration()?;
+    let mut some = prekeys::load(open, &Which::Rotating)?;
+    let skipped = last_id.saturating_sub(some.prekeys.last_id()).saturating_add(LOST_IDS);
+    some.prekeys.skip_ids(skipped)?;
+    some.prekeys.add_signed(now.as_secs(), rng)?;
+    some.prekeys.add_last_resort(now.as_secs(), rng)?;
+    some.save(open)?;
+    let mut asked = Vec::new();
+    loop {
+        let names = outbox::names(open, 64)?;
+        for name in &names {
+            if let Some(row) = outbox::row(open, name)? {
+                match row.message {
+                    Some(id) => {
+                        if let Some(message) = messages::get(open, id)? {
+                            let tag = open.tag(&message.to)?;
+                            messages::encrypt_again(open, tag, id)?;
+                        }
+                    }
+                    None => asked.push((row.to, Envelope::decode(&row.envelope)?.reference)),
+                }
+            }
+            outbox::remove(open, name)?;
+        }
+        if names.is_empty() {
+            break;
+        }
+    }
+    heal::withdrawn(open, asked, now, rng)?;
+    let own = open.own()?;
+    wants::want(open, Want::Devices(own.user.name.clone()), now)?;
+    send::note_drafts(open, None, now)?;
+    inbox::tell(open, Event::Restored, now, rng)
+}
+
+/// The next upload and its number, if there is something to upload.
+pub(super) fn next(
+    open: &mut Open<'_>,
+    now: UnixTime,
+    rng: &mut impl CryptoRng,
+) -> Result<Option<(u64, Vec<u8>)>, Error> {
+    let mut row = get(open)?;
+    if row.due == Due::Nothing || row.waits(now) {
+        return Ok(None);
+    }
+    row.not_before = Some(now.after(WAIT));
+    let own = open.linked()?;
+    let mut some = prekeys::load(open, &Which::All)?;
+    let before = some.prekeys.last_id();
+    some.prekeys.rotate_if_due(now.as_secs(), rng)?;
+    let (mode, since, there) = match row.due {
+        // Only keys that nobody was ever given.
+        Due::Replace(since) => {
+            let since = since.unwrap_or(before);
+            row.due = Due::Replace(Some(since));
+            (Mode::Replace, since, some.prekeys.one_time_above(since))
+        }
+        Due::Nothing | Due::Add => {
+            let waiting = some.prekeys.one_time_above(row.uploaded);
+            let there =
+                usize::try_from(row.on_server).unwrap_or(usize::MAX).saturating_add(waiting);
+            (Mode::Add, row.uploaded, there)
+        }
+    };
+    if there < open.policy.prekeys_low {
+        some.prekeys.refill(there, open.policy.prekeys_target, now.as_secs(), rng)?;
+        some.prekeys.keep_newest(MOST_ONE_TIME.max(open.policy.prekeys_target));
+    }
+    let identity = open.identity()?;
+    let published = some.prekeys.publish_current(since, &identity);
+    row.number = row.number.saturating_add(1);
+    row.signed = Some(some.prekeys.last_id());
+    let upload = Upload::new(&identity, row.number, own.user.list.clone(), published, mode)?;
+    some.save(open)?;
+    put(open, &row)?;
+    Ok(Some((row.number, upload.encode())))
+}
+
+/// The server has the upload of this number.
+pub(super) fn done(open: &mut Open<'_>, number: u64) -> Result<(), Error> {
+    let mut row = get(open)?;
+    if row.number == number
+        && let Some(uploaded) = row.signed.take()
+    {
+        row.uploaded = uploaded;
+        (row.due, row.not_before) = (Due::Nothing, None);
+        row.on_server = u32::try_from(open.policy.prekeys_target).unwrap_or(u32::MAX);
+        put(open, &row)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,195 @@
+//! What the network should bring, and what waits for it: one row each, with its back-off.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use serde::{Deserialize, Serialize};
+
+use super::transaction::{Open, Tag};
+use crate::address::Address;
+use crate::at_rest;
+use crate::error::Error;
+use crate::store::Table;
+use crate::time::UnixTime;
+
+/// Something that is wanted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Want {
+    /// The device list of a user.
+    Devices(String),
+    /// A bundle of a device, to begin a session with.
+    Bundle(Address),
+    /// Nothing from outside: there is work to go on with for a device.
+    Work(Address),
+    /// Nothing from outside: envelopes that were set aside are to be looked at once more.
+    Aside(String),
+}
+
+/// How it stands with a want.
+#[derive(Serialize, Deserialize)]
+struct WantRow {
+    want: Want,
+    since: UnixTime,
+    attempts: u8,
+    not_before: UnixTime,
+}
+
+/// The first byte of these rows in the table of tasks. They come in this order: a list before the
+/// bundles of its devices.
+const ASIDE: u8 = 1;
+const WORK: u8 = 2;
+const DEVICES: u8 = 3;
+const BUNDLE: u8 = 4;
+const KINDS: [u8; 4] = [ASIDE, WORK, DEVICES, BUNDLE];
+
+/// Wants that need nothing from outside, and those that do.
+pub(super) const INSIDE: &[u8] = &[ASIDE, WORK];
+pub(super) const OUTSIDE: &[u8] = &[DEVICES, BUNDLE];
+
+/// A stranger brings about no want where there are this many already.
+const MOST_WANTS: usize = 2_048;
+
+/// The first wait after a failure, doubled with each further one up to the last.
+const FIRST_WAIT: u64 = 15;
+const LAST_WAIT: u64 = 6 * 60 * 60;
+
+impl WantRow {
+    /// A time too far ahead was set by a clock that was, and is not believed.
+    fn is_due(&self, now: UnixTime) -> bool {
+        let wait = self.not_before.since(now);
+        wait == 0 || wait > LAST_WAIT
+    }
+}
+
+impl Want {
+    /// The row that says so.
+    pub(super) fn stored_in(&self, open: &Open<'_>) -> Result<(Table, Vec<u8>), Error> {
+        Ok((Table::Task, self.key(open)?))
+    }
+
+    fn key(&self, open: &Open<'_>) -> Result<Vec<u8>, Error> {
+        let of_device = |kind: u8, address: &Address| {
+            let Tag(tag) = open.tag(&address.user)?;
+            Ok([&[kind][..], &tag, &address.device.to_be_bytes()].concat())
+        };
+        match self {
+            Self::Aside(user) => Ok([&[ASIDE][..], &open.tag(user)?.0].concat()),
+            Self::Devices(user) => Ok([&[DEVICES][..], &open.tag(user)?.0].concat()),
+            Self::Bundle(address) => of_device(BUNDLE, address),
+            Self::Work(address) => of_device(WORK, address),
+        }
+    }
+}
+
+/// Notes that something is wanted, unless that is known.
+pub(super) fn want(open: &mut Open<'_>, want: Want, now: UnixTime) -> Result<(), Error> {
+    let key = want.key(open)?;
+    if open.get(Table::Task, &key)?.is_some() {
+        return Ok(());
+    }
+    put(open, &key, &WantRow { want, since: now, attempts: 0, not_before: now })
+}
+
+/// Whether something is wanted.
+pub(super) fn is_wanted(open: &mut Open<'_>, want: &Want) -> Result<bool, Error> {
+    let key = want.key(open)?;
+    Ok(open.get(Table::Task, &key)?.is_some())
+}
+
+/// Whether there is room for a want that a stranger brings about.
+pub(super) fn has_room(open: &mut Open<'_>) -> Result<bool, Error> {
+    Ok(open.peek(Table::Task, &[DEVICES], MOST_WANTS)?.len() < MOST_WANTS)
+}
+
+/// It is there.
+pub(super) fn have(open: &mut Open<'_>, want: &Want) -> Result<(), Error> {
+    let key = want.key(open)?;
+    match open.get(Table::Task, &key)? {
+        Some(_) => open.delete(Table::Task, &key),
+        None => Ok(()),
+    }
+}
+
+/// It could not be had. Returns since when it is wanted; none where it is not.
+pub(super) fn failed(
+    open: &mut Open<'_>,
+    want: &Want,
+    now: UnixTime,
+) -> Result<Option<UnixTime>, Error> {
+    let key = want.key(open)?;
+    let Some(mut row) = open.get_as::<WantRow>(Table::Task, &key)? else { return Ok(None) };
+    let wait = FIRST_WAIT.checked_shl(u32::from(row.attempts)).unwrap_or(LAST_WAIT).min(LAST_WAIT);
+    row.not_before = now.after(wait);
+    row.attempts = row.attempts.saturating_add(1).min(32);
+    put(open, &key, &row)?;
+    Ok(Some(row.since))
+}
+
+/// It may be had at once now, whatever its back-off.
+pub(super) fn hurry(open: &mut Open<'_>, want: &Want, now: UnixTime) -> Result<(), Error> {
+    let key = want.key(open)?;
+    let Some(mut row) = open.get_as::<WantRow>(Table::Task, &key)? else { return Ok(()) };
+    row.not_before = now;
+    put(open, &key, &row)
+}
+
+/// Everything from outside may be had at once now: the network is back, or a process that was doing
+/// it is gone.
+pub(super) fn hurry_all(open: &mut Open<'_>) -> Result<(), Error> {
+    for kind in OUTSIDE {
+        for (key, row) in open.scan(Table::Task, &[*kind], usize::MAX)? {
+            let mut row: WantRow = at_rest::state::decode(1, &row)?;
+            if row.not_before > row.since {
+                row.not_before = row.since;
+                put(open, &key, &row)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A task is made of it, if it is still due: it is not before `until`.
+pub(super) fn hand_out(
+    open: &mut Open<'_>,
+    want: &Want,
+    now: UnixTime,
+    until: UnixTime,
+) -> Result<bool, Error> {
+    let key = want.key(open)?;
+    let row = open.get_as::<WantRow>(Table::Task, &key)?.filter(|row| row.is_due(now));
+    let Some(mut row) = row else { return Ok(false) };
+    row.not_before = until;
+    put(open, &key, &row)?;
+    Ok(true)
+}
+
+/// The wants that are due, at most `most`.
+pub(super) fn due(
+    open: &mut Open<'_>,
+    now: UnixTime,
+    kinds: &[u8],
+    most: usize,
+) -> Result<Vec<Want>, Error> {
+    let mut all = Vec::new();
+    for kind in kinds {
+        for (_, row) in open.peek(Table::Task, &[*kind], usize::MAX)? {
+            let row: WantRow = at_rest::state::decode(1, &row)?;
+            if row.is_due(now) && all.len() < most {
+                all.push(row.want);
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// Forgets what is wanted of a user.
+pub(super) fn forget(open: &mut Open<'_>, tag: Tag) -> Result<(), Error> {
+    for kind in KINDS {
+        open.delete_all(Table::Task, &[&[kind][..], &tag.0].concat())?;
+    }
+    Ok(())
+}
+
+fn put(open: &mut Open<'_>, key: &[u8], row: &WantRow) -> Result<(), Error> {
+    open.put_as(Table::Task, key, row, 320)
+}

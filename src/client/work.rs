@@ -1,0 +1,52 @@
+//! What goes on for a device once there is a session with it: requests, answers, drafts.
+
+use rand_core::CryptoRng;
+
+use super::asking;
+use super::heal;
+use super::outbox;
+use super::send;
+use super::transaction::Open;
+use super::wants::{self, Want};
+use crate::address::Address;
+use crate::error::Error;
+use crate::time::UnixTime;
+
+/// Goes on for a device, as far as one transaction should.
+pub(super) fn go_on(
+    open: &mut Open<'_>,
+    of: &Address,
+    now: UnixTime,
+    rng: &mut impl CryptoRng,
+) -> Result<(), Error> {
+    let tag = open.tag(&of.user)?;
+    let work = Want::Work(of.clone());
+    let user = open.user(tag)?.filter(|user| user.pending.is_none());
+    let Some((user, listed)) =
+        user.and_then(|user| user.list.get(of.device).copied().map(|listed| (user, listed)))
+    else {
+        return wants::have(open, &work);
+    };
+    if asking::any(open, tag, of.device)? {
+        heal::ask(open, tag, &user, &listed, false, now, rng)?;
+    }
+    let place = open.place(tag, &listed.identity);
+    let answers = !asking::queued(open, place)?.is_empty();
+    let drafts = send::any_for(open, &user.name, &listed.identity)?;
+    let mut is_left = false;
+    if answers || drafts {
+        match outbox::target(open, tag, &user, &listed, now)? {
+            Some(mut target) => {
+                if answers {
+                    is_left |= heal::answer(open, &mut target, now, rng)?;
+                }
+                // The answers may have changed which session is written in.
+                if let Some(mut target) = outbox::target(open, tag, &user, &listed, now)? {
+                    is_left |= send::go_on(open, &mut target, now, rng)?;
+                }
+            }
+            None => wants::want(open, Want::Bundle(of.clone()), now)?,
+        }
+    }
+    if is_left { Ok(()) } else { wants::have(open, &work) }
+}

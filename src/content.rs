@@ -1,0 +1,442 @@
+//! What is inside a message of the client (docs/client.md, 3).
+//!
+//! ```text
+//! content = kind:u8 || version:u64 || digest:8 || known version:u64 || known digest:8 ||
+//!           fields || 0 || body
+//! field   = tag:u8 || length:u16 || value
+//! ```
+//!
+//! `version` and `digest` are those of the sender's device list, `known` those of the receiver's
+//! list as the sender knows it (all zero: not at all). Tags ascend, each at most once.
+//!
+//! | tag | value |
+//! | --- | --- |
+//! | 1 rank | `u64`: the session's rank, in each content of a session that was not answered |
+//! | 2 asks | empty: the sender writes its other contents in another session |
+//! | 3 resent | `reference:16`: the envelope that this content stands for |
+//! | 4 devices | the sender's device list |
+//!
+//! | kind | body |
+//! | --- | --- |
+//! | 1 text | `id:16 \|\| text` |
+//! | 2 copy of a text, for the sender's other devices | `id:16 \|\| length:u8 \|\| user \|\| text` |
+//! | 3 retry request | `holds:8 \|\| references, 16 bytes each` |
+//! | 4 none: what counts are the fields | |
+//! | 5 account key, for the sender's other devices | `present:u8 (0\|1) [\|\| seed:32]` |
+//! | 6 gone: these cannot be sent again | `references, 16 bytes each` |
+//! | 7 mark, for the sender's other devices | `verified:u8 (0\|1) \|\| account:32 \|\| user` |
+//!
+//! A later version may add kinds and fields. A device that does not know them opens the message all
+//! the same: the session moves on. Kinds and tags below 128 matter to a person: the app is told
+//! that there is something that it cannot show. Those from 128 on may be ignored.
+
+use alloc::vec::Vec;
+
+use rand_core::CryptoRng;
+use serde::{Deserialize, Serialize};
+
+use crate::at_rest;
+use crate::codec::{Reader, Writer};
+use crate::devices::DeviceList;
+use crate::error::Error;
+use crate::reference::Reference;
+
+/// The name of a text, the same on every device that has it: 16 bytes, drawn.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct MessageId(#[serde(with = "at_rest::array")] [u8; 16]);
+
+impl MessageId {
+    /// From the 16 bytes.
+    #[must_use]
+    pub const fn new(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    /// Draws 16 bytes.
+    pub(crate) fn random(rng: &mut impl CryptoRng) -> Self {
+        let mut id = [0; 16];
+        rng.fill_bytes(&mut id);
+        Self(id)
+    }
+
+    /// The 16 bytes.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+}
+
+/// In hexadecimal.
+impl core::fmt::Display for MessageId {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        crate::codec::hex(f, &self.0)
+    }
+}
+
+impl core::fmt::Debug for MessageId {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "MessageId({self})")
+    }
+}
+
+/// Which device list somebody has: `version:u64 || digest:8`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ListStamp {
+    pub(crate) version: u64,
+    pub(crate) digest: [u8; 8],
+}
+
+impl ListStamp {
+    pub(crate) fn of(list: &DeviceList) -> Self {
+        Self { version: list.version(), digest: list.digest() }
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Result<Option<Self>, Error> {
+        let (version, digest) = (reader.u64()?, *reader.array()?);
+        match (version, digest) {
+            (0, [0, 0, 0, 0, 0, 0, 0, 0]) => Ok(None),
+            (0, _) => Err(Error::Malformed),
+            _ => Ok(Some(Self { version, digest })),
+        }
+    }
+}
+
+/// What is inside a message.
+pub(crate) struct Content<'a> {
+    /// The sender's device list.
+    pub(crate) list: ListStamp,
+    /// The receiver's, as far as the sender knows it.
+    pub(crate) known: Option<ListStamp>,
+    pub(crate) rank: Option<u64>,
+    pub(crate) asks: bool,
+    pub(crate) resent: Option<Reference>,
+    pub(crate) devices: Option<&'a [u8]>,
+    pub(crate) body: Body<'a>,
+}
+
+/// What it is about.
+#[derive(Clone, Copy)]
+pub(crate) enum Body<'a> {
+    Text {
+        id: MessageId,
+        text: &'a [u8],
+    },
+    Copy {
+        id: MessageId,
+        to: &'a str,
+        text: &'a [u8],
+    },
+    Request {
+        holds: [u8; 8],
+        references: &'a [[u8; 16]],
+    },
+    Devices,
+    Account(Option<&'a [u8; 32]>),
+    Gone(&'a [[u8; 16]]),
+    Mark {
+        verified: bool,
+        account: &'a [u8; 32],
+        user: &'a str,
+    },
+    /// A later version's, which matters to a person.
+    Unsupported,
+    /// A later version's, which does not.
+    Ignored,
+}
+
+const RANK: u8 = 1;
+const ASKS: u8 = 2;
+const RESENT: u8 = 3;
+const DEVICES: u8 = 4;
+
+/// Kinds and tags from here on may be ignored.
+const IGNORABLE: u8 = 128;
+
+impl Body<'_> {
+    /// The name of the text, whichever envelope it comes in.
+    pub(crate) const fn message(&self) -> Option<MessageId> {
+        match self {
+            Self::Text { id, .. } | Self::Copy { id, .. } => Some(*id),
+            _ => None,
+        }
+    }
+
+    /// Whether it says nothing but which devices the sender has.
+    pub(crate) const fn is_about_devices(&self) -> bool {
+        matches!(self, Self::Devices | Self::Account(_))
+    }
+
+    const fn length(&self) -> usize {
+        match self {
+            Self::Text { text, .. } => text.len(),
+            Self::Copy { to, text, .. } => text.len().saturating_add(to.len()),
+            Self::Mark { user, .. } => user.len(),
+            Self::Request { references, .. } | Self::Gone(references) => {
+                references.len().saturating_mul(Reference::LENGTH)
+            }
+            _ => 0,
+        }
+    }
+}
+
+impl<'a> Content<'a> {
+    /// Bytes that a content takes beside its text, name and device list.
+    const MOST_AROUND: usize = 128;
+
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let devices = self.devices.map_or(0, <[u8]>::len);
+        let capacity = self.body.length().saturating_add(devices).saturating_add(Self::MOST_AROUND);
+        let kind = match &self.body {
+            Body::Text { .. } => 1,
+            Body::Copy { .. } => 2,
+            Body::Request { .. } => 3,
+            Body::Devices => 4,
+            Body::Account(_) => 5,
+            Body::Gone(_) => 6,
+            Body::Mark { .. } => 7,
+            Body::Unsupported => IGNORABLE.saturating_sub(1),
+            Body::Ignored => u8::MAX,
+        };
+        let known = self.known.unwrap_or(ListStamp { version: 0, digest: [0; 8] });
+        let mut out = Writer::with_capacity(capacity).u8(kind);
+        for stamp in [self.list, known] {
+            out = out.u64(stamp.version).bytes(&stamp.digest);
+        }
+        if let Some(rank) = self.rank {
+            out = field(out, RANK, &rank.to_be_bytes());
+        }
+        if self.asks {
+            out = field(out, ASKS, &[]);
+        }
+        if let Some(resent) = &self.resent {
+            out = field(out, RESENT, &resent.0);
+        }
+        if let Some(devices) = self.devices {
+            out = field(out, DEVICES, devices);
+        }
+        let out = out.u8(0);
+        match &self.body {
+            Body::Text { id, text } => out.bytes(&id.0).bytes(text),
+            Body::Copy { id, to, text } => {
+                let length = u8::try_from(to.len()).expect("names have at most 255 bytes");
+                out.bytes(&id.0).u8(length).bytes(to.as_bytes()).bytes(text)
+            }
+            Body::Request { holds, references } => {
+                out.bytes(holds).bytes(references.as_flattened())
+            }
+            Body::Gone(references) => out.bytes(references.as_flattened()),
+            Body::Mark { verified, account, user } => {
+                out.u8(u8::from(*verified)).bytes(*account).bytes(user.as_bytes())
+            }
+            Body::Account(None) => out.u8(0),
+            Body::Account(Some(seed)) => out.u8(1).bytes(*seed),
+            Body::Devices | Body::Unsupported | Body::Ignored => out,
+        }
+        .done()
+    }
+
+    /// # Errors
+    /// [`Error::Malformed`]
+    pub(crate) fn decode(bytes: &'a [u8]) -> Result<Self, Error> {
+        let mut reader = Reader::new(bytes);
+        let kind = reader.u8()?;
+        let list = ListStamp::read(&mut reader)?.ok_or(Error::Malformed)?;
+        let known = ListStamp::read(&mut reader)?;
+        let (mut rank, mut asks, mut resent, mut devices) = (None, false, None, None);
+        let (mut last, mut is_supported) = (0, true);
+        loop {
+            let tag = reader.u8()?;
+            if tag == 0 {
+                break;
+            }
+            if tag <= last {
+                return Err(Error::Malformed);
+            }
+            last = tag;
+            let length = usize::from(reader.u16()?);
+            let value = reader.bytes(length)?;
+            let mut field = Reader::new(value);
+            match tag {
+                RANK => {
+                    rank = Some(field.u64()?);
+                    field.end()?;
+                }
+                ASKS => {
+                    asks = true;
+                    field.end()?;
+                }
+                RESENT => {
+                    resent = Some(Reference(*field.array()?));
+                    field.end()?;
+                }
+                DEVICES => devices = Some(value),
+                IGNORABLE.. => {}
+                _ => is_supported = false,
+            }
+        }
+        let body = if is_supported { Self::body(kind, reader)? } else { Body::Unsupported };
+        Ok(Self { list, known, rank, asks, resent, devices, body })
+    }
+
+    fn body(kind: u8, mut reader: Reader<'a>) -> Result<Body<'a>, Error> {
+        let body = match kind {
+            1 => Body::Text { id: MessageId(*reader.array()?), text: reader.rest() },
+            2 => {
+                let id = MessageId(*reader.array()?);
+                let length = usize::from(reader.u8()?);
+                let to =
+                    core::str::from_utf8(reader.bytes(length)?).map_err(|_| Error::Malformed)?;
+                if to.is_empty() {
+                    return Err(Error::Malformed);
+                }
+                Body::Copy { id, to, text: reader.rest() }
+            }
+            3 => Body::Request { holds: *reader.array()?, references: references(reader.rest())? },
+            4 => {
+                reader.end()?;
+                Body::Devices
+            }
+            5 => {
+                let seed = match reader.u8()? {
+                    0 => None,
+                    1 => Some(reader.array()?),
+                    _ => return Err(Error::Malformed),
+                };
+                reader.end()?;
+                Body::Account(seed)
+            }
+            6 => Body::Gone(references(reader.rest())?),
+            7 => {
+                let verified = match reader.u8()? {
+                    0 => false,
+                    1 => true,
+                    _ => return Err(Error::Malformed),
+                };
+                let account = reader.array()?;
+                let user = core::str::from_utf8(reader.rest()).map_err(|_| Error::Malformed)?;
+                if !(1..=255).contains(&user.len()) {
+                    return Err(Error::Malformed);
+                }
+                Body::Mark { verified, account, user }
+            }
+            8..IGNORABLE => Body::Unsupported,
+            IGNORABLE.. => Body::Ignored,
+            0 => return Err(Error::Malformed),
+        };
+        Ok(body)
+    }
+}
+
+/// At least one whole reference, and nothing else.
+fn references(bytes: &[u8]) -> Result<&[[u8; 16]], Error> {
+    match bytes.as_chunks() {
+        (references, []) if !references.is_empty() => Ok(references),
+        _ => Err(Error::Malformed),
+    }
+}
+
+fn field(out: Writer, tag: u8, value: &[u8]) -> Writer {
+    let length = u16::try_from(value.len()).expect("the longest field is a list of 32 devices");
+    out.u8(tag).u16(length).bytes(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: MessageId = MessageId([7; 16]);
+    const LIST: ListStamp = ListStamp { version: 1, digest: [3; 8] };
+
+    fn bodies() -> [Body<'static>; 10] {
+        [
+            Body::Text { id: ID, text: b"text" },
+            Body::Copy { id: ID, to: "bob", text: b"" },
+            Body::Request { holds: [0; 8], references: &[[9; 16], [8; 16]] },
+            Body::Devices,
+            Body::Account(None),
+            Body::Account(Some(&[5; 32])),
+            Body::Gone(&[[1; 16]]),
+            Body::Mark { verified: true, account: &[4; 32], user: "carol" },
+            Body::Unsupported,
+            Body::Ignored,
+        ]
+    }
+
+    #[test]
+    fn a_content_is_read_as_it_was_written() {
+        for known in [None, Some(ListStamp { version: u64::MAX, digest: [0; 8] })] {
+            for resent in [None, Some(Reference([3; 16]))] {
+                for (devices, asks, rank) in
+                    [(None, false, None), (Some(&b"a list"[..]), true, Some(9))]
+                {
+                    for body in bodies() {
+                        let content =
+                            Content { list: LIST, known, rank, asks, resent, devices, body };
+                        let bytes = content.encode();
+                        let read = Content::decode(&bytes).unwrap();
+                        assert_eq!((read.list, read.known, read.rank), (LIST, known, rank));
+                        assert_eq!((read.asks, read.resent, read.devices), (asks, resent, devices));
+                        assert_eq!(read.encode(), bytes);
+                        for length in 0..bytes.len() {
+                            // Cut short, it is refused, or says something shorter.
+                            if let Ok(read) = Content::decode(&bytes[..length]) {
+                                assert_eq!(read.encode(), bytes[..length]);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn with(kind: u8, fields: &[u8], body: &[u8]) -> Vec<u8> {
+        let stamp = [&1_u64.to_be_bytes()[..], &[3; 8]].concat();
+        [&[kind][..], &stamp, &[0; 16], fields, &[0], body].concat()
+    }
+
+    #[test]
+    fn later_kinds_and_fields_are_told_or_ignored() {
+        let kind = |bytes: &[u8]| match Content::decode(bytes).unwrap().body {
+            Body::Unsupported => "unsupported",
+            Body::Ignored => "ignored",
+            Body::Devices => "devices",
+            _ => "other",
+        };
+        assert_eq!(kind(&with(8, &[], b"anything")), "unsupported");
+        assert_eq!(kind(&with(127, &[], b"")), "unsupported");
+        assert_eq!(kind(&with(128, &[], b"anything")), "ignored");
+        assert_eq!(kind(&with(255, &[], b"")), "ignored");
+        assert_eq!(kind(&with(4, &[5, 0, 1, 9], b"")), "unsupported");
+        assert_eq!(kind(&with(4, &[5, 0, 1, 9], b"not empty")), "unsupported");
+        assert_eq!(kind(&with(4, &[128, 0, 1, 9, 255, 0, 0], b"")), "devices");
+    }
+
+    #[test]
+    fn every_fault_of_the_layout_is_malformed() {
+        let faults: [(&str, Vec<u8>); 16] = [
+            ("kind 0", with(0, &[], b"")),
+            ("a list of version 0", [&[4][..], &[0; 32], &[0]].concat()),
+            ("a known digest without version", {
+                let mut bytes = with(4, &[], b"");
+                bytes[25] = 1;
+                bytes
+            }),
+            ("bytes after kind 4", with(4, &[], b"x")),
+            ("bytes after kind 5", with(5, &[], &[0, 0])),
+            ("bytes after a seed", with(5, &[], &[[1; 34].as_slice()].concat())),
+            ("presence 2", with(5, &[], &[2])),
+            ("half a reference", with(3, &[], &[0; 32])),
+            ("no reference", with(3, &[], &[0; 8])),
+            ("half a gone reference", with(6, &[], &[0; 17])),
+            ("a field twice", with(4, &[2, 0, 0, 2, 0, 0], b"")),
+            ("fields out of order", with(4, &[2, 0, 0, 1, 0, 8, 0, 0, 0, 0, 0, 0, 0, 1], b"")),
+            ("a long rank", with(4, &[1, 0, 9, 0, 0, 0, 0, 0, 0, 0, 1, 0], b"")),
+            ("a mark for nobody", with(7, &[], &[1; 33])),
+            ("a mark that is neither", with(7, &[], &[2; 40])),
+            ("a copy to nobody", with(2, &[], &[[0; 17].as_slice()].concat())),
+        ];
+        for (name, bytes) in faults {
+            assert_eq!(Content::decode(&bytes).err(), Some(Error::Malformed), "{name}");
+        }
+    }
+}

@@ -1,0 +1,512 @@
+//! Whether a store keeps the rules that this crate relies on: run it in a test of every store that
+//! you implement.
+//!
+//! ```
+//! use subrosa::store::{Memory, conformance};
+//!
+//! conformance::check(Memory::new)?;
+//! # Ok::<(), conformance::Failure>(())
+//! ```
+//!
+//! [`check_durable`] is for a store that outlives its process. What no test in one process can see
+//! is left to you: that a commit survives a loss of power, and that several processes see each
+//! other's transactions as a whole.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::fmt;
+
+use super::{MAX_KEY, MAX_VALUE, Row, Store, StoreFault, Table, Transaction, VAULT_OVERHEAD};
+use crate::error::Error;
+
+/// Checks every [`Rule`] but [`Rule::Durable`]. `new_store` gives an empty store each time; it is
+/// called once a rule.
+///
+/// # Errors
+/// The first rule that is broken. A store that panics takes the test down with it.
+pub fn check<S: Store>(mut new_store: impl FnMut() -> S) -> Result<(), Failure> {
+    let rules: [(Rule, Check<S>); 13] = [
+        (Rule::Rows, rows),
+        (Rule::OwnWrites, own_writes),
+        (Rule::Order, order),
+        (Rule::Prefix, prefix),
+        (Rule::Most, most),
+        (Rule::Merge, merge),
+        (Rule::Empty, empty),
+        (Rule::Long, long),
+        (Rule::Tables, tables),
+        (Rule::Error, rolls_back_on_an_error),
+        (Rule::Panic, rolls_back_on_a_panic),
+        (Rule::Limits, limits),
+        (Rule::Prefetch, prefetch),
+    ];
+    rules.into_iter().try_for_each(|(rule, check)| {
+        check(&mut new_store()).map_err(|trouble| Failure::new(rule, trouble))
+    })
+}
+
+/// Checks [`Rule::Durable`]. `open` opens the same store each time, empty at first; the one before
+/// is dropped.
+///
+/// # Errors
+/// What was committed is not there, or what failed is.
+pub fn check_durable<S: Store>(mut open: impl FnMut() -> S) -> Result<(), Failure> {
+    durable(&mut open).map_err(|trouble| Failure::new(Rule::Durable, trouble))
+}
+
+/// What a store has to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Rule {
+    /// A row that was put is there after the commit, with its last value, until it is deleted.
+    /// Deleting a row that is not there is no error.
+    Rows,
+    /// A transaction sees what it put and deleted itself.
+    OwnWrites,
+    /// A scan gives rows by their keys' bytes, as unsigned numbers, in ascending order.
+    Order,
+    /// A scan gives the rows whose keys begin with the prefix, and no others: a prefix may be a
+    /// whole key, and its bytes may be 0xff.
+    Prefix,
+    /// A scan gives the first rows, at most as many as asked for: none for 0, all for `usize::MAX`.
+    Most,
+    /// A scan sees what its transaction put, replaced and deleted. Deleted rows do not count.
+    Merge,
+    /// Keys, prefixes and values may be empty. A row with an empty value is there.
+    Empty,
+    /// Keys of 128 bytes and values of 2 MiB come back whole, and so do 64 bytes more, which a
+    /// [`Vault`](super::Vault) adds.
+    Long,
+    /// A key that is longer than 128 bytes, or a value than 2 MiB and 64 bytes, is refused with
+    /// [`StoreFault::TooLarge`], and changes nothing. [`check_limits`](super::check_limits) does
+    /// it.
+    Limits,
+    /// Each of [`Table::ALL`] has rows of its own. The app's table is one of them.
+    Tables,
+    /// [`Transaction::prefetch`] changes nothing, whether or not the rows are there.
+    Prefetch,
+    /// An error of the work comes back as it is, and nothing of the transaction stays.
+    Error,
+    /// A panic of the work goes on, and nothing of the transaction stays. It is checked with
+    /// feature `std`, where panics unwind.
+    Panic,
+    /// What was committed is there when the store is opened again, and what was not is not.
+    Durable,
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Rows => "a row is there from its put to its delete",
+            Self::OwnWrites => "a transaction sees its own changes",
+            Self::Order => "a scan is in ascending order of the keys' bytes",
+            Self::Prefix => "a scan gives the rows of its prefix and no others",
+            Self::Most => "a scan gives at most as many rows as asked for",
+            Self::Merge => "a scan sees the changes of its transaction",
+            Self::Empty => "keys, prefixes and values may be empty",
+            Self::Long => "keys of 128 bytes and values of 2 MiB (and 64 bytes) are kept whole",
+            Self::Limits => "longer keys and values are refused as too large",
+            Self::Tables => "every table has rows of its own",
+            Self::Prefetch => "announcing rows changes nothing",
+            Self::Error => "an error of the work comes back, and nothing of the transaction stays",
+            Self::Panic => "a panic of the work goes on, and nothing of the transaction stays",
+            Self::Durable => "what was committed is there when the store is opened again",
+        })
+    }
+}
+
+/// The rule that a store breaks, with what was expected and what was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Failure {
+    /// The rule.
+    pub rule: Rule,
+    /// What should have been found, for people.
+    pub expected: String,
+    /// What was found, for people.
+    pub found: String,
+}
+
+impl Failure {
+    fn new(rule: Rule, trouble: Trouble) -> Self {
+        match trouble {
+            Trouble::Differs { expected, found } => Self { rule, expected, found },
+            Trouble::Failed(error) => {
+                Self { rule, expected: "no error".into(), found: format!("{error}") }
+            }
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: expected {}, found {}", self.rule, self.expected, self.found)
+    }
+}
+
+impl core::error::Error for Failure {}
+
+/// Why a check did not go well.
+#[derive(PartialEq)]
+enum Trouble {
+    Differs { expected: String, found: String },
+    Failed(Error),
+}
+
+impl From<Error> for Trouble {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+type Outcome = Result<(), Trouble>;
+type Check<S> = fn(&mut S) -> Outcome;
+type Expected<'a> = [(&'a [u8], &'a [u8])];
+
+fn rows<S: Store>(store: &mut S) -> Outcome {
+    let key = b"key";
+    for value in [&b"first"[..], b"second", b"a longer third one"] {
+        store.transact(|tx| tx.put(Table::Inbox, key, value))?;
+        store.transact(|tx| row_is(tx, Table::Inbox, key, Some(value)))?;
+        store.transact(|tx| rows_are(tx, Table::Inbox, &[], usize::MAX, &[(key, value)]))?;
+    }
+    for _ in 0..2 {
+        store.transact(|tx| tx.delete(Table::Inbox, key))?;
+        store.transact(|tx| row_is(tx, Table::Inbox, key, None))?;
+        store.transact(|tx| rows_are(tx, Table::Inbox, &[], usize::MAX, &[]))?;
+    }
+    Ok(())
+}
+
+fn own_writes<S: Store>(store: &mut S) -> Outcome {
+    store.transact(|tx| tx.put(Table::Session, b"key", b"before"))?;
+    store.transact(|tx| {
+        tx.put(Table::Session, b"key", b"now")?;
+        row_is(tx, Table::Session, b"key", Some(b"now"))?;
+        tx.delete(Table::Session, b"key")?;
+        row_is(tx, Table::Session, b"key", None)?;
+        tx.put(Table::Session, b"key", b"again")?;
+        row_is(tx, Table::Session, b"key", Some(b"again"))
+    })?;
+    store.transact(|tx| row_is(tx, Table::Session, b"key", Some(b"again")))
+}
+
+/// In ascending order.
+const KEYS: [&[u8]; 9] =
+    [&[0], b"a", b"a\0", b"ab", b"b", &[0xfe, 0xff], &[0xff], &[0xff, 0xff], &[0xff, 0xff, 0]];
+
+/// All of [`KEYS`], in an order that is none of theirs; their values are the keys.
+fn fill<S: Store>(store: &mut S) -> Outcome {
+    let odd = KEYS.iter().skip(1).step_by(2);
+    for key in KEYS.iter().rev().step_by(2).chain(odd) {
+        store.transact(|tx| tx.put(Table::User, key, key))?;
+    }
+    // Neighbours, which no scan of the table may see.
+    store.transact(|tx| tx.put(Table::Account, b"b", b""))?;
+    Ok(store.transact(|tx| tx.put(Table::Device, &[0], b""))?)
+}
+
+fn of_keys(prefix: &[u8], most: usize) -> Vec<(&'static [u8], &'static [u8])> {
+    KEYS.into_iter()
+        .filter(|key| key.starts_with(prefix))
+        .take(most)
+        .map(|key| (key, key))
+        .collect()
+}
+
+fn order<S: Store>(store: &mut S) -> Outcome {
+    fill(store)?;
+    store.transact(|tx| rows_are(tx, Table::User, &[], usize::MAX, &of_keys(&[], usize::MAX)))
+}
+
+fn prefix<S: Store>(store: &mut S) -> Outcome {
+    fill(store)?;
+    for prefix in [&b"a"[..], b"ab", b"c", &[0xfe], &[0xff], &[0xff, 0xff], &[0xff, 0xff, 0xff]] {
+        let expected = of_keys(prefix, usize::MAX);
+        store.transact(|tx| rows_are(tx, Table::User, prefix, usize::MAX, &expected))?;
+    }
+    Ok(())
+}
+
+fn most<S: Store>(store: &mut S) -> Outcome {
+    fill(store)?;
+    for prefix in [&[][..], b"a", &[0xff]] {
+        for most in [0, 1, 2, 100, usize::MAX] {
+            let expected = of_keys(prefix, most);
+            store.transact(|tx| rows_are(tx, Table::User, prefix, most, &expected))?;
+        }
+    }
+    Ok(())
+}
+
+fn merge<S: Store>(store: &mut S) -> Outcome {
+    store.transact(|tx| -> Outcome {
+        [b"1", b"3", b"5", b"7"].iter().try_for_each(|key| tx.put(Table::Outbox, *key, b"old"))?;
+        Ok(())
+    })?;
+    let (five, seven): (&[u8], &[u8]) = (b"5", b"7");
+    store.transact(|tx| {
+        tx.put(Table::Outbox, b"2", b"new")?;
+        tx.put(Table::Outbox, b"3", b"new")?;
+        tx.delete(Table::Outbox, b"1")?;
+        rows_are(tx, Table::Outbox, &[], 2, &[(b"2", b"new"), (b"3", b"new")])?;
+        tx.delete(Table::Outbox, b"2")?;
+        tx.delete(Table::Outbox, b"3")?;
+        rows_are(tx, Table::Outbox, &[], 2, &[(five, b"old"), (seven, b"old")])?;
+        tx.put(Table::Outbox, b"9", b"new")?;
+        rows_are(tx, Table::Outbox, &[], 9, &[(five, b"old"), (seven, b"old"), (b"9", b"new")])
+    })?;
+    let all: &Expected<'_> = &[(five, b"old"), (seven, b"old"), (b"9", b"new")];
+    store.transact(|tx| rows_are(tx, Table::Outbox, &[], 9, all))
+}
+
+fn empty<S: Store>(store: &mut S) -> Outcome {
+    store.transact(|tx| {
+        tx.put(Table::Seen, b"empty", b"")?;
+        tx.put(Table::Seen, b"", b"no key")
+    })?;
+    let all: &Expected<'_> = &[(b"", b"no key"), (b"empty", b"")];
+    store.transact(|tx| {
+        row_is(tx, Table::Seen, b"empty", Some(b""))?;
+        row_is(tx, Table::Seen, b"", Some(b"no key"))?;
+        rows_are(tx, Table::Seen, b"", usize::MAX, all)
+    })?;
+    store.transact(|tx| tx.delete(Table::Seen, b""))?;
+    store.transact(|tx| rows_are(tx, Table::Seen, b"", 9, &[(b"empty", b"")]))
+}
+
+fn long<S: Store>(store: &mut S) -> Outcome {
+    // Two that differ in the last byte alone.
+    let keys =
+        [[&[0xff; MAX_KEY - 1][..], &[0]].concat(), [&[0xff; MAX_KEY - 1][..], &[1]].concat()];
+    for key in &keys {
+        store.transact(|tx| tx.put(Table::Session, key, key))?;
+    }
+    let expected: Vec<(&[u8], &[u8])> = keys.iter().map(|key| (&**key, &**key)).collect();
+    store.transact(|tx| rows_are(tx, Table::Session, &[], 9, &expected))?;
+    let value = pattern(MAX_VALUE);
+    store.transact(|tx| tx.put(Table::Session, b"long", &value))?;
+    store.transact(|tx| row_is(tx, Table::Session, b"long", Some(&value)))?;
+    if has(store, Table::Vault)? {
+        let value = pattern(MAX_VALUE.saturating_add(VAULT_OVERHEAD));
+        store.transact(|tx| tx.put(Table::Vault, b"sealed", &value))?;
+        store.transact(|tx| row_is(tx, Table::Vault, b"sealed", Some(&value)))?;
+    }
+    Ok(())
+}
+
+fn limits<S: Store>(store: &mut S) -> Outcome {
+    let longer = MAX_VALUE.saturating_add(VAULT_OVERHEAD).saturating_add(1);
+    let rows = [(vec![1; MAX_KEY.saturating_add(1)], Vec::new()), (vec![1], vec![0; longer])];
+    for (key, value) in rows {
+        let found = store.transact(|tx| tx.put(Table::Session, &key, &value));
+        same("refused as too large", &Err::<(), _>(Error::from(StoreFault::TooLarge)), &found)?;
+        store.transact(|tx| rows_are(tx, Table::Session, &[], 9, &[]))?;
+    }
+    Ok(())
+}
+
+fn tables<S: Store>(store: &mut S) -> Outcome {
+    let mut there = Vec::new();
+    for &table in Table::ALL {
+        if has(store, table)? {
+            there.push(table);
+        }
+    }
+    for table in &there {
+        store.transact(|tx| tx.put(*table, b"key", table.name().as_bytes()))?;
+    }
+    for table in &there {
+        let expected: &Expected<'_> = &[(b"key", table.name().as_bytes())];
+        store.transact(|tx| rows_are(tx, *table, &[], usize::MAX, expected))?;
+    }
+    if let Some((first, others)) = there.split_first() {
+        store.transact(|tx| tx.delete(*first, b"key"))?;
+        for table in others {
+            store.transact(|tx| row_is(tx, *table, b"key", Some(table.name().as_bytes())))?;
+        }
+    }
+    Ok(())
+}
+
+fn prefetch<S: Store>(store: &mut S) -> Outcome {
+    store.transact(|tx| tx.put(Table::Device, b"there", b"value"))?;
+    let announced: &[(Table, &[u8])] = &[
+        (Table::Device, b"there"),
+        (Table::Device, b"missing"),
+        (Table::Device, b"new"),
+        (Table::Device, b"missing"),
+        (Table::App, b""),
+    ];
+    store.transact(|tx| {
+        tx.put(Table::Device, b"new", b"mine")?;
+        tx.prefetch(announced)?;
+        tx.prefetch(&[])?;
+        row_is(tx, Table::Device, b"there", Some(b"value"))?;
+        row_is(tx, Table::Device, b"missing", None)?;
+        row_is(tx, Table::Device, b"new", Some(b"mine"))
+    })?;
+    let all: &Expected<'_> = &[(b"new", b"mine"), (b"there", b"value")];
+    store.transact(|tx| rows_are(tx, Table::Device, &[], 9, all))?;
+    store.transact(|tx| rows_are(tx, Table::App, &[], 9, &[]))
+}
+
+/// What an atomicity check begins with, and what has to be left.
+const BEFORE: &Expected<'static> = &[(b"deleted", b"before"), (b"put", b"before")];
+
+fn change(tx: &mut dyn Transaction) -> Result<(), Error> {
+    tx.put(Table::Allowance, b"put", b"after")?;
+    tx.put(Table::Allowance, b"new", b"after")?;
+    tx.put(Table::App, b"new", b"after")?;
+    tx.delete(Table::Allowance, b"deleted")
+}
+
+fn is_as_before<S: Store>(store: &mut S) -> Outcome {
+    store.transact(|tx| {
+        rows_are(tx, Table::Allowance, &[], 9, BEFORE)?;
+        rows_are(tx, Table::App, &[], 9, &[])
+    })
+}
+
+fn rolls_back_on_an_error<S: Store>(store: &mut S) -> Outcome {
+    store.transact(|tx| {
+        BEFORE.iter().try_for_each(|(key, value)| tx.put(Table::Allowance, key, value))
+    })?;
+    let found = store.transact(|tx| change(tx).and(Err::<(), _>(Error::NotPermitted)));
+    same("the error of the work", &Err(Error::NotPermitted), &found)?;
+    is_as_before(store)?;
+    store.transact(change)?;
+    store.transact(|tx| row_is(tx, Table::Allowance, b"deleted", None))
+}
+
+#[cfg(all(feature = "std", panic = "unwind"))]
+fn rolls_back_on_a_panic<S: Store>(store: &mut S) -> Outcome {
+    use alloc::boxed::Box;
+    use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+    struct OnPurpose;
+
+    store.transact(|tx| {
+        BEFORE.iter().try_for_each(|(key, value)| tx.put(Table::Allowance, key, value))
+    })?;
+    let found = catch_unwind(AssertUnwindSafe(|| {
+        store.transact(|tx| {
+            change(tx)?;
+            // No hook speaks of it.
+            resume_unwind(Box::new(OnPurpose));
+            #[expect(unreachable_code, reason = "it says of which type the transaction is")]
+            Ok::<(), Error>(())
+        })
+    }));
+    let found = match found {
+        Err(panic) if panic.is::<OnPurpose>() => "the panic of the work",
+        Err(_) => "another panic",
+        Ok(Ok(())) => "a commit",
+        Ok(Err(_)) => "an error",
+    };
+    same("the panic of the work", &"the panic of the work", &found)?;
+    is_as_before(store)?;
+    store.transact(change)?;
+    store.transact(|tx| row_is(tx, Table::Allowance, b"deleted", None))
+}
+
+#[cfg(not(all(feature = "std", panic = "unwind")))]
+const fn rolls_back_on_a_panic<S: Store>(_: &mut S) -> Outcome {
+    Ok(())
+}
+
+fn durable<S: Store>(open: &mut impl FnMut() -> S) -> Outcome {
+    let value = pattern(100_000);
+    let mut store = open();
+    store.transact(|tx| {
+        tx.put(Table::Session, b"deleted", b"")?;
+        tx.put(Table::Session, b"kept", &value)?;
+        tx.put(Table::App, b"kept", b"")
+    })?;
+    drop(store);
+    let mut store = open();
+    store.transact(|tx| tx.delete(Table::Session, b"deleted"))?;
+    let refused = store.transact(|tx| {
+        tx.put(Table::Session, b"refused", b"")?;
+        Err::<(), _>(Error::NotPermitted)
+    });
+    same("the error of the work", &Err(Error::NotPermitted), &refused)?;
+    drop(store);
+    let mut store = open();
+    store.transact(|tx| {
+        rows_are(tx, Table::Session, &[], 9, &[(b"kept", &value)])?;
+        rows_are(tx, Table::App, &[], 9, &[(b"kept", b"")])
+    })
+}
+
+/// Whether rows of this table can be kept here: those of the locks cannot in a vault.
+fn has<S: Store>(store: &mut S, table: Table) -> Result<bool, Trouble> {
+    match store.transact(|tx| tx.get(table, b"key")) {
+        Ok(_) => Ok(true),
+        Err(Error::NotPermitted) if table == Table::Vault => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn row_is(tx: &mut dyn Transaction, table: Table, key: &[u8], expected: Option<&[u8]>) -> Outcome {
+    let found = tx.get(table, key)?;
+    let found = found.as_deref().map(Vec::as_slice);
+    if found == expected {
+        return Ok(());
+    }
+    let show = |value: Option<&[u8]>| match value {
+        Some(value) => format!("{} under {} in {}", Short(value), Short(key), table.name()),
+        None => format!("no row {} in {}", Short(key), table.name()),
+    };
+    Err(Trouble::Differs { expected: show(expected), found: show(found) })
+}
+
+fn rows_are(
+    tx: &mut dyn Transaction,
+    table: Table,
+    prefix: &[u8],
+    most: usize,
+    expected: &Expected<'_>,
+) -> Outcome {
+    let found = tx.scan(table, prefix, most)?;
+    let found: Vec<(&[u8], &[u8])> =
+        found.iter().map(|(key, value): &Row| (&**key, &***value)).collect();
+    if found == expected {
+        return Ok(());
+    }
+    let show = |rows: &Expected<'_>| {
+        let each: Vec<String> =
+            rows.iter().map(|(key, value)| format!("{} = {}", Short(key), Short(value))).collect();
+        let most = if most == usize::MAX { "all".into() } else { format!("the first {most}") };
+        format!("{} of {} in {}: [{}]", most, Short(prefix), table.name(), each.join(", "))
+    };
+    Err(Trouble::Differs { expected: show(expected), found: show(&found) })
+}
+
+fn same<T: PartialEq + fmt::Debug>(what: &str, expected: &T, found: &T) -> Outcome {
+    if expected == found {
+        return Ok(());
+    }
+    Err(Trouble::Differs { expected: format!("{what}: {expected:?}"), found: format!("{found:?}") })
+}
+
+/// Bytes that differ where they lie.
+fn pattern(length: usize) -> Vec<u8> {
+    (0..length).map(|at| u8::try_from(at % 251).unwrap_or_default()).collect()
+}
+
+/// The first bytes in hexadecimal, and how long it is where that is not all.
+struct Short<'a>(&'a [u8]);
+
+impl fmt::Display for Short<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("<")?;
+        self.0.iter().take(12).try_for_each(|byte| write!(f, "{byte:02x}"))?;
+        if self.0.len() > 12 {
+            write!(f, ".. {} bytes", self.0.len())?;
+        }
+        f.write_str(">")
+    }
+}

@@ -1,0 +1,194 @@
+//! A server that lies: about lists, bundles, mail and what it holds.
+
+use subrosa::protocol::IdentityKeyPair;
+use subrosa::store::Table;
+use subrosa::{Address, Event, Item, Received, Trust};
+
+use crate::liar::{Liar, Saying};
+use crate::world::{World, events, inbox, incoming, texts};
+
+#[test]
+fn a_rogue_account_under_a_contacts_name_is_held_and_leaves_the_contacts_rows_alone() {
+    let mut world = World::new("rogue");
+    let (mut alice, _) = world.app("alice");
+    let mut bob = Liar::new(&mut world, "bob");
+    let talk = bob.befriend(&mut world, &mut alice);
+    let key = bob.account.public_key();
+    alice.verify("bob", &key, world.now, &mut world.rng).unwrap();
+    let pay = bob.say(&mut world, talk, &Saying::text(50, "pay carol 100"));
+    let from = bob.address.clone();
+    assert!(matches!(incoming(world.give(&mut alice, &from, &pay)), Item::Text(_)));
+    inbox(&mut alice);
+    // The rogue: sessions without end, and texts that nobody accepts.
+    let rng = &mut world.rng;
+    let (account, identity) = (IdentityKeyPair::generate(rng), IdentityKeyPair::generate(rng));
+    let list = subrosa::DeviceList::first(&account, identity.public_key());
+    let mut rogue = Liar::posing(&mut world, "bob", 1, account, identity, list);
+    let to = alice.address().clone();
+    let mut held = 0;
+    for number in 0..20 {
+        let talk = rogue.begin(&mut world, &to);
+        for part in 0..10 {
+            let saying = Saying::text(100 + number * 10 + part, "believe me");
+            match rogue.tell(&mut world, &mut alice, talk, &saying) {
+                Received::Held => held += 1,
+                Received::SetAside | Received::Refused(_) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    assert_eq!(held, 64);
+    assert_eq!(alice.held("bob", 1_000).unwrap().len(), 64);
+    let told = events(&mut alice);
+    assert_eq!(told.len(), 2, "{told:?}");
+    alice.accept_new_key("bob", &key, world.now, &mut world.rng).unwrap();
+    assert_eq!(alice.held("bob", 1_000).unwrap(), []);
+    assert_eq!(alice.trust("bob").unwrap().unwrap().trust, Trust::Verified);
+    // What was seen of bob is remembered, and his session goes on.
+    assert_eq!(world.give(&mut alice, &from, &pay), Received::Duplicate);
+    let more = bob.tell(&mut world, &mut alice, talk, &Saying::text(51, "thanks"));
+    assert!(matches!(incoming(more), Item::Text(_)));
+    assert_eq!(texts(&mut alice), ["thanks"]);
+}
+
+#[test]
+fn long_texts_of_a_rogue_are_held_within_a_megabyte() {
+    let mut world = World::new("long texts of a rogue");
+    let (mut alice, disk) = world.app("alice");
+    let mut bob = Liar::new(&mut world, "bob");
+    bob.befriend(&mut world, &mut alice);
+    let rng = &mut world.rng;
+    let (account, identity) = (IdentityKeyPair::generate(rng), IdentityKeyPair::generate(rng));
+    let list = subrosa::DeviceList::first(&account, identity.public_key());
+    let mut rogue = Liar::posing(&mut world, "bob", 1, account, identity, list);
+    let talk = rogue.begin(&mut world, &alice.address().clone());
+    for number in 0..12 {
+        drop(rogue.tell(&mut world, &mut alice, talk, &Saying::text(number, &"x".repeat(500_000))));
+    }
+    let held = alice.held("bob", 1_000).unwrap();
+    let bytes: usize = held
+        .iter()
+        .map(|one| match &one.item {
+            Item::Text(text) => text.text.len(),
+            _ => 0,
+        })
+        .sum();
+    assert!((500_000..=1 << 20).contains(&bytes), "{bytes}");
+    assert!(disk.count(Table::Inbox) < 64);
+}
+
+#[test]
+fn a_ghost_list_at_first_contact_is_noticed_by_the_one_whom_it_lies_about() {
+    let mut world = World::new("ghost");
+    let (mut alice, _) = world.app("alice");
+    let (mut bob, _) = world.app("bob");
+    // An account of the server's own, with bob's identity and one more.
+    let rng = &mut world.rng;
+    let (account, ghost) = (IdentityKeyPair::generate(rng), IdentityKeyPair::generate(rng));
+    let list = subrosa::DeviceList::first(&account, bob.identity_key());
+    let genuine = world.directory("bob").list().unwrap().clone();
+    world.lists.insert("bob".into(), list.encode());
+    assert_eq!(list.version(), genuine.version());
+    world.write(&mut alice, "bob", "hello");
+    world.settle(&mut alice);
+    world.rest(&mut [&mut alice, &mut bob]);
+    drop(ghost);
+    let told = events(&mut alice);
+    let key = genuine.account();
+    assert!(told.contains(&Event::KeyChanged { user: "bob".into(), account: key }), "{told:?}");
+}
+
+#[test]
+fn mail_that_is_repeated_or_goes_astray_is_shown_once_and_by_its_receiver_alone() {
+    let mut world = World::new("replays");
+    let (mut alice, _) = world.app("alice");
+    let (mut bob, _) = world.app("bob");
+    let (mut carol, _) = world.app("carol");
+    world.acquaint(&mut alice, &mut bob);
+    world.acquaint(&mut alice, &mut carol);
+    for number in 0..20 {
+        world.write(&mut alice, "bob", &format!("{number}"));
+    }
+    world.rest(&mut [&mut alice, &mut bob, &mut carol]);
+    assert_eq!(texts(&mut bob).len(), 20);
+    let past = world.post.past.clone();
+    for mail in &past {
+        for from in [&mail.from, &mail.to, &Address::new("carol", 1), &Address::new("eve", 1)] {
+            for app in [&mut alice, &mut bob, &mut carol] {
+                drop(world.give(app, from, &mail.envelope));
+            }
+        }
+    }
+    world.rest(&mut [&mut alice, &mut bob, &mut carol]);
+    for app in [&mut alice, &mut bob, &mut carol] {
+        assert_eq!(texts(app), Vec::<String>::new(), "{}", app.address());
+    }
+}
+
+#[test]
+fn ones_own_address_sends_nothing() {
+    let mut world = World::new("own address");
+    let (mut alice, _) = world.app("alice");
+    let own = alice.address().clone();
+    let bytes = crate::liar::noise(&mut world);
+    assert_eq!(
+        world.give(&mut alice, &own, &bytes),
+        Received::Refused(subrosa::Error::OwnIdentity)
+    );
+}
+
+#[test]
+fn a_bundle_of_another_identity_is_not_taken() {
+    let mut world = World::new("bundle of another");
+    let (mut alice, disk) = world.app("alice");
+    let bob = Liar::new(&mut world, "bob");
+    let eve = Liar::new(&mut world, "eve");
+    world.bundles.insert(bob.address.clone(), eve.bundle().encode());
+    world.write(&mut alice, "bob", "for bob");
+    world.settle(&mut alice);
+    assert_eq!(world.mail(&bob.address), []);
+    assert_eq!(disk.count(Table::Session), 0);
+}
+
+#[test]
+fn used_bundles_make_two_devices_ask_each_other_within_an_allowance() {
+    let mut world = World::new("used bundles");
+    let (mut alice, _) = world.app("alice");
+    let (mut bob, _) = world.app("bob");
+    let now = world.now.as_secs();
+    for user in ["alice", "bob"] {
+        let bundle = world.directory(user).bundle(1, "nobody", now).unwrap().encode();
+        world.bundles.insert(Address::new(user, 1), bundle);
+    }
+    let mut eve = Liar::new(&mut world, "eve");
+    for app in [&mut alice, &mut bob] {
+        let bundle = world.bundles[app.address()].clone();
+        let bundle = subrosa::protocol::Bundle::decode(&bundle).unwrap();
+        let talk = eve.begin_with(&mut world, &app.address().clone(), bundle);
+        drop(eve.tell(&mut world, app, talk, &Saying::text(talk as u128, "it is used now")));
+        inbox(app);
+    }
+    world.write(&mut alice, "bob", "hello");
+    let mut sent = 0;
+    for _ in 0..200 {
+        sent += world.settle(&mut alice).len() + world.settle(&mut bob).len();
+        world.fetch(&mut alice);
+        world.fetch(&mut bob);
+        world.pass(10);
+    }
+    eprintln!("used bundles: {sent} tasks in 2,000 seconds");
+    assert!(sent < 1_500, "{sent}");
+    // Once the server hands out fresh ones, it heals at the next text.
+    world.bundles.clear();
+    world.write(&mut alice, "bob", "again");
+    for _ in 0..40 {
+        world.pass(1_200);
+        world.settle(&mut alice);
+        world.settle(&mut bob);
+        world.fetch(&mut alice);
+        world.fetch(&mut bob);
+    }
+    let shown = texts(&mut bob);
+    eprintln!("after used bundles: {shown:?}");
+    assert!(shown.contains(&"again".into()), "{shown:?}");
+}

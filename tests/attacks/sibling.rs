@@ -1,0 +1,251 @@
+//! A device of one's own, or of a contact, that was stolen or lies.
+
+use subrosa::protocol::IdentityKeyPair;
+use subrosa::store::Table;
+use subrosa::{Address, Client, DeviceList, Event, Item, NewDevice, Received, Role, Trust};
+
+use crate::liar::{Liar, Saying};
+use crate::world::{App, Disk, World, events, inbox, incoming, stolen, texts};
+
+/// Links a device of keys that the test has, and returns it with the account key that it knows.
+fn linked(world: &mut World, app: &mut App, disk: &Disk, role: Role) -> Liar {
+    let account = stolen(disk, b"account key");
+    let new = NewDevice::generate(&mut world.rng);
+    let grant = app.link(&new.code(), role, world.now, &mut world.rng).unwrap();
+    let other = Disk::default();
+    let client = Client::join(other.clone(), &new, &grant, world.now, &mut world.rng).unwrap();
+    world.settle(app);
+    let user = app.address().user.clone();
+    let list = app.devices(&user).unwrap().unwrap();
+    let device = client.address().device;
+    let identity = stolen(&other, b"identity");
+    let mut liar = Liar::posing(world, &user, device, account, identity, list);
+    liar.upload(world);
+    liar
+}
+
+/// Another device of the account, honest.
+fn join(world: &mut World, app: &mut App, role: Role) -> (App, Disk) {
+    let new = NewDevice::generate(&mut world.rng);
+    let grant = app.link(&new.code(), role, world.now, &mut world.rng).unwrap();
+    let disk = Disk::default();
+    let mut other = Client::join(disk.clone(), &new, &grant, world.now, &mut world.rng).unwrap();
+    world.rest(&mut [app, &mut other]);
+    inbox(app);
+    inbox(&mut other);
+    (other, disk)
+}
+
+#[test]
+fn a_removed_manager_does_not_vouch_for_itself_with_a_list_of_its_own_making() {
+    let mut world = World::new("own list of a removed manager");
+    let (mut alice, disk) = world.app("alice");
+    let (mut bob, _) = world.app("bob");
+    let mut phone = linked(&mut world, &mut alice, &disk, Role::Manager);
+    world.acquaint(&mut alice, &mut bob);
+    let key = bob.trust("alice").unwrap().unwrap().account;
+    bob.verify("alice", &key, world.now, &mut world.rng).unwrap();
+    let talk = phone.begin(&mut world, &bob.address().clone());
+    let hello = phone.tell(&mut world, &mut bob, talk, &Saying::text(1, "while it is listed"));
+    assert!(matches!(incoming(hello), Item::Text(_)));
+    // It is stolen and removed; bob learns that from the server.
+    alice.remove_device(phone.address.device, world.now, &mut world.rng).unwrap();
+    world.settle(&mut alice);
+    let list = world.directory("alice").list().unwrap().encode();
+    bob.update_devices("alice", &list, world.now, &mut world.rng).unwrap();
+    let late = phone.tell(&mut world, &mut bob, talk, &Saying::text(2, "after it was removed"));
+    let Item::Late(text) = incoming(late) else { panic!("it is late") };
+    assert_eq!(text.trust, Trust::Unaccepted, "nobody vouches for a device that was removed");
+    // It makes an account key and a list of its own.
+    let own = IdentityKeyPair::generate(&mut world.rng);
+    let others =
+        phone.list.devices().iter().find(|one| one.device != phone.address.device).unwrap().device;
+    for list in [
+        phone.list.renewed_without(&phone.account, &own, others).unwrap(),
+        DeviceList::first(&own, phone.identity.public_key()),
+    ] {
+        let saying = Saying::text(3 + u128::from(list.version()), "pay carol").with(&list);
+        let received = phone.tell(&mut world, &mut bob, talk, &saying);
+        assert!(
+            !matches!(received, Received::Incoming(ref one) if matches!(one.item, Item::Text(_))),
+            "{received:?}"
+        );
+    }
+    // Nor after the person decided for the new key.
+    let new = bob.trust("alice").unwrap().unwrap().new_account.unwrap();
+    let genuine = world.directory("alice").account().unwrap();
+    if new != genuine {
+        bob.update_devices(
+            "alice",
+            &world.directory("alice").list().unwrap().encode(),
+            world.now,
+            &mut world.rng,
+        )
+        .unwrap();
+    }
+    bob.accept_new_key("alice", &genuine, world.now, &mut world.rng).unwrap();
+    let list = DeviceList::first(&own, phone.identity.public_key());
+    let received = phone.tell(&mut world, &mut bob, talk, &Saying::text(9, "again").with(&list));
+    assert!(matches!(incoming(received), Item::Late(_)));
+    assert_eq!(
+        bob.trust("alice").unwrap().unwrap().new_account,
+        None,
+        "a removed device brings no list"
+    );
+}
+
+#[test]
+fn nothing_is_copied_to_a_stolen_manager_once_its_removal_is_known() {
+    let mut world = World::new("copies to a stolen manager");
+    let (mut alice, disk) = world.app("alice");
+    let (mut laptop, _) = join(&mut world, &mut alice, Role::Manager);
+    let mut phone = linked(&mut world, &mut alice, &disk, Role::Manager);
+    world.rest(&mut [&mut alice, &mut laptop]);
+    let talk = phone.begin(&mut world, &laptop.address().clone());
+    let hello = phone.tell(&mut world, &mut laptop, talk, &Saying::copy(1, "bob", "hello"));
+    assert!(matches!(incoming(hello), Item::Text(_)));
+    world.settle(&mut laptop);
+    alice.remove_device(phone.address.device, world.now, &mut world.rng).unwrap();
+    world.settle(&mut alice);
+    // The laptop hears of it from the server alone; then the thief brings its own list.
+    world.post.take(&laptop.address().clone());
+    let genuine = world.directory("alice").list().unwrap().encode();
+    laptop.update_devices("alice", &genuine, world.now, &mut world.rng).unwrap();
+    let own = IdentityKeyPair::generate(&mut world.rng);
+    let list = phone.list.renewed_without(&phone.account, &own, alice.address().device).unwrap();
+    let received = phone.tell(&mut world, &mut laptop, talk, &Saying::devices().with(&list));
+    assert_eq!(received, Received::Handled);
+    let received = phone.tell(&mut world, &mut laptop, talk, &Saying::account(&own).with(&list));
+    assert_eq!(received, Received::Handled);
+    world.post.take(&phone.address);
+    world.write(&mut laptop, "alice", "a note to myself");
+    world.settle(&mut laptop);
+    let heard = phone.hear_all(&mut world);
+    assert!(heard.is_empty(), "{heard:?}");
+    // The person compares both screens, and the laptop is back.
+    laptop.update_devices("alice", &genuine, world.now, &mut world.rng).unwrap();
+    let key = world.directory("alice").account().unwrap();
+    laptop.accept_new_key("alice", &key, world.now, &mut world.rng).unwrap();
+    world.write(&mut laptop, "alice", "another note");
+    world.rest(&mut [&mut laptop, &mut alice]);
+    assert!(texts(&mut alice).contains(&"another note".into()));
+    assert_eq!(world.mail(&phone.address), []);
+}
+
+#[test]
+fn an_account_key_counts_only_from_a_manager_and_only_the_one_of_the_list() {
+    let mut world = World::new("account keys");
+    let (mut alice, disk) = world.app("alice");
+    let mut manager = linked(&mut world, &mut alice, &disk, Role::Manager);
+    let mut device = linked(&mut world, &mut alice, &disk, Role::Device);
+    manager.list = device.list.clone();
+    let genuine = disk.row(Table::Account, b"account key").unwrap();
+    let other = IdentityKeyPair::generate(&mut world.rng);
+    for (liar, key) in [(&mut manager, other.clone()), (&mut device, other)] {
+        let talk = liar.begin(&mut world, &alice.address().clone());
+        assert_eq!(
+            liar.tell(&mut world, &mut alice, talk, &Saying::account(&key)),
+            Received::Handled
+        );
+        assert_eq!(disk.row(Table::Account, b"account key").unwrap(), genuine);
+    }
+}
+
+#[test]
+fn an_ordinary_device_cannot_renew_the_account_even_with_the_old_key() {
+    let mut world = World::new("ordinary device renews");
+    let (mut alice, disk) = world.app("alice");
+    let mut device = linked(&mut world, &mut alice, &disk, Role::Device);
+    let own = IdentityKeyPair::generate(&mut world.rng);
+    let list = device.list.renewed_without(&device.account, &own, 99).unwrap();
+    let talk = device.begin(&mut world, &alice.address().clone());
+    let received = device.tell(&mut world, &mut alice, talk, &Saying::account(&own).with(&list));
+    assert_eq!(received, Received::Handled);
+    let trust = alice.trust("alice").unwrap().unwrap();
+    assert_eq!(
+        (trust.account, trust.new_account),
+        (device.account.public_key(), Some(own.public_key()))
+    );
+    assert!(events(&mut alice).iter().any(|event| matches!(event, Event::KeyChanged { .. })));
+}
+
+#[test]
+fn a_list_counts_only_from_a_device_that_is_in_it_under_its_number() {
+    let mut world = World::new("lists of others");
+    let (mut alice, _) = world.app("alice");
+    let mut liar = Liar::new(&mut world, "mallory");
+    let talk = liar.befriend(&mut world, &mut alice);
+    let other = IdentityKeyPair::generate(&mut world.rng).public_key();
+    let (with, device) = liar.list.with(&liar.account, other, Role::Device).unwrap();
+    let (moved, _) = with
+        .without(&liar.account, 1)
+        .unwrap()
+        .with(&liar.account, liar.identity.public_key(), Role::Device)
+        .unwrap();
+    for list in [with.without(&liar.account, 1).unwrap(), moved] {
+        let received = liar.tell(&mut world, &mut alice, talk, &Saying::devices().with(&list));
+        assert!(matches!(received, Received::Handled), "{received:?}");
+        assert_eq!(alice.devices("mallory").unwrap().unwrap(), liar.list);
+    }
+    assert_eq!(device, 2);
+    // Under the number of another device it is nobody.
+    let from = Address::new("mallory", 2);
+    let mut posing =
+        Liar::posing(&mut world, "mallory", 2, liar.account.clone(), liar.identity.clone(), with);
+    let talk = posing.begin(&mut world, &alice.address().clone());
+    let envelope = posing.say(&mut world, talk, &Saying::text(7, "from the other number"));
+    let received = world.give(&mut alice, &from, &envelope);
+    assert_eq!(received, Received::SetAside);
+    assert_eq!(texts(&mut alice), Vec::<String>::new());
+}
+
+#[test]
+fn a_device_cannot_remove_itself_and_a_removed_one_is_read_late_and_written_to_never() {
+    let mut world = World::new("removed");
+    let (mut alice, disk) = world.app("alice");
+    assert!(alice.remove_device(1, world.now, &mut world.rng).is_err());
+    let (mut bob, _) = world.app("bob");
+    let mut tablet = linked(&mut world, &mut alice, &disk, Role::Device);
+    world.acquaint(&mut alice, &mut bob);
+    let talk = tablet.begin(&mut world, &bob.address().clone());
+    assert!(matches!(
+        incoming(tablet.tell(&mut world, &mut bob, talk, &Saying::text(1, "hello"))),
+        Item::Text(_)
+    ));
+    world.rest(&mut [&mut alice, &mut bob]);
+    alice.remove_device(tablet.address.device, world.now, &mut world.rng).unwrap();
+    world.settle(&mut alice);
+    let list = world.directory("alice").list().unwrap().encode();
+    bob.update_devices("alice", &list, world.now, &mut world.rng).unwrap();
+    world.post.take(&tablet.address);
+    world.write(&mut bob, "alice", "not for the tablet");
+    world.settle(&mut bob);
+    assert_eq!(world.mail(&tablet.address), []);
+    assert!(matches!(
+        incoming(tablet.tell(&mut world, &mut bob, talk, &Saying::text(2, "late"))),
+        Item::Late(_)
+    ));
+    let fresh = tablet.begin(&mut world, &bob.address().clone());
+    let received = tablet.tell(&mut world, &mut bob, fresh, &Saying::text(3, "a new session"));
+    assert_eq!(received, Received::SetAside, "a removed device begins no session");
+    // After the grace nothing of it is left.
+    world.pass(8 * 24 * 60 * 60);
+    world.settle(&mut bob);
+    let received = tablet.tell(&mut world, &mut bob, talk, &Saying::text(4, "too late"));
+    assert!(!matches!(received, Received::Incoming(_)), "{received:?}");
+}
+
+#[test]
+fn a_device_that_is_no_manager_keeps_no_account_key() {
+    let mut world = World::new("no manager");
+    let (mut alice, disk) = world.app("alice");
+    let (mut tablet, tablets) = join(&mut world, &mut alice, Role::Device);
+    let mut manager = linked(&mut world, &mut alice, &disk, Role::Manager);
+    let list = world.directory("alice").list().unwrap().encode();
+    tablet.update_devices("alice", &list, world.now, &mut world.rng).unwrap();
+    let talk = manager.begin(&mut world, &tablet.address().clone());
+    let key = manager.account.clone();
+    let received = manager.tell(&mut world, &mut tablet, talk, &Saying::account(&key));
+    assert_eq!(received, Received::Handled);
+    assert!(tablets.row(Table::Account, b"account key").is_none());
+}

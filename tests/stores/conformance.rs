@@ -1,0 +1,374 @@
+//! Our stores keep the rules, and a store that breaks one of them is told which.
+
+use std::collections::BTreeMap;
+
+use subrosa::Error;
+use subrosa::store::conformance::{Failure, Rule, check, check_durable};
+use subrosa::store::{
+    Change, Lock, Memory, Overlay, Ran, Redb, Row, Store, StoreFault, Table, Transaction, Value,
+    Vault,
+};
+
+use crate::network::Seeded;
+use crate::{cheap, read};
+
+const LOCK: Lock<'_> = Lock::Key(&[3; 32]);
+
+fn vault<S: Store>(store: S) -> Vault<S> {
+    Vault::open_with(store, LOCK, cheap(), &mut Seeded::new(1, "conformance")).unwrap()
+}
+
+/// A file each time.
+fn files(folder: &tempfile::TempDir) -> impl FnMut() -> Redb {
+    let mut names = 0..;
+    move || Redb::open(folder.path().join(names.next().unwrap().to_string())).unwrap()
+}
+
+#[test]
+fn our_stores_keep_the_rules() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut new_file = files(&folder);
+    assert_eq!(check(Memory::new), Ok(()));
+    assert_eq!(check(&mut new_file), Ok(()));
+    assert_eq!(check(|| vault(Memory::new())), Ok(()));
+    assert_eq!(check(|| vault(new_file())), Ok(()));
+    assert_eq!(check(Overlaid::default), Ok(()));
+    assert_eq!(check(|| vault(Overlaid::default())), Ok(()));
+}
+
+#[test]
+fn our_files_are_durable() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name| folder.path().join(name);
+    assert_eq!(check_durable(|| Redb::open(path("plain")).unwrap()), Ok(()));
+    assert_eq!(check_durable(|| vault(Redb::open(path("vault")).unwrap())), Ok(()));
+}
+
+/// Rows in memory, reached through an overlay. As the work of a store's transaction can be done
+/// once only, what it did before is done again with each thing that it does.
+#[derive(Default)]
+struct Overlaid(Memory);
+
+struct Replayed<'a> {
+    memory: &'a mut Memory,
+    overlay: Overlay,
+    done: Vec<Change>,
+}
+
+impl Replayed<'_> {
+    fn run<T>(
+        &mut self,
+        mut last: impl FnMut(&mut dyn Transaction) -> Result<T, Error>,
+    ) -> Result<(T, Vec<Change>), Error> {
+        loop {
+            let done = &self.done;
+            let ran = self.overlay.run(|tx| {
+                for change in done {
+                    match &change.value {
+                        Some(value) => tx.put(change.table, &change.key, value)?,
+                        None => tx.delete(change.table, &change.key)?,
+                    }
+                }
+                last(tx)
+            });
+            match ran {
+                Ran::Done(done, changes) => return done.map(|done| (done, changes.into_writes())),
+                Ran::Missing(missing) => {
+                    for missing in missing {
+                        let rows = self.memory.transact(|tx| read(tx, &missing))?;
+                        self.overlay.supply(missing, rows);
+                    }
+                }
+            }
+        }
+    }
+
+    fn change(&mut self, table: Table, key: &[u8], value: Option<&[u8]>) -> Result<(), Error> {
+        self.run(|tx| match value {
+            Some(value) => tx.put(table, key, value),
+            None => tx.delete(table, key),
+        })?;
+        let value = value.map(|value| Value::new(value.to_vec()));
+        self.done.push(Change { table, key: key.to_vec(), value });
+        Ok(())
+    }
+}
+
+impl Store for Overlaid {
+    fn transact<T, E: From<Error>>(
+        &mut self,
+        work: impl FnOnce(&mut dyn Transaction) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let mut replayed =
+            Replayed { memory: &mut self.0, overlay: Overlay::new(), done: Vec::new() };
+        let done = work(&mut replayed)?;
+        let (_, writes) = replayed.run(|_| Ok(()))?;
+        self.0.transact(|tx| {
+            for change in writes {
+                match change.value {
+                    Some(value) => tx.put(change.table, &change.key, &value)?,
+                    None => tx.delete(change.table, &change.key)?,
+                }
+            }
+            Ok(())
+        })?;
+        Ok(done)
+    }
+}
+
+impl Transaction for Replayed<'_> {
+    fn get(&mut self, table: Table, key: &[u8]) -> Result<Option<Value>, Error> {
+        self.run(|tx| tx.get(table, key)).map(|done| done.0)
+    }
+
+    fn put(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<(), Error> {
+        self.change(table, key, Some(value))
+    }
+
+    fn delete(&mut self, table: Table, key: &[u8]) -> Result<(), Error> {
+        self.change(table, key, None)
+    }
+
+    fn scan(&mut self, table: Table, prefix: &[u8], most: usize) -> Result<Vec<Row>, Error> {
+        self.run(|tx| tx.scan(table, prefix, most)).map(|done| done.0)
+    }
+
+    fn peek(&mut self, table: Table, prefix: &[u8], most: usize) -> Result<Vec<Row>, Error> {
+        self.run(|tx| tx.peek(table, prefix, most)).map(|done| done.0)
+    }
+
+    fn prefetch(&mut self, rows: &[(Table, &[u8])]) -> Result<(), Error> {
+        self.run(|tx| tx.prefetch(rows)).map(|done| done.0)
+    }
+}
+
+/// What is wrong with a store.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Plant {
+    LosesReplacedValues,
+    DeletingNothingIsAnError,
+    ReadsWhatWasCommitted,
+    DescendingOrder,
+    SignedBytes,
+    PrefixOf0xffIsOneKey,
+    PrefixIsAMinimum,
+    NoneMeansAll,
+    OneTooMany,
+    ScansWhatWasCommitted,
+    DeletedRowsCount,
+    EmptyValuesAreNone,
+    EmptyKeysAreLost,
+    KeysAreCut,
+    ValuesAreCut,
+    NoRoomForAVault,
+    NoLimits,
+    TwoTablesAreOne,
+    NoAppTable,
+    PrefetchWrites,
+    CommitsOnError,
+    HidesTheError,
+    CommitsOnPanic,
+    CatchesPanics,
+}
+
+struct Broken {
+    rows: Memory,
+    plant: Plant,
+}
+
+struct Bad<'a> {
+    tx: &'a mut dyn Transaction,
+    committed: Memory,
+    plant: Plant,
+    /// What is put out of the transaction, for [`Plant::CommitsOnPanic`].
+    escaped: &'a mut BTreeMap<(Table, Vec<u8>), Option<Vec<u8>>>,
+}
+
+impl Store for Broken {
+    fn transact<T, E: From<Error>>(
+        &mut self,
+        work: impl FnOnce(&mut dyn Transaction) -> Result<T, E>,
+    ) -> Result<T, E> {
+        use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+        let Self { rows, plant } = self;
+        let (committed, mut escaped) = (rows.clone(), BTreeMap::new());
+        let done = catch_unwind(AssertUnwindSafe(|| {
+            rows.transact(|tx| {
+                work(&mut Bad { tx, committed, plant: *plant, escaped: &mut escaped })
+            })
+        }));
+        let escapes = match &done {
+            Ok(Ok(_)) => false,
+            Ok(Err(_)) => *plant == Plant::CommitsOnError,
+            Err(_) => *plant == Plant::CommitsOnPanic,
+        };
+        if escapes {
+            rows.transact(|tx| {
+                escaped.into_iter().try_for_each(|((table, key), value)| match value {
+                    Some(value) => tx.put(table, &key, &value),
+                    None => tx.delete(table, &key),
+                })
+            })?;
+        }
+        match done {
+            Ok(Err(_)) if *plant == Plant::HidesTheError => {
+                Err(Error::from(StoreFault::Other).into())
+            }
+            Ok(done) => done,
+            Err(_) if *plant == Plant::CatchesPanics => Err(Error::from(StoreFault::Other).into()),
+            Err(panic) => resume_unwind(panic),
+        }
+    }
+}
+
+impl Bad<'_> {
+    fn row(&self, table: Table, key: &[u8]) -> (Table, Vec<u8>) {
+        let table = match self.plant {
+            Plant::TwoTablesAreOne if table == Table::Task => Table::Draft,
+            _ => table,
+        };
+        let length = if self.plant == Plant::KeysAreCut { key.len().min(127) } else { key.len() };
+        (table, key[..length].to_vec())
+    }
+}
+
+impl Transaction for Bad<'_> {
+    fn get(&mut self, table: Table, key: &[u8]) -> Result<Option<Value>, Error> {
+        let (table, key) = self.row(table, key);
+        if self.plant == Plant::ReadsWhatWasCommitted {
+            return self.committed.transact(|tx| tx.get(table, &key));
+        }
+        self.tx.get(table, &key)
+    }
+
+    fn put(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<(), Error> {
+        let (table, key) = self.row(table, key);
+        let mut value = value.to_vec();
+        match self.plant {
+            Plant::LosesReplacedValues if self.tx.get(table, &key)?.is_some() => return Ok(()),
+            Plant::EmptyValuesAreNone if value.is_empty() => return self.tx.delete(table, &key),
+            Plant::EmptyKeysAreLost if key.is_empty() => return Ok(()),
+            Plant::NoAppTable if table == Table::App => return Ok(()),
+            Plant::ValuesAreCut => value.truncate((2 << 20) - 1),
+            Plant::NoRoomForAVault if value.len() > 2 << 20 => {
+                return Err(StoreFault::TooLarge.into());
+            }
+            Plant::NoLimits if key.len() > 128 || value.len() > 2 << 20 => {
+                value.truncate((2 << 20) + 64);
+                return self.tx.put(table, &key[..key.len().min(128)], &value);
+            }
+            _ => {}
+        }
+        self.tx.put(table, &key, &value)?;
+        self.escaped.insert((table, key), Some(value));
+        Ok(())
+    }
+
+    fn delete(&mut self, table: Table, key: &[u8]) -> Result<(), Error> {
+        let (table, key) = self.row(table, key);
+        if self.plant == Plant::DeletingNothingIsAnError && self.tx.get(table, &key)?.is_none() {
+            return Err(StoreFault::Other.into());
+        }
+        self.tx.delete(table, &key)?;
+        self.escaped.insert((table, key), None);
+        Ok(())
+    }
+
+    fn scan(&mut self, table: Table, prefix: &[u8], most: usize) -> Result<Vec<Row>, Error> {
+        let (table, prefix) = self.row(table, prefix);
+        match self.plant {
+            Plant::ScansWhatWasCommitted => {
+                self.committed.transact(|tx| tx.scan(table, &prefix, most))
+            }
+            Plant::DescendingOrder => {
+                let mut rows = self.tx.scan(table, &prefix, usize::MAX)?;
+                rows.reverse();
+                rows.truncate(most);
+                Ok(rows)
+            }
+            Plant::SignedBytes => {
+                let mut rows = self.tx.scan(table, &prefix, usize::MAX)?;
+                let signed =
+                    |key: &[u8]| key.iter().map(|byte| byte.cast_signed()).collect::<Vec<_>>();
+                rows.sort_by_key(|(key, _)| signed(key));
+                rows.truncate(most);
+                Ok(rows)
+            }
+            Plant::PrefixOf0xffIsOneKey if prefix == [0xff] => {
+                let value = self.tx.get(table, &prefix)?;
+                Ok(value.map(|value| (prefix, value)).into_iter().take(most).collect())
+            }
+            Plant::PrefixIsAMinimum => {
+                let rows = self.tx.scan(table, &[], usize::MAX)?.into_iter();
+                Ok(rows.filter(|(key, _)| *key >= prefix).take(most).collect())
+            }
+            Plant::NoneMeansAll if most == 0 => self.tx.scan(table, &prefix, usize::MAX),
+            Plant::OneTooMany => self.tx.scan(table, &prefix, most.saturating_add(1)),
+            Plant::DeletedRowsCount => {
+                let mut before = self.committed.transact(|tx| tx.scan(table, &prefix, most))?;
+                let now = self.tx.scan(table, &prefix, usize::MAX)?;
+                let deleted =
+                    before.extract_if(.., |row| !now.iter().any(|other| other.0 == row.0)).count();
+                Ok(now.into_iter().take(most.saturating_sub(deleted)).collect())
+            }
+            _ => self.tx.scan(table, &prefix, most),
+        }
+    }
+
+    fn prefetch(&mut self, rows: &[(Table, &[u8])]) -> Result<(), Error> {
+        if self.plant == Plant::PrefetchWrites {
+            for (table, key) in rows {
+                if self.tx.get(*table, key)?.is_none() {
+                    self.tx.put(*table, key, b"")?;
+                }
+            }
+        }
+        self.tx.prefetch(rows)
+    }
+}
+
+#[test]
+fn a_store_that_breaks_a_rule_is_told_which() {
+    use Plant as P;
+
+    for (plant, rule) in [
+        (P::LosesReplacedValues, Rule::Rows),
+        (P::DeletingNothingIsAnError, Rule::Rows),
+        (P::ReadsWhatWasCommitted, Rule::OwnWrites),
+        (P::DescendingOrder, Rule::Order),
+        (P::SignedBytes, Rule::Order),
+        (P::PrefixOf0xffIsOneKey, Rule::Prefix),
+        (P::PrefixIsAMinimum, Rule::Prefix),
+        (P::NoneMeansAll, Rule::Most),
+        (P::OneTooMany, Rule::Most),
+        (P::ScansWhatWasCommitted, Rule::Merge),
+        (P::DeletedRowsCount, Rule::Merge),
+        (P::EmptyValuesAreNone, Rule::Empty),
+        (P::EmptyKeysAreLost, Rule::Empty),
+        (P::KeysAreCut, Rule::Long),
+        (P::ValuesAreCut, Rule::Long),
+        (P::NoRoomForAVault, Rule::Long),
+        (P::NoLimits, Rule::Limits),
+        (P::TwoTablesAreOne, Rule::Tables),
+        (P::NoAppTable, Rule::Tables),
+        (P::PrefetchWrites, Rule::Prefetch),
+        (P::CommitsOnError, Rule::Error),
+        (P::HidesTheError, Rule::Error),
+        (P::CommitsOnPanic, Rule::Panic),
+        (P::CatchesPanics, Rule::Panic),
+    ] {
+        let found = check(|| Broken { rows: Memory::new(), plant });
+        let failure: Failure = found.expect_err(&format!("{plant:?}"));
+        println!("{plant:?}: {failure}");
+        assert_eq!(failure.rule, rule, "{plant:?}: {failure}");
+        assert!(failure.to_string().len() < 1_000, "{failure}");
+    }
+}
+
+#[test]
+fn a_store_that_forgets_its_commits_is_told_so() {
+    let failure = check_durable(Memory::new).unwrap_err();
+    assert_eq!(failure.rule, Rule::Durable);
+    assert!(failure.to_string().contains("opened again"), "{failure}");
+}

@@ -1,0 +1,140 @@
+//! Every method of the client as a value, so that one call can be made again and again, on a store
+//! and inside a transaction.
+#![allow(dead_code, reason = "each test crate uses a part of it")]
+
+use subrosa::{
+    Address, Client, Completed, DeviceList, Error, IdentityKey, InboxId, Incoming, MessageId,
+    Progress, Received, Role, Scope, SessionInfo, Task, TaskId, UnixTime, UserTrust,
+};
+
+use super::network::Seeded;
+use super::post::Reply;
+
+/// A call of a method.
+#[derive(Clone, Debug)]
+pub(crate) enum Call {
+    Write(String, Vec<u8>),
+    WriteDisappearing(String, Vec<u8>, u64),
+    Encrypt(String, Vec<u8>),
+    Withdraw(MessageId),
+    Progress(MessageId),
+    Tasks(usize),
+    Complete(TaskId, Reply),
+    Receive(Address, Vec<u8>),
+    Inbox(usize),
+    Held(String, usize),
+    Acknowledge(InboxId),
+    UpdateDevices(String, Vec<u8>),
+    AddBundle(Address, Vec<u8>),
+    Trust(String),
+    Verify(String, IdentityKey),
+    Unverify(String),
+    AcceptNewKey(String, IdentityKey),
+    Devices(String),
+    Sessions(String),
+    Reset(Address),
+    Forget(String),
+    Link(String, Role),
+    RemoveDevice(u32),
+    ApplyPolicy,
+    Connected,
+}
+
+/// What a call returns.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Did {
+    Nothing,
+    Message(MessageId),
+    Flag(bool),
+    Progress(Progress),
+    Tasks(Vec<Task>),
+    Completed(Completed),
+    Received(Received),
+    Inbox(Vec<Incoming>),
+    Trust(Option<UserTrust>),
+    Devices(Option<DeviceList>),
+    Sessions(Vec<SessionInfo>),
+    Grant(Vec<u8>),
+}
+
+impl Call {
+    /// The name of the method.
+    pub(crate) const fn name(&self) -> &'static str {
+        match self {
+            Self::Write { .. } => "write",
+            Self::WriteDisappearing { .. } => "write_disappearing",
+            Self::Encrypt { .. } => "encrypt",
+            Self::Withdraw { .. } => "withdraw",
+            Self::Progress { .. } => "progress",
+            Self::Tasks { .. } => "tasks",
+            Self::Complete { .. } => "complete",
+            Self::Receive { .. } => "receive",
+            Self::Inbox { .. } => "inbox",
+            Self::Held { .. } => "held",
+            Self::Acknowledge { .. } => "acknowledge",
+            Self::UpdateDevices { .. } => "update_devices",
+            Self::AddBundle { .. } => "add_bundle",
+            Self::Trust { .. } => "trust",
+            Self::Verify { .. } => "verify",
+            Self::Unverify { .. } => "unverify",
+            Self::AcceptNewKey { .. } => "accept_new_key",
+            Self::Devices { .. } => "devices",
+            Self::Sessions { .. } => "sessions",
+            Self::Reset { .. } => "reset",
+            Self::Forget { .. } => "forget",
+            Self::Link { .. } => "link",
+            Self::RemoveDevice { .. } => "remove_device",
+            Self::ApplyPolicy { .. } => "apply_policy",
+            Self::Connected { .. } => "connected",
+        }
+    }
+
+    pub(crate) fn make<S: Scope>(
+        &self,
+        client: &mut Client<S>,
+        now: UnixTime,
+        rng: &mut Seeded,
+    ) -> Result<Did, Error> {
+        Ok(match self {
+            Self::Write(to, text) => Did::Message(client.write(to, text, now, rng)?),
+            Self::WriteDisappearing(to, text, keep) => {
+                Did::Message(client.write_disappearing(to, text, *keep, now, rng)?)
+            }
+            Self::Encrypt(to, text) => Did::Message(client.encrypt(to, text, now, rng)?),
+            Self::Withdraw(message) => Did::Flag(client.withdraw(*message)?),
+            Self::Progress(message) => Did::Progress(client.progress(*message)?),
+            Self::Tasks(most) => Did::Tasks(client.tasks(*most, now, rng)?),
+            Self::Complete(task, reply) => {
+                Did::Completed(client.complete(task, reply.answer(), now, rng)?)
+            }
+            Self::Receive(from, envelope) => {
+                Did::Received(client.receive(from, envelope, now, rng)?)
+            }
+            Self::Inbox(most) => Did::Inbox(client.inbox(*most)?),
+            Self::Held(user, most) => Did::Inbox(client.held(user, *most)?),
+            Self::Acknowledge(id) => nothing(client.acknowledge(*id))?,
+            Self::UpdateDevices(user, list) => {
+                nothing(client.update_devices(user, list, now, rng))?
+            }
+            Self::AddBundle(of, bundle) => nothing(client.add_bundle(of, bundle, now, rng))?,
+            Self::Trust(user) => Did::Trust(client.trust(user)?),
+            Self::Verify(user, account) => nothing(client.verify(user, account, now, rng))?,
+            Self::Unverify(user) => nothing(client.unverify(user, now, rng))?,
+            Self::AcceptNewKey(user, account) => {
+                nothing(client.accept_new_key(user, account, now, rng))?
+            }
+            Self::Devices(user) => Did::Devices(client.devices(user)?),
+            Self::Sessions(user) => Did::Sessions(client.sessions(user)?),
+            Self::Reset(with) => nothing(client.reset(with))?,
+            Self::Forget(user) => nothing(client.forget(user))?,
+            Self::Link(code, role) => Did::Grant(client.link(code, *role, now, rng)?),
+            Self::RemoveDevice(device) => nothing(client.remove_device(*device, now, rng))?,
+            Self::ApplyPolicy => nothing(client.apply_policy(now))?,
+            Self::Connected => nothing(client.connected())?,
+        })
+    }
+}
+
+fn nothing(done: Result<(), Error>) -> Result<Did, Error> {
+    done.map(|()| Did::Nothing)
+}
