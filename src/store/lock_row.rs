@@ -28,6 +28,7 @@ use super::StoreFault;
 use super::lock::{Argon2Cost, ListedLock, Lock, LockId, LockKind, argon2id};
 use crate::codec::{Reader, Writer};
 use crate::crypto::kdf::{self, HmacKey};
+use crate::crypto::mark;
 use crate::crypto::secret::Secret;
 use crate::error::Error;
 
@@ -235,7 +236,7 @@ impl Slot {
             Self { kind: lock.kind(), cost, salt: [0; 32], check: [0; 32], sealed: [0; 48] };
         rng.fill_bytes(&mut slot.salt);
         let [key, check] = slot.keys(lock, id)?;
-        slot.check = *check.expose();
+        slot.check = mark::public(*check.expose());
         slot.sealed = wrap(&key, &[0; 12], master, &slot.head());
         Ok(slot)
     }
@@ -275,6 +276,8 @@ impl Slot {
     /// `KEK || check`
     fn keys(&self, lock: Lock<'_>, id: &[u8; 16]) -> Result<[Secret<32>; 2], Error> {
         let salt = HmacKey::new(&Secret::new(self.salt));
+        // It is stored in the clear: it was a key for the length of this line alone.
+        let _: [u8; 32] = mark::public(self.salt);
         let info: [&[u8]; 3] = [b"Subrosa v1 vault slot", id, &[self.kind.to_u8()]];
         Ok(match lock {
             Lock::Passphrase(passphrase) => {

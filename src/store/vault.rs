@@ -14,6 +14,7 @@ use super::lock_row::{LOCK, LockRow, MOST_LOCKS};
 use super::rotation::{self, Rotation};
 use super::sealed::{DataKeys, Nonces, Sealed};
 use super::{Store, StoreFault, Table, Transaction};
+use crate::crypto::mark;
 use crate::crypto::secret::Secret;
 use crate::error::Error;
 
@@ -216,6 +217,7 @@ impl VaultKey {
         }
         let mut id = [0; 16];
         rng.fill_bytes(&mut id);
+        let id = mark::public(id);
         let master = Box::new(Secret::random(rng));
         let mut locks = LockRow::new(id, 1);
         locks.add(lock, cost, &master, rng)?;

@@ -1,19 +1,17 @@
 //! A message and the app's own row about it, in one transaction of SQLite.
 //!
-//! `cargo run --manifest-path examples/sqlite/Cargo.toml -- chat.db`
+//! `cargo run --package subrosa-sqlite -- chat.db`
 
 use std::error::Error;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use rusqlite::params;
 use subrosa::store::{Memory, Table};
-use subrosa::{Actions, Address, Client, Policy, SystemRng};
+use subrosa::{Client, Item, Loopback, Policy, SystemRng, UnixTime};
 use subrosa_sqlite::Sqlite;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let path = std::env::args().nth(1).ok_or("which file?")?;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
-    let (rng, policy) = (&mut SystemRng, Policy::default());
+    let (rng, now, policy) = (&mut SystemRng, UnixTime::now()?, Policy::default());
 
     // Bob keeps everything in SQLite: what the client needs, and the messages that his app shows.
     let mut store = Sqlite::open(path)?;
@@ -25,25 +23,24 @@ fn main() -> Result<(), Box<dyn Error>> {
         Ok(rows.put(Table::App, b"theme", b"dark")?)
     })?;
     let mut bob = Client::create(&mut store, "bob", now, rng)?;
-    let mut upload = bob.upload(0, now, rng)?.ok_or("nothing to upload")?;
 
-    // Alice, somewhere else, writes to him.
+    // Alice, somewhere else, writes to him. The server is in memory here.
+    let mut server = Loopback::new();
     let mut alice = Client::create(Memory::new(), "alice", now, rng)?;
-    alice.take_devices("bob", &upload.devices.encode())?;
-    let bundle = upload.prekeys.take_bundle().ok_or("no bundle")?.encode();
-    alice.take_bundle(&Address::new("bob", 1), &bundle, now, rng)?;
-    alice.encrypt("bob", b"under the rose", now, rng)?;
-    for outgoing in alice.outbox(10)? {
-        bob.receive(alice.address(), &outgoing.envelope, now, rng)?;
-    }
+    server.sync(&mut bob, now, rng)?;
+    alice.write("bob", b"under the rose", now, rng)?;
+    server.sync(&mut alice, now, rng)?;
+    server.sync(&mut bob, now, rng)?;
 
     // From the inbox into the app's table: both happen, or neither.
     store.with(|sql, rows| -> Result<(), Box<dyn Error>> {
-        Actions::within(rows, &policy, |actions| {
-            for incoming in actions.inbox(10)? {
-                let row = params![incoming.from.user, incoming.text.as_slice()];
-                sql.execute("insert into messages (sender, text) values (?, ?)", row)?;
-                actions.done(incoming.id)?;
+        Client::within(rows, &policy, |client| {
+            for incoming in client.inbox(10)? {
+                if let Item::Text(text) = &incoming.item {
+                    let row = params![text.from.user, text.text.as_slice()];
+                    sql.execute("insert into messages (sender, text) values (?, ?)", row)?;
+                }
+                client.acknowledge(incoming.id)?;
             }
             Ok(())
         })
