@@ -529,6 +529,7 @@ fn what_cannot_be_read_comes_again_through_every_failure() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one story")]
 fn sessions_are_renewed_and_people_forgotten_through_every_failure() {
     let world = &mut World::new();
     let (mut alice, mut bob) = (world.create("alice"), world.create("bob"));
