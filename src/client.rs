@@ -295,7 +295,8 @@ impl<S: Store> Client<S> {
         Ok(Self::over(store, account))
     }
 
-    fn over(store: S, account: Account) -> Self {
+    fn over(store: S, mut account: Account) -> Self {
+        account.count_rows();
         let (policy, account) = (Policy::default(), Arc::new(account));
         let address = account.address();
         Self { scope: store, policy, account, address, check: Check::Due }

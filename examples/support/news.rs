@@ -216,6 +216,9 @@ fn words<'a>(me: &'a str, event: &'a Event, about: Option<u64>) -> (&'a str, Str
                 "!! somebody writes as {user} under the new key: /held {user} shows it, /accept {user}"
             ),
         ),
+        Event::HeldGone { user, texts } => {
+            (user, format!("{texts} held under a key that {user} has replaced are gone"))
+        }
         Event::Lost { by, .. } => {
             (&by.user, format!("a message of {by} is lost: ask {} to write it again", by.user))
         }

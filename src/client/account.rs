@@ -123,9 +123,9 @@ fn link(
     let grant = Grant { user: own.name.clone(), device, list: list.clone(), account };
     let grant = code.grant(&grant, rng)?;
     let tag = open.tag(&own.name)?;
-    devices::adopt(open, tag, &mut own, list, now, rng)?;
+    devices::put_in_place(open, tag, &mut own, list, now, rng)?;
     upload::request(open)?;
-    devices::tell_own(open, now, rng)?;
+    devices::tell_own(open, Some(device), now, rng)?;
     Ok(grant)
 }
 
@@ -155,7 +155,7 @@ fn remove_device(
     // Texts that waited for that device alone wait no more.
     devices::go_on(open, tag, &own, now)?;
     upload::request(open)?;
-    devices::tell_own(open, now, rng)
+    devices::tell_own(open, None, now, rng)
 }
 
 /// The account's key and its user, for a device that may change which devices there are.

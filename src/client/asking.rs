@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use rand_core::CryptoRng;
 use serde::{Deserialize, Serialize};
 
+use super::timers;
 use super::transaction::{Open, Place, Tag};
 use crate::at_rest;
 use crate::error::Error;
@@ -40,6 +41,8 @@ const MOST_QUEUED: usize = 8;
 #[derive(Serialize, Deserialize)]
 pub(super) struct SentRequest {
     pub(super) at: UnixTime,
+    /// How often the references were asked for in vain.
+    pub(super) attempts: u8,
     #[serde(with = "at_rest::records")]
     pub(super) references: Vec<[u8; 16]>,
 }
@@ -56,6 +59,15 @@ pub(super) struct Queued {
     #[serde(with = "at_rest::records")]
     pub(super) references: Vec<[u8; 16]>,
 }
+
+/// Seconds after which a request is made again, or given up: a day, then two, then four.
+const fn again_after(attempts: u8) -> u64 {
+    const DAY: u64 = 24 * 60 * 60;
+    DAY << if attempts < MOST_ATTEMPTS { attempts } else { MOST_ATTEMPTS }
+}
+
+/// How often a request is made again.
+pub(super) const MOST_ATTEMPTS: u8 = 2;
 
 fn prefix(tag: Tag, kind: u8) -> [u8; 17] {
     let mut key = [kind; 17];
@@ -80,15 +92,16 @@ pub(super) fn note_strange(
     now: UnixTime,
 ) -> Result<bool, Error> {
     let rows = open.scan(Table::Request, &prefix(tag, ASKING), MOST_STRANGE)?;
-    Ok(rows.len() < MOST_STRANGE && note(open, tag, device, reference, now)?)
+    Ok(rows.len() < MOST_STRANGE && note(open, tag, device, (reference, 0), now)?)
 }
 
-/// Notes that an envelope is to be asked for. False where there is no room.
+/// Notes that an envelope is to be asked for, and how often it was asked for in vain. False where
+/// there is no room.
 pub(super) fn note(
     open: &mut Open<'_>,
     tag: Tag,
     device: u32,
-    reference: Reference,
+    (reference, attempts): (Reference, u8),
     now: UnixTime,
 ) -> Result<bool, Error> {
     let count = count(open, tag, device)?;
@@ -98,7 +111,7 @@ pub(super) fn note(
     let newest_first = u64::MAX.saturating_sub(now.as_secs()).to_be_bytes();
     let key = [&of_number(tag, ASKING, device)[..], &newest_first, &reference.0].concat();
     if open.get(Table::Request, &key)?.is_none() {
-        open.put(Table::Request, &key, &[])?;
+        open.put(Table::Request, &key, &[attempts])?;
         put_count(open, tag, device, count.saturating_add(1))?;
     }
     Ok(true)
@@ -123,16 +136,24 @@ pub(super) fn any(open: &mut Open<'_>, tag: Tag, device: u32) -> Result<bool, Er
 }
 
 /// Takes what is to be asked for, the newest first.
-pub(super) fn take(open: &mut Open<'_>, tag: Tag, device: u32) -> Result<Vec<[u8; 16]>, Error> {
+pub(super) fn take(
+    open: &mut Open<'_>,
+    tag: Tag,
+    device: u32,
+    now: UnixTime,
+) -> Result<SentRequest, Error> {
     let most = usize::try_from(MOST_ASKING).unwrap_or(usize::MAX);
     let rows = open.scan(Table::Request, &of_number(tag, ASKING, device), most)?;
     let mut references = Vec::with_capacity(rows.len());
-    for (key, _) in rows {
+    let mut attempts = None;
+    for (key, row) in rows {
         references.extend(key.last_chunk::<16>());
+        // Those of a request are counted together, and none of them is given up too early.
+        attempts = attempts.into_iter().chain(row.first().copied()).min();
         open.delete(Table::Request, &key)?;
     }
     put_count(open, tag, device, 0)?;
-    Ok(references)
+    Ok(SentRequest { at: now, attempts: attempts.unwrap_or(0), references })
 }
 
 /// Forgets what is to be asked for of devices other than those that `is_known` names, where the
@@ -154,7 +175,7 @@ pub(super) fn keep(
         let noted_at = newest.first().and_then(|(key, _)| key.get(21..29)?.first_chunk().copied());
         let noted_at = noted_at.map_or(0, |time| u64::MAX.saturating_sub(u64::from_be_bytes(time)));
         if now.as_secs().saturating_sub(noted_at) >= age {
-            take(open, tag, device)?;
+            take(open, tag, device, now)?;
         }
     }
     Ok(())
@@ -178,6 +199,7 @@ pub(super) fn sent(
     let key = [&prefix[..], &number.to_be_bytes()].concat();
     let capacity = request.references.len().saturating_mul(16).saturating_add(32);
     open.put_as(Table::Request, &key, request, capacity)?;
+    timers::set_request(open, request.at.after(again_after(request.attempts)), place, number)?;
     record.requests = record.requests.saturating_add(1);
     if record.requests > MOST_SENT {
         for (key, _) in open.scan(Table::Request, &prefix, 1)? {

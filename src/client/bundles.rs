@@ -3,15 +3,16 @@
 use rand_core::CryptoRng;
 
 use super::asking;
+use super::devices;
 use super::heal;
 use super::outbox;
-use super::transaction::Open;
+use super::transaction::{Open, Tag};
 use super::wants::{self, Want};
 use super::{Client, Scope, work};
 use crate::address::Address;
 use crate::error::Error;
 use crate::prekey::Bundle;
-use crate::sesame::AskIn;
+use crate::sesame::{AskIn, UserRecord};
 use crate::session::Session;
 use crate::time::UnixTime;
 
@@ -61,7 +62,8 @@ pub(super) fn add(
         && heal::to_ask_in(open, place, &mut record, now)?.is_none();
     let is_writing = outbox::writing(open, place, &mut record, now)?.is_some();
     let to_ask = is_writing && is_asking && record.ask_in(now) == AskIn::NewAsking;
-    if !is_writing || to_ask {
+    let is_new = !is_writing || to_ask;
+    if is_new {
         let session = Session::initiate(&open.identity()?, &bundle, rng)?;
         let dropped = record.begin(session.id(), now, to_ask);
         open.delete_sessions(place, &dropped)?;
@@ -70,5 +72,28 @@ pub(super) fn add(
     }
     wants::have(open, &Want::Bundle(of.clone()))?;
     wants::want(open, Want::Work(of.clone()), now)?;
-    work::go_on(open, of, now, rng)
+    let made = record.made;
+    work::go_on(open, of, now, rng)?;
+    if is_new && open.is_own(&of.user) {
+        introduce(open, (tag, &user, of.device), made, now, rng)?;
+    }
+    Ok(())
+}
+
+/// Tells a device of the account of the account, where nothing did that was written in a session
+/// that was begun with it.
+fn introduce(
+    open: &mut Open<'_>,
+    (tag, user, device): (Tag, &UserRecord, u32),
+    made: u64,
+    now: UnixTime,
+    rng: &mut impl CryptoRng,
+) -> Result<(), Error> {
+    let Some(listed) = user.list.get(device) else { return Ok(()) };
+    match outbox::target(open, tag, user, listed, now)? {
+        Some(mut target) if target.record.made == made => {
+            devices::post_account(open, &mut target, None, now, rng)
+        }
+        _ => Ok(()),
+    }
 }

@@ -156,7 +156,15 @@ pub(super) fn learn(
             open.put_user(tag, user)?;
             look_again(open, user, now)?;
             if is_new {
-                inbox::dismiss_others(open, tag, |device| kept.contains(&device))?;
+                let texts = inbox::dismiss_others(open, tag, |device| kept.contains(&device))?;
+                if texts > 0 {
+                    inbox::tell(
+                        open,
+                        Event::HeldGone { user: user.name.clone(), texts },
+                        now,
+                        rng,
+                    )?;
+                }
                 inbox::tell(open, event, now, rng)?;
             }
             Ok(Learned::Waits)
@@ -184,13 +192,27 @@ pub(super) fn adopt(
     now: UnixTime,
     rng: &mut impl CryptoRng,
 ) -> Result<(), Error> {
-    for (index, device) in user.replace(list, now).into_iter().enumerate() {
+    let added = put_in_place(open, tag, user, list, now, rng)?;
+    for (index, device) in added.into_iter().enumerate() {
         // A list brings 32 devices. Of a user who changes it without end, only the first is told.
         if index == 0 || allowances::take(open, &ADDED, Party::Contact(tag), 1, now)? {
             let event = Event::DeviceAdded { user: user.name.clone(), device };
             inbox::tell(open, event, now, rng)?;
         }
     }
+    Ok(())
+}
+
+/// As [`adopt`], of a list that this device made itself. Returns the devices that are new.
+pub(super) fn put_in_place(
+    open: &mut Open<'_>,
+    tag: Tag,
+    user: &mut UserRecord,
+    list: DeviceList,
+    now: UnixTime,
+    rng: &mut impl CryptoRng,
+) -> Result<Vec<u32>, Error> {
+    let added = user.replace(list, now);
     open.put_user(tag, user)?;
     look_again(open, user, now)?;
     if user.has_gone() {
@@ -200,7 +222,7 @@ pub(super) fn adopt(
     if open.is_own(&user.name) && !is_here {
         inbox::tell(open, Event::Unlinked, now, rng)?;
     }
-    Ok(())
+    Ok(added)
 }
 
 /// Finds out whose device sent a content, with what the content itself says of that.
@@ -382,32 +404,43 @@ pub(super) fn tell_mark(
     let body =
         Body::Mark { verified: user.verified, account: account.as_bytes(), user: &user.name };
     let letter = Letter { body, class: Class::Other, resent: None, message: None };
-    for mut target in own_targets(open, now)? {
+    for mut target in own_targets(open, None, now)? {
         outbox::post(open, &mut target, &letter, now, rng)?;
         open.put_record(target.place, &target.record)?;
     }
     Ok(())
 }
 
-/// The account's other devices that there is a session with.
-fn own_targets(open: &mut Open<'_>, now: UnixTime) -> Result<Vec<Target>, Error> {
+/// The account's other devices that there is a session with. With those that there is none with, one
+/// is begun, in which they are told of the account; but not with `new`, which has nothing at the
+/// server yet, and knows all that there is to tell.
+fn own_targets(open: &mut Open<'_>, new: Option<u32>, now: UnixTime) -> Result<Vec<Target>, Error> {
     let own = open.own()?;
     let mut targets = Vec::new();
     for listed in own.user.list.devices() {
-        if listed.identity != open.account.identity {
-            targets.extend(outbox::target(open, own.tag, &own.user, listed, now)?);
+        if listed.identity == open.account.identity {
+            continue;
+        }
+        match outbox::target(open, own.tag, &own.user, listed, now)? {
+            Some(target) => targets.push(target),
+            None if new == Some(listed.device) => {}
+            None => {
+                let address = Address::new(&own.user.name, listed.device);
+                wants::want(open, Want::Bundle(address), now)?;
+            }
         }
     }
     Ok(targets)
 }
 
-/// Tells the account's other devices that there is another list.
+/// Tells the account's other devices that there is another list, which may have a `new` one.
 pub(super) fn tell_own(
     open: &mut Open<'_>,
+    new: Option<u32>,
     now: UnixTime,
     rng: &mut impl CryptoRng,
 ) -> Result<(), Error> {
-    for mut target in own_targets(open, now)? {
+    for mut target in own_targets(open, new, now)? {
         post_account(open, &mut target, None, now, rng)?;
     }
     Ok(())

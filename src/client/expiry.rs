@@ -1,18 +1,31 @@
-//! Deletes what is over: texts in the log, and what is known of removed devices.
+//! What time ends: texts in the log, what is known of removed devices, requests without an answer.
 
+use rand_core::CryptoRng;
+
+use super::asking;
+use super::inbox::{self, EnvelopeId, Event};
 use super::log::{self, TextKey};
 use super::messages;
+use super::seen;
 use super::timers::{self, Kind};
-use super::transaction::{Open, Tag};
+use super::transaction::{Open, Place, Tag};
 use super::trust;
+use super::wants::{self, Want};
+use crate::address::Address;
 use crate::error::Error;
+use crate::reference::Reference;
 use crate::time::UnixTime;
 
 /// Seconds after which a draft is looked at again.
 const DAY: u64 = 24 * 60 * 60;
 
 /// Does what is due, at most `most` of each kind.
-pub(super) fn run(open: &mut Open<'_>, now: UnixTime, most: usize) -> Result<(), Error> {
+pub(super) fn run(
+    open: &mut Open<'_>,
+    now: UnixTime,
+    most: usize,
+    rng: &mut impl CryptoRng,
+) -> Result<(), Error> {
     for due in timers::due(open, Kind::Text, now, most)? {
         timers::done(open, &due)?;
         let Some(key) = TextKey::read(due.subject()) else { continue };
@@ -35,6 +48,50 @@ pub(super) fn run(open: &mut Open<'_>, now: UnixTime, most: usize) -> Result<(),
             open.put_user(tag, &user)?;
         }
         timers::done(open, &due)?;
+    }
+    for due in timers::due(open, Kind::Request, now, most)? {
+        timers::done(open, &due)?;
+        if let Some((place, number)) = due.subject().split_first_chunk()
+            && let Ok(number) = number.try_into().map(u64::from_be_bytes)
+        {
+            unanswered(open, Place::read(place), number, now, rng)?;
+        }
+    }
+    Ok(())
+}
+
+/// What was asked for in a request and did not come is asked for again, or is lost.
+fn unanswered(
+    open: &mut Open<'_>,
+    place: Place,
+    number: u64,
+    now: UnixTime,
+    rng: &mut impl CryptoRng,
+) -> Result<(), Error> {
+    let Some(request) = asking::sent_in(open, place, number)? else { return Ok(()) };
+    let Some(user) = open.user(place.tag)? else { return Ok(()) };
+    let mut devices = user.list.devices().iter();
+    let Some(listed) = devices.find(|listed| open.place(place.tag, &listed.identity) == place)
+    else {
+        return Ok(());
+    };
+    let of = Address::new(&user.name, listed.device);
+    let mut left = alloc::vec::Vec::new();
+    for reference in request.references {
+        if !seen::was_seen(open, place, &reference)? {
+            left.push(reference);
+        }
+    }
+    for reference in asking::take_asked(open, place, &left)? {
+        let reference = Reference(reference);
+        if request.attempts < asking::MOST_ATTEMPTS {
+            let again = (reference, request.attempts.saturating_add(1));
+            asking::note(open, place.tag, of.device, again, now)?;
+            wants::want(open, Want::Work(of.clone()), now)?;
+        } else {
+            let envelope = EnvelopeId::of(open, &of, reference);
+            inbox::tell(open, Event::Lost { by: of.clone(), envelope }, now, rng)?;
+        }
     }
     Ok(())
 }

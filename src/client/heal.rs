@@ -76,8 +76,9 @@ pub(super) fn unreadable(
             | Error::Decrypt
     );
     // A stranger may ask for an answer with a handshake alone: noise of somebody unknown says
-    // nothing of whether this device is here.
-    if !can_heal || user.is_none() && !is_initial {
+    // nothing of whether this device is here. A device that was restored may have forgotten a
+    // contact, and answers for a while.
+    if !can_heal || user.is_none() && !is_initial && !open.may_have_forgotten(now) {
         return Ok(Healing::Refused(why.clone()));
     }
     let listed = user.and_then(|user| user.list.get(from.device));
@@ -97,7 +98,7 @@ pub(super) fn unreadable(
             // Of a user whose account key changed, only of devices that there are.
             Some(user) => {
                 user.is_known(from.device)
-                    && asking::note(open, *tag, from.device, *reference, now)?
+                    && asking::note(open, *tag, from.device, (*reference, 0), now)?
             }
             None => asking::note_strange(open, *tag, from.device, *reference, now)?,
         };
@@ -139,13 +140,13 @@ pub(super) fn ask(
     };
     let holds =
         record.writing().filter(|_| !header_opened).map_or([0; 8], |entry| entry.short_id());
-    let references = asking::take(open, tag, listed.device)?;
-    if references.is_empty() {
+    let asked = asking::take(open, tag, listed.device, now)?;
+    if asked.references.is_empty() {
         return Ok(());
     }
     let known = ListStamp::of(&user.list);
     let mut target = Target { address, place, record, session, known };
-    request(open, &mut target, holds, references, None, now, rng)
+    request(open, &mut target, holds, &asked, None, now, rng)
 }
 
 /// The session to ask in; none where one has to be begun. What cannot be read is gone afterwards.
@@ -177,17 +178,16 @@ fn request(
     open: &mut Open<'_>,
     target: &mut Target,
     holds: [u8; 8],
-    references: Vec<[u8; 16]>,
+    asked: &SentRequest,
     resent: Option<Reference>,
     now: UnixTime,
     rng: &mut impl CryptoRng,
 ) -> Result<(), Error> {
-    let body = Body::Request { holds, references: &references };
+    let body = Body::Request { holds, references: &asked.references };
     let letter = Letter { body, class: Class::Request, resent, message: None };
     let (_, number) = outbox::post(open, target, &letter, now, rng)?;
     target.record.requested(&target.session.id());
-    let request = SentRequest { at: now, references };
-    asking::sent(open, target.place, &mut target.record, number, &request)?;
+    asking::sent(open, target.place, &mut target.record, number, asked)?;
     open.put_record(target.place, &target.record)
 }
 
@@ -439,7 +439,8 @@ impl Source {
             }
             Self::Request(again) => {
                 let holds = target.record.writing().map_or([0; 8], |entry| short(&entry.id));
-                request(open, target, holds, again.references, resent, now, rng)?;
+                let again = SentRequest { at: now, ..again };
+                request(open, target, holds, &again, resent, now, rng)?;
             }
             Self::Devices(_) if open.is_own(&target.address.user) => {
                 devices::post_account(open, target, resent, now, rng)?;

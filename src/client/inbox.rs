@@ -98,6 +98,14 @@ pub enum Event {
         /// Under whose name.
         user: String,
     },
+    /// Texts that were held went away, since their author's account key was replaced before anybody
+    /// accepted it.
+    HeldGone {
+        /// Under whose name they were held.
+        user: String,
+        /// How many.
+        texts: u32,
+    },
     /// A message of this device could not be opened and cannot be sent again: it is lost.
     Lost {
         /// The device that wrote it.
@@ -185,8 +193,8 @@ impl core::fmt::Debug for Text {
 
 impl<S: Scope> Client<S> {
     /// What the app has not taken yet, the oldest first: at most `most`, and no more after 4 MiB of
-    /// text. It stays until [`Client::acknowledge`]. What one device sent is in order; what
-    /// different devices sent within one second is in no particular one.
+    /// text. It stays until [`Client::acknowledge`]. What several workers on one account received
+    /// from different devices within one second is in no particular order.
     ///
     /// # Errors
     /// [`Error::Store`], [`Error::BadState`]
@@ -339,16 +347,18 @@ pub(super) fn release(open: &mut Open<'_>, tag: Tag, trust: Trust) -> Result<(),
 
 /// Deletes what was held of a user.
 pub(super) fn dismiss(open: &mut Open<'_>, tag: Tag) -> Result<(), Error> {
-    dismiss_others(open, tag, |_| false)
+    dismiss_others(open, tag, |_| false).map(drop)
 }
 
-/// Deletes what was held of a user, but for what devices sent that `is_kept` names.
+/// Deletes what was held of a user, but for what devices sent that `is_kept` names. Returns how
+/// many texts went.
 pub(super) fn dismiss_others(
     open: &mut Open<'_>,
     tag: Tag,
     is_kept: impl Fn(u32) -> bool,
-) -> Result<(), Error> {
+) -> Result<u32, Error> {
     let prefix = held_prefix(tag);
+    let mut count: u32 = 0;
     for (row_key, row) in open.scan(Table::Inbox, &prefix, MOST_HELD)? {
         let row: Row = at_rest::state::decode(1, &row)?;
         if matches!(&row.item, RowItem::Text(text) if is_kept(text.from.device)) {
@@ -356,9 +366,10 @@ pub(super) fn dismiss_others(
         }
         if let Some(name) = row_key.get(prefix.len()..).and_then(|name| name.try_into().ok()) {
             remove(open, &prefix, name)?;
+            count = count.saturating_add(1);
         }
     }
-    Ok(())
+    Ok(count)
 }
 
 fn put(

@@ -84,7 +84,7 @@ impl<S: Scope> Client<S> {
                     return Err(Error::IdentityChanged(user.name.as_str().into()));
                 };
                 let mut missing = Vec::new();
-                for Recipient { tag, user, listed } in &recipients {
+                for Recipient { tag, user, listed } in &recipients.devices {
                     if outbox::target(open, *tag, user, listed, now)?.is_none() {
                         missing.push(Address::new(&user.name, listed.device));
                     }
@@ -127,8 +127,24 @@ pub(super) struct Recipient {
     listed: ListedDevice,
 }
 
+/// The devices that a text is for.
+#[derive(Default)]
+pub(super) struct Recipients {
+    /// Those that it may be encrypted for.
+    devices: Vec<Recipient>,
+    /// Devices of this account that the newest list seen does not have. Nothing is copied to them
+    /// before a person decides.
+    doubted: Vec<IdentityKey>,
+}
+
+impl Recipients {
+    fn has(&self, identity: &IdentityKey) -> bool {
+        self.devices.iter().any(|recipient| recipient.listed.identity == *identity)
+    }
+}
+
 /// The devices that a text to a user is for; none where it waits for a list or for a person.
-pub(super) fn recipients(open: &mut Open<'_>, to: &str) -> Result<Option<Vec<Recipient>>, Error> {
+fn recipients(open: &mut Open<'_>, to: &str) -> Result<Option<Recipients>, Error> {
     let own = open.own()?;
     let tag = open.tag(to)?;
     let mut all = Vec::new();
@@ -146,16 +162,16 @@ pub(super) fn recipients(open: &mut Open<'_>, to: &str) -> Result<Option<Vec<Rec
             listed: *listed,
         }));
     }
-    // Nothing is copied to a device that the newest list seen does not have.
-    let is_kept = |listed: &ListedDevice| !own.user.is_doubted(&listed.identity);
-    let devices = own.user.list.devices().iter();
-    let devices = devices.filter(|listed| listed.identity != here && is_kept(listed));
-    all.extend(devices.map(|listed| Recipient {
-        tag: own.tag,
-        user: Arc::clone(&own.user),
-        listed: *listed,
-    }));
-    Ok(Some(all))
+    let mut doubted = Vec::new();
+    for listed in own.user.list.devices().iter().filter(|listed| listed.identity != here) {
+        if own.user.is_doubted(&listed.identity) {
+            doubted.push(listed.identity);
+        } else {
+            let user = Arc::clone(&own.user);
+            all.push(Recipient { tag: own.tag, user, listed: *listed });
+        }
+    }
+    Ok(Some(Recipients { devices: all, doubted }))
 }
 
 fn write(
@@ -180,8 +196,9 @@ fn write(
         Some(recipients) => {
             // There may be devices that this list does not have yet.
             let mut is_draft = wants::is_wanted(open, &Want::Devices(to.into()))?;
-            announce_targets(open, &recipients)?;
-            for recipient in &recipients {
+            is_draft |= !recipients.doubted.is_empty();
+            announce_targets(open, &recipients.devices)?;
+            for recipient in &recipients.devices {
                 let Recipient { tag, user, listed } = recipient;
                 match outbox::target(open, *tag, user, listed, now)? {
                     Some(mut target) => encrypt_for(open, &mut target, &text, &mut row, now, rng)?,
@@ -277,7 +294,7 @@ pub(super) fn go_on(
         }
         let Some(recipients) = recipients(open, &row.to)? else { continue };
         let identity = target.record.identity;
-        if !recipients.iter().any(|recipient| recipient.listed.identity == identity) {
+        if !recipients.has(&identity) {
             continue;
         }
         match log::text(open, &row.text)? {
@@ -301,8 +318,10 @@ pub(super) fn go_on(
 /// Drafts that are looked at for one device.
 const MOST_DRAFTS: usize = 4_096;
 
-fn is_draft(recipients: &[Recipient], row: &MessageRow) -> bool {
-    recipients.iter().any(|recipient| !row.is_done(&recipient.listed.identity))
+fn is_draft(recipients: &Recipients, row: &MessageRow) -> bool {
+    let waits = |recipient: &Recipient| !row.is_done(&recipient.listed.identity);
+    recipients.devices.iter().any(waits)
+        || recipients.doubted.iter().any(|identity| !row.is_done(identity))
 }
 
 /// Whether a draft waits for a device.
@@ -346,7 +365,7 @@ pub(super) fn note_drafts(
     let own = open.own()?.tag;
     for (_, id) in messages::drafts(open, of.filter(|tag| *tag != own), MOST_DRAFTS)? {
         let Some(row) = messages::get(open, id)? else { continue };
-        for recipient in recipients(open, &row.to)?.unwrap_or_default() {
+        for recipient in recipients(open, &row.to)?.unwrap_or_default().devices {
             let is_meant = of != Some(own) || recipient.tag == own;
             if is_meant && !row.is_done(&recipient.listed.identity) {
                 let address = Address::new(&recipient.user.name, recipient.listed.device);
@@ -372,6 +391,7 @@ pub(super) fn give_up(
         match (recipients(open, &row.to)?, device) {
             (Some(recipients), Some(device)) => {
                 let of = recipients
+                    .devices
                     .iter()
                     .filter(|recipient| recipient.tag == tag && recipient.listed.device == device);
                 for recipient in of {

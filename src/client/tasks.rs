@@ -222,7 +222,7 @@ fn tasks(
     now: UnixTime,
     rng: &mut impl CryptoRng,
 ) -> Result<Vec<Task>, Error> {
-    expiry::run(open, now, MOST_TIMERS)?;
+    expiry::run(open, now, MOST_TIMERS, rng)?;
     let mut tasks = Tasks { tasks: Vec::new(), most };
     match open.linked() {
         Ok(_) => {}
@@ -249,8 +249,14 @@ fn tasks(
     {
         tasks.add(Key::Upload(number), Action::Upload(bytes));
     }
+    let own = Want::Devices(open.account.user.clone());
+    // Somebody says that there is a newer list of the account. This device may have been removed,
+    // and may be a copy of itself: nothing leaves before the server was asked.
+    let is_awaited = wants::is_untried(open, &own)?;
     wanted(open, &mut tasks, now)?;
-    to_send(open, &mut tasks, now)?;
+    if !is_awaited {
+        to_send(open, &mut tasks, now)?;
+    }
     Ok(tasks.tasks)
 }
 

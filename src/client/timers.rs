@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use super::transaction::{Open, Tag};
+use super::transaction::{Open, Place, Tag};
 use crate::error::Error;
 use crate::sesame::GRACE;
 use crate::store::Table;
@@ -16,6 +16,8 @@ pub(super) enum Kind {
     Text,
     /// Removed devices of a user; the subject is the user's tag.
     Removed,
+    /// A request to a device; the subject is the device's place and the number of the envelope.
+    Request,
 }
 
 impl Kind {
@@ -23,6 +25,7 @@ impl Kind {
         match self {
             Self::Text => 0x10,
             Self::Removed => 0x11,
+            Self::Request => 0x12,
         }
     }
 }
@@ -46,6 +49,16 @@ pub(super) fn set_text(open: &mut Open<'_>, due: UnixTime, text: &[u8; 41]) -> R
 /// Devices of a user were removed: what is known of them goes when their grace is over.
 pub(super) fn set_grace(open: &mut Open<'_>, now: UnixTime, tag: Tag) -> Result<(), Error> {
     put(open, Kind::Removed, now.after(GRACE.saturating_add(1)), &tag.0)
+}
+
+/// A request may be lost.
+pub(super) fn set_request(
+    open: &mut Open<'_>,
+    due: UnixTime,
+    place: Place,
+    number: u64,
+) -> Result<(), Error> {
+    put(open, Kind::Request, due, &place.key_with(&number.to_be_bytes()))
 }
 
 fn put(open: &mut Open<'_>, kind: Kind, due: UnixTime, subject: &[u8]) -> Result<(), Error> {

@@ -3,6 +3,7 @@
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU32, Ordering};
 
 use rand_core::CryptoRng;
 use serde::de::DeserializeOwned;
@@ -31,6 +32,8 @@ pub struct Open<'t> {
     pub(super) account: Arc<Account>,
     /// How often this store was found restored from a copy.
     pub(super) restorations: u32,
+    /// When it was found so last.
+    restored_at: Option<UnixTime>,
     own: Option<Arc<OwnUser>>,
     /// How many rows were written.
     writes: u64,
@@ -49,6 +52,10 @@ pub(crate) struct Account {
     pub(super) identity: IdentityKey,
     row_key: RowKey,
     pub(super) references: ReferenceKeys,
+    /// Counts the rows that a client names. Workers that load the account for each transaction have
+    /// none: the numbers of what a device sent keep its order.
+    #[serde(skip)]
+    named: Option<AtomicU32>,
 }
 
 /// What names in keys of rows are made with: a stored secret, ready for use.
@@ -105,14 +112,20 @@ impl Place {
         key
     }
 
+    pub(super) fn read(key: &[u8; 32]) -> Self {
+        let [tag, device] = halves(*key);
+        Self { tag: Tag(tag), device }
+    }
+
     pub(super) fn key_with(self, more: &[u8]) -> Vec<u8> {
         [&self.key(), more].concat()
     }
 }
 
-/// The name of a row of the inbox or outbox: `time:u64 || number:u64 || count:u16 || drawn:6`. The
-/// rows are in the order of their names; no two are alike, even in a store that was restored from
-/// a copy.
+/// The name of a row of the inbox or outbox:
+/// `time:u40 || sequence:u24 || number:u64 || count:u16 || drawn:6`, where `sequence` counts the
+/// rows that this client named. The rows are in the order of their names; no two are alike, even in
+/// a store that was restored from a copy.
 pub(super) type RowName = [u8; 24];
 
 /// The format of a store. It changes when a version of this crate cannot read what an older one
@@ -125,6 +138,16 @@ const RESTORATIONS: &[u8] = b"restorations";
 const IDENTITY: &[u8] = b"identity";
 const ACCOUNT_KEY: &[u8] = b"account key";
 
+/// How often a store was found restored from a copy, and when last.
+#[derive(Default, Serialize, Deserialize)]
+struct Restorations {
+    count: u32,
+    last: Option<UnixTime>,
+}
+
+/// Seconds after a restoration in which mail of somebody unknown may be that of a contact: 30 days.
+const MAY_HAVE_FORGOTTEN: u64 = 30 * 24 * 60 * 60;
+
 impl Account {
     /// Draws 96 bytes.
     pub(super) fn new(
@@ -135,7 +158,7 @@ impl Account {
     ) -> Self {
         let row_key = RowKey::from(Secret::random(rng));
         let references = ReferenceKeys::random(rng);
-        Self { user: user.into(), device, identity, row_key, references }
+        Self { user: user.into(), device, identity, row_key, references, named: None }
     }
 
     /// Reads the account of a store.
@@ -156,6 +179,11 @@ impl Account {
         }
         let account = tx.get(Table::Account, ACCOUNT)?.ok_or(Error::NoAccount)?;
         at_rest::state::decode(1, &account)
+    }
+
+    /// The rows that are named from now on are in the order in which they are.
+    pub(super) fn count_rows(&mut self) {
+        self.named = Some(AtomicU32::new(0));
     }
 
     pub(super) fn address(&self) -> Address {
@@ -187,12 +215,20 @@ impl<'t> Open<'t> {
         policy: &'t Policy,
         account: Arc<Account>,
     ) -> Result<Self, Error> {
-        let restorations = tx.get(Table::Account, RESTORATIONS)?;
-        let restorations = match restorations.as_deref().map(Vec::as_slice) {
-            None => 0,
-            Some(row) => row.try_into().map(u32::from_be_bytes).map_err(|_| Error::BadState)?,
-        };
-        Ok(Self { tx, policy, account, restorations, own: None, writes: 0, named: 0, broken: None })
+        let row = tx.get(Table::Account, RESTORATIONS)?;
+        let row = row.map(|row| at_rest::state::decode(1, &row)).transpose()?;
+        let Restorations { count, last } = row.unwrap_or_default();
+        Ok(Self {
+            tx,
+            policy,
+            account,
+            restorations: count,
+            restored_at: last,
+            own: None,
+            writes: 0,
+            named: 0,
+            broken: None,
+        })
     }
 
     /// Makes the account of an empty store.
@@ -214,6 +250,7 @@ impl<'t> Open<'t> {
             policy,
             account,
             restorations: 0,
+            restored_at: None,
             own: None,
             writes: 2,
             named: 0,
@@ -326,9 +363,13 @@ impl<'t> Open<'t> {
         number: u64,
         rng: &mut impl CryptoRng,
     ) -> RowName {
+        let sequence = self.account.named.as_ref();
+        let sequence = sequence.map_or(0, |next| next.fetch_add(1, Ordering::Relaxed));
         let mut name = [0; 24];
         rng.fill_bytes(&mut name);
-        name[..8].copy_from_slice(&now.as_secs().to_be_bytes());
+        // A time beyond 2^40 is 34,000 years from now.
+        name[..8].copy_from_slice(&(now.as_secs() << 24).to_be_bytes());
+        name[5..8].copy_from_slice(&sequence.to_be_bytes()[1..]);
         name[8..16].copy_from_slice(&number.to_be_bytes());
         name[16..18].copy_from_slice(&self.named.to_be_bytes());
         self.named = self.named.saturating_add(1);
@@ -498,9 +539,16 @@ impl<'t> Open<'t> {
     }
 
     /// The store proved to be restored from a copy: from now on every session is closed.
-    pub(super) fn count_restoration(&mut self) -> Result<(), Error> {
+    pub(super) fn count_restoration(&mut self, now: UnixTime) -> Result<(), Error> {
         self.restorations = self.restorations.saturating_add(1);
-        self.put(Table::Account, RESTORATIONS, &self.restorations.to_be_bytes())
+        self.restored_at = Some(now);
+        let row = Restorations { count: self.restorations, last: self.restored_at };
+        self.put_as(Table::Account, RESTORATIONS, &row, 16)
+    }
+
+    /// Whether this device may have forgotten somebody who writes to it.
+    pub(super) fn may_have_forgotten(&self, now: UnixTime) -> bool {
+        self.restored_at.is_some_and(|at| now.since(at).max(at.since(now)) <= MAY_HAVE_FORGOTTEN)
     }
 }
 

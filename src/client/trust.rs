@@ -236,7 +236,7 @@ fn accept_new_key(
             devices::go_on(open, tag, &known, now)?;
             // A manager gets the new key from one that holds it, once that one hears of this
             // device.
-            if is_own { devices::tell_own(open, now, rng) } else { Ok(()) }
+            if is_own { devices::tell_own(open, None, now, rng) } else { Ok(()) }
         }
         Some(list) if known.list.account() == *account => {
             known.dismiss(list.account());

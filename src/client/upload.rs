@@ -185,7 +185,7 @@ fn restored(
     now: UnixTime,
     rng: &mut impl CryptoRng,
 ) -> Result<(), Error> {
-    open.count_restoration()?;
+    open.count_restoration(now)?;
     let mut some = prekeys::load(open, &Which::Rotating)?;
     let skipped = last_id.saturating_sub(some.prekeys.last_id()).saturating_add(LOST_IDS);
     some.prekeys.skip_ids(skipped)?;

@@ -96,6 +96,12 @@ pub(super) fn is_wanted(open: &mut Open<'_>, want: &Want) -> Result<bool, Error>
     Ok(open.get(Table::Task, &key)?.is_some())
 }
 
+/// Whether something is wanted that was never tried.
+pub(super) fn is_untried(open: &mut Open<'_>, want: &Want) -> Result<bool, Error> {
+    let key = want.key(open)?;
+    Ok(open.get_as::<WantRow>(Table::Task, &key)?.is_some_and(|row| row.attempts == 0))
+}
+
 /// Whether there is room for a want that a stranger brings about.
 pub(super) fn has_room(open: &mut Open<'_>) -> Result<bool, Error> {
     Ok(open.peek(Table::Task, &[DEVICES], MOST_WANTS)?.len() < MOST_WANTS)

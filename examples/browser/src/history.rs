@@ -61,7 +61,8 @@ pub(crate) fn about(event: &Event) -> &str {
         Event::DeviceAdded { user, .. }
         | Event::KeyChanged { user, .. }
         | Event::VerifiedElsewhere { user, .. }
-        | Event::Held { user } => user,
+        | Event::Held { user }
+        | Event::HeldGone { user, .. } => user,
         Event::Lost { by: from, .. }
         | Event::NotReadable { by: from, .. }
         | Event::Unsupported { from } => &from.user,
@@ -81,6 +82,9 @@ fn words(event: &Event) -> String {
         }
         Event::VerifiedElsewhere { user, .. } => format!("{user} is not verified any more"),
         Event::Held { user } => format!("{user} wrote under the new key: accept it to read that"),
+        Event::HeldGone { user, texts } => {
+            format!("{texts} held under a key that {user} has replaced are gone")
+        }
         Event::Lost { by, .. } => format!("a message of {} is lost", by.user),
         Event::NotReadable { by, .. } => {
             format!("a device of {} cannot read one of your messages", by.user)

@@ -1,0 +1,194 @@
+//! What is lost on the way, in a restored store or between two decisions, comes again or is told.
+
+use subrosa::protocol::IdentityKeyPair;
+use subrosa::store::Memory;
+use subrosa::{Action, Client, DeviceList, Event, Item, NewDevice, Received, Role, Trust};
+
+use super::{DAY, World, copy, events, from, take, texts};
+
+/// Bob gets an envelope of Alice's that is damaged, and asks for it.
+fn damaged(world: &mut World, alice: &mut Client<Memory>, bob: &mut Client<Memory>, text: &str) {
+    world.write(alice, "bob", text);
+    let mut mail = world.post.take(bob.address()).pop().unwrap();
+    *mail.envelope.last_mut().unwrap() ^= 1;
+    let received = bob.receive(&mail.from, &mail.envelope, world.now, &mut world.rng).unwrap();
+    assert!(matches!(received, Received::AskedAgain(_)), "{received:?}");
+}
+
+/// The requests in a mailbox, which the network loses.
+fn lose_mail(world: &mut World, of: &Client<Memory>) -> usize {
+    world.post.take(of.address()).len()
+}
+
+#[test]
+fn a_request_that_is_lost_is_made_again() {
+    let world = &mut World::new("a lost request");
+    let (mut alice, mut bob) = world.talking();
+    texts(&mut bob);
+    damaged(world, &mut alice, &mut bob, "three");
+    world.connect(&mut bob);
+    assert_eq!(lose_mail(world, &alice), 1);
+    world.settle(&mut [&mut alice, &mut bob]);
+    assert_eq!(texts(&mut bob), []);
+    world.pass(DAY);
+    world.settle(&mut [&mut bob, &mut alice]);
+    assert_eq!(texts(&mut bob), [from("alice/1", "three")]);
+    // It came, so nobody asks again.
+    for _ in 0..8 {
+        world.pass(DAY);
+        world.connect(&mut bob);
+    }
+    assert_eq!(lose_mail(world, &alice), 0);
+    assert_eq!(events(&mut bob), []);
+}
+
+#[test]
+fn what_nobody_answers_is_lost_in_the_end_and_a_person_is_told() {
+    let world = &mut World::new("no answer");
+    let (mut alice, mut bob) = world.talking();
+    take(&mut bob);
+    damaged(world, &mut alice, &mut bob, "three");
+    let mut asked = 0;
+    let mut told = Vec::new();
+    for _ in 0..20 {
+        world.connect(&mut bob);
+        asked += lose_mail(world, &alice);
+        told.extend(events(&mut bob));
+        world.pass(DAY);
+    }
+    assert_eq!(asked, 3);
+    assert!(matches!(&told[..], [Event::Lost { by, .. }] if by.user == "alice"), "{told:?}");
+}
+
+#[test]
+fn a_device_that_forgot_a_contact_gets_what_the_contact_wrote() {
+    let world = &mut World::new("forgotten contact");
+    let bob = world.create("bob");
+    let copy = bob.into_store();
+    let mut bob = Client::open(copy.clone()).unwrap();
+    let mut alice = world.create("alice");
+    world.write(&mut bob, "alice", "hello");
+    world.settle(&mut [&mut alice, &mut bob]);
+    world.write(&mut alice, "bob", "hello to you");
+    world.settle(&mut [&mut alice, &mut bob]);
+    world.write(&mut bob, "alice", "answered");
+    world.settle(&mut [&mut alice, &mut bob]);
+    bob.connected().unwrap();
+    world.connect(&mut bob);
+    drop(bob);
+    let mut bob = Client::open(copy).unwrap();
+    world.connect(&mut bob);
+    assert!(events(&mut bob).contains(&Event::Restored));
+    world.write(&mut alice, "bob", "are you there?");
+    world.settle(&mut [&mut bob, &mut alice]);
+    assert_eq!(texts(&mut bob), [from("alice/1", "are you there?")]);
+}
+
+#[test]
+fn a_removed_device_that_was_restored_sends_nothing_before_it_hears_of_its_removal() {
+    let world = &mut World::new("removed and restored");
+    let (mut alice, mut bob) = world.talking();
+    let mut laptop = world.link(&mut alice, Role::Device);
+    world.settle(&mut [&mut alice, &mut laptop, &mut bob]);
+    world.write(&mut laptop, "bob", "from the laptop");
+    world.settle(&mut [&mut alice, &mut laptop, &mut bob]);
+    let copy = laptop.into_store();
+    alice.remove_device(laptop_number(&copy), world.now, &mut world.rng).unwrap();
+    world.settle(&mut [&mut alice, &mut bob]);
+    let mut laptop = Client::open(copy).unwrap();
+    laptop.write("bob", b"under a used key", world.now, &mut world.rng).unwrap();
+    let mut sent = 0;
+    for _ in 0..20 {
+        for task in laptop.tasks(100, world.now, &mut world.rng).unwrap() {
+            sent += usize::from(matches!(task.action, Action::Send { .. }));
+            world.post.perform(&mut laptop, &task, world.now, &mut world.rng).unwrap();
+        }
+    }
+    assert_eq!(sent, 0);
+    assert!(events(&mut laptop).contains(&Event::Unlinked));
+}
+
+fn laptop_number(store: &Memory) -> u32 {
+    Client::open(store.clone()).unwrap().address().device
+}
+
+#[test]
+fn a_manager_reaches_devices_that_it_has_no_session_with() {
+    let world = &mut World::new("a new manager");
+    let mut first = world.create("alice");
+    let mut second = world.link(&mut first, Role::Manager);
+    let device = NewDevice::generate(&mut world.rng);
+    let grant = second.link(&device.code(), Role::Device, world.now, &mut world.rng).unwrap();
+    world.connect(&mut second);
+    let mut third =
+        Client::join(Memory::new(), &device, &grant, world.now, &mut world.rng).unwrap();
+    world.connect(&mut third);
+    world.settle(&mut [&mut first, &mut second, &mut third]);
+    assert_eq!(first.devices("alice").unwrap().unwrap().devices().len(), 3);
+    // Those who did it know it.
+    let added = |device| Event::DeviceAdded { user: "alice".into(), device };
+    assert_eq!(events(&mut second), []);
+    assert_eq!(events(&mut first), [added(3)]);
+}
+
+#[test]
+fn a_copy_for_a_device_in_doubt_waits_for_the_decision() {
+    let world = &mut World::new("in doubt");
+    let (mut alice, mut bob) = world.talking();
+    let mut laptop = world.link(&mut alice, Role::Device);
+    world.settle(&mut [&mut alice, &mut laptop, &mut bob]);
+    let known = alice.trust("alice").unwrap().unwrap().account;
+    // The server shows another account of Alice's, which the laptop is not in.
+    let rogue = IdentityKeyPair::generate(&mut world.rng);
+    let list = DeviceList::first(&rogue, alice.identity_key()).encode();
+    world.update(&mut alice, "alice", &list).unwrap();
+    assert!(alice.trust("alice").unwrap().unwrap().new_account.is_some());
+    alice.write("bob", b"written meanwhile", world.now, &mut world.rng).unwrap();
+    world.settle(&mut [&mut alice, &mut laptop, &mut bob]);
+    texts(&mut bob);
+    assert_eq!(texts(&mut laptop), []);
+    alice.accept_new_key("alice", &known, world.now, &mut world.rng).unwrap();
+    world.settle(&mut [&mut alice, &mut laptop, &mut bob]);
+    assert_eq!(texts(&mut laptop), [copy("alice/1", "bob", "written meanwhile")]);
+}
+
+/// Somebody who begins anew under the name of Bob, and writes to Alice.
+fn begin_anew(world: &mut World, alice: &mut Client<Memory>) {
+    world.post.users.remove("bob");
+    let mut bob = world.create("bob");
+    world.write(&mut bob, "alice", "it is me");
+    world.settle(&mut [alice, &mut bob]);
+}
+
+#[test]
+fn held_texts_that_another_key_displaces_are_told() {
+    let world = &mut World::new("displaced");
+    let (mut alice, _) = world.talking();
+    take(&mut alice);
+    begin_anew(world, &mut alice);
+    begin_anew(world, &mut alice);
+    let gone = Event::HeldGone { user: "bob".into(), texts: 1 };
+    assert!(events(&mut alice).contains(&gone));
+    let held = alice.held("bob", 10).unwrap();
+    assert!(
+        matches!(&held[..], [one] if matches!(&one.item, Item::Text(text) if text.trust == Trust::Unaccepted))
+    );
+}
+
+#[test]
+fn the_inbox_is_in_the_order_of_arrival() {
+    let world = &mut World::new("order of arrival");
+    let mut bob = world.create("bob");
+    let mut expected = Vec::new();
+    // The numbers of their envelopes say nothing of the order.
+    for (peer, texts) in [3_usize, 1, 4, 1, 5].into_iter().enumerate() {
+        let name = format!("peer {peer}");
+        let mut peer = world.create(&name);
+        for text in 0..texts {
+            world.write(&mut peer, "bob", &text.to_string());
+            expected.push(from(&format!("{name}/1"), &text.to_string()));
+        }
+    }
+    world.sync(&mut bob);
+    assert_eq!(texts(&mut bob), expected);
+}
