@@ -171,7 +171,7 @@ fn send_with<S: Scope>(
 fn receive<S: Scope>(to: &mut Client<S>, from: &str, envelopes: &[Vec<u8>]) {
     let from = Address::new(from, 1);
     for envelope in envelopes {
-        to.receive(&from, envelope, now(), &mut SystemRng).map(drop).unwrap();
+        to.receive(Some(&from), envelope, now(), &mut SystemRng).map(drop).unwrap();
     }
     let inbox = to.inbox(MANY).unwrap();
     assert_eq!(inbox.len(), envelopes.len());

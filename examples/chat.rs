@@ -205,7 +205,7 @@ impl Chat {
     fn receive(&mut self, mail: &Mail) -> Result<()> {
         let Mail { number, from, envelope } = mail;
         if is_name(&from.user) {
-            match self.client.receive(from, envelope, UnixTime::now()?, &mut SystemRng) {
+            match self.client.receive(Some(from), envelope, UnixTime::now()?, &mut SystemRng) {
                 // One of very many: the relay keeps it for later.
                 Ok(Received::Refused(Error::RateLimited)) => return Ok(()),
                 Ok(Received::Refused(error)) => {

@@ -91,7 +91,7 @@ impl Server {
             client.complete(&task.id, answer, now, rng)?;
         }
         for (_, from, envelope) in self.mail.extract_if(.., |mail| mail.0 == own) {
-            let _received = client.receive(&from, &envelope, now, rng)?;
+            let _received = client.receive(Some(&from), &envelope, now, rng)?;
         }
         for incoming in client.inbox(100)? {
             if let Item::Text(text) = &incoming.item {

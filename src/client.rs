@@ -159,7 +159,7 @@ impl Default for Policy {
 /// }
 ///
 /// for (from, _, envelope) in mail {
-///     bob.receive(&from, &envelope, now, rng)?;
+///     bob.receive(Some(&from), &envelope, now, rng)?;
 /// }
 /// for incoming in bob.inbox(100)? {
 ///     if let Item::Text(text) = &incoming.item {

@@ -69,6 +69,8 @@ pub enum Error {
     StaleDeviceList,
     /// Two different device lists have the same version: somebody else holds the account key.
     ForkedDeviceList,
+    /// An envelope came without the address of its sender, and does not say itself who that is.
+    NoSender,
     /// So many of these came from one sender that the next ones are refused without looking: keep
     /// it for later.
     RateLimited,
@@ -190,6 +192,7 @@ impl Error {
             | Self::Replay
             | Self::Duplicate
             | Self::Decrypt
+            | Self::NoSender
             | Self::StaleDeviceList => Remedy::Drop,
             Self::InvalidKey | Self::BadSignature | Self::StaleBundle | Self::BundlesNeeded(_) => {
                 Remedy::FetchBundle
@@ -294,6 +297,7 @@ impl fmt::Display for Error {
             }
             Self::StaleDeviceList => "the device list is older than the one known",
             Self::ForkedDeviceList => "two device lists of the same version differ",
+            Self::NoSender => "the envelope does not say who sent it",
             Self::RateLimited => "too many of these came from this sender",
             Self::NoAccount => "the store has no account yet",
             Self::AccountExists => "the store or the account has this already",

@@ -75,7 +75,7 @@ impl Loopback {
                 self.perform(client, &task, now, rng)?;
             }
             for Mail { from, envelope } in mail {
-                all.push(client.receive(&from, &envelope, now, rng)?);
+                all.push(client.receive(Some(&from), &envelope, now, rng)?);
             }
         }
     }

@@ -372,7 +372,7 @@ fn what_cannot_be_opened_comes_again_and_once() {
     assert_eq!(texts(&mut bob), expected);
     // The envelopes themselves, redelivered, show nothing twice.
     for (sender, envelope) in world.wire_to("bob") {
-        let received = bob.receive(&sender, &envelope, world.now, &mut world.rng).unwrap();
+        let received = bob.receive(Some(&sender), &envelope, world.now, &mut world.rng).unwrap();
         assert!(!matches!(received, Received::Incoming(_)), "{received:?}");
     }
     world.settle(&mut [&mut alice, &mut bob]);
@@ -382,6 +382,20 @@ fn what_cannot_be_opened_comes_again_and_once() {
     world.settle(&mut [&mut alice, &mut bob]);
     assert_eq!(texts(&mut bob), [from("alice/1", "six")]);
     assert_eq!(texts(&mut alice), [from("bob/1", "seven")]);
+}
+
+#[test]
+fn an_open_envelope_of_no_known_sender_is_refused_and_changes_nothing() {
+    let world = &mut World::new("no sender");
+    let (mut alice, mut bob) = world.talking();
+    world.write(&mut alice, "bob", "three");
+    world.connect(&mut alice);
+    let mail = world.post.take(bob.address());
+    let received = bob.receive(None, &mail[0].envelope, world.now, &mut world.rng).unwrap();
+    assert_eq!(received, Received::Refused(Error::NoSender));
+    let from = Some(&mail[0].from);
+    let received = bob.receive(from, &mail[0].envelope, world.now, &mut world.rng).unwrap();
+    assert!(matches!(received, Received::Incoming(_)), "{received:?}");
 }
 
 #[test]
@@ -399,7 +413,8 @@ fn a_session_begun_to_ask_in_is_begun_again_once_it_is_lost() {
         // It is damaged on the way.
         let mut mail = world.post.take(&Address::new("bob", 1)).pop().unwrap();
         *mail.envelope.last_mut().unwrap() ^= 1;
-        let received = bob.receive(&mail.from, &mail.envelope, world.now, &mut world.rng).unwrap();
+        let received =
+            bob.receive(Some(&mail.from), &mail.envelope, world.now, &mut world.rng).unwrap();
         assert!(matches!(received, Received::AskedAgain(_)), "{received:?}");
         world.connect(&mut bob);
         // Bob loses the session that he asked in.
@@ -482,7 +497,7 @@ fn flood(world: &mut World, at: &mut Client<Memory>, count: u32) -> [usize; 3] {
         // Another reference, another ephemeral key.
         envelope[2..6].copy_from_slice(&forgery.to_be_bytes());
         envelope[18 + 2 + 32..][..4].copy_from_slice(&forgery.to_be_bytes());
-        match at.receive(&sender, &envelope, world.now, &mut world.rng).unwrap() {
+        match at.receive(Some(&sender), &envelope, world.now, &mut world.rng).unwrap() {
             Received::AskedAgain(_) => seen[0] += 1,
             Received::SetAside => seen[1] += 1,
             Received::Refused(Error::RateLimited) => seen[2] += 1,
@@ -545,7 +560,7 @@ fn nobody_else_is_sent_again_what_was_written_to_somebody() {
     let mut mallory = world.create("bob");
     let seen = world.wire_to("bob");
     for (sender, envelope) in &seen {
-        let received = mallory.receive(sender, envelope, world.now, &mut world.rng).unwrap();
+        let received = mallory.receive(Some(sender), envelope, world.now, &mut world.rng).unwrap();
         assert!(!matches!(received, Received::Incoming(_)), "{received:?}");
     }
     world.settle(&mut [&mut alice, &mut mallory]);
@@ -555,7 +570,7 @@ fn nobody_else_is_sent_again_what_was_written_to_somebody() {
     alice.accept_new_key("bob", &new, world.now, &mut world.rng).unwrap();
     world.pass(HOUR);
     for (sender, envelope) in &seen {
-        let received = mallory.receive(sender, envelope, world.now, &mut world.rng).unwrap();
+        let received = mallory.receive(Some(sender), envelope, world.now, &mut world.rng).unwrap();
         assert!(!matches!(received, Received::Incoming(_)), "{received:?}");
     }
     world.settle(&mut [&mut alice, &mut mallory]);
@@ -564,7 +579,7 @@ fn nobody_else_is_sent_again_what_was_written_to_somebody() {
     alice.forget("bob").unwrap();
     world.pass(HOUR);
     for (sender, envelope) in &seen {
-        let received = mallory.receive(sender, envelope, world.now, &mut world.rng).unwrap();
+        let received = mallory.receive(Some(sender), envelope, world.now, &mut world.rng).unwrap();
         assert!(!matches!(received, Received::Incoming(_)), "{received:?}");
     }
     world.settle(&mut [&mut alice, &mut mallory]);

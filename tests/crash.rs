@@ -580,11 +580,12 @@ fn sessions_are_renewed_and_people_forgotten_through_every_failure() {
         let is_tried = world.seen.contains_key("SetAside");
         let trial = bob.store.fork();
         let mut trial = Client::open(trial).unwrap();
-        let would = trial.receive(&mail.from, &mail.envelope, now, &mut Seeded::new(2, "would"));
+        let would =
+            trial.receive(Some(&mail.from), &mail.envelope, now, &mut Seeded::new(2, "would"));
         if would == Ok(Received::SetAside) && !is_tried {
             assert_eq!(world.receive(&mut bob, &mail), Received::SetAside);
         } else {
-            let received = bob.client.receive(&mail.from, &mail.envelope, now, rng).unwrap();
+            let received = bob.client.receive(Some(&mail.from), &mail.envelope, now, rng).unwrap();
             assert!(!matches!(received, Received::Refused(_)), "{received:?}");
         }
     }
@@ -631,7 +632,7 @@ fn several_intentions_fail_together() {
         client.transact(|client| {
             let rng = &mut Seeded::new(1, "several");
             let Received::Incoming(incoming) =
-                client.receive(&mail.from, &mail.envelope, now, rng)?
+                client.receive(Some(&mail.from), &mail.envelope, now, rng)?
             else {
                 panic!("it is a text");
             };

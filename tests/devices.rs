@@ -329,14 +329,14 @@ fn what_is_asked_for_by_two_of_its_envelopes_is_shown_once() {
     *damaged.last_mut().unwrap() ^= 1;
     calm.post.mail.clear();
     let address = alice.address().clone();
-    let asked = bob.receive(&address, &damaged, calm.now, &mut calm.rng).unwrap();
+    let asked = bob.receive(Some(&address), &damaged, calm.now, &mut calm.rng).unwrap();
     assert!(matches!(asked, Received::AskedAgain(_)), "{asked:?}");
     calm.sync(&mut bob);
     calm.sync(&mut alice);
     drop(bob);
     let mut bob = calm.restore(before);
     // Now it asks for the answer, and for a damaged copy of the first envelope.
-    let asked = bob.receive(&address, &damaged, calm.now, &mut calm.rng).unwrap();
+    let asked = bob.receive(Some(&address), &damaged, calm.now, &mut calm.rng).unwrap();
     assert!(matches!(asked, Received::AskedAgain(_)), "{asked:?}");
     assert!(calm.settles(&mut [&mut bob, &mut alice]));
     assert_eq!(texts(&mut bob), ["once"]);
@@ -349,7 +349,7 @@ fn a_stranger_is_not_taken_for_another() {
     calm.write(&mut alice, "bob", "it is alice");
     let envelope = calm.post.past[0].envelope.clone();
     let received =
-        bob.receive(&Address::new("carol", 1), &envelope, calm.now, &mut calm.rng).unwrap();
+        bob.receive(Some(&Address::new("carol", 1)), &envelope, calm.now, &mut calm.rng).unwrap();
     assert!(!matches!(received, Received::Incoming(_)), "{received:?}");
     assert_eq!(texts(&mut bob), Vec::<String>::new());
 }
@@ -435,7 +435,7 @@ fn an_account_key_that_was_dismissed_does_not_come_back_with_a_request_that_was_
     let mut damaged = calm.post.past.iter().find(to_tablet).unwrap().envelope.clone();
     *damaged.last_mut().unwrap() ^= 1;
     calm.post.mail.clear();
-    let asked = tablet.receive(bob.address(), &damaged, calm.now, &mut calm.rng).unwrap();
+    let asked = tablet.receive(Some(bob.address()), &damaged, calm.now, &mut calm.rng).unwrap();
     assert!(matches!(asked, Received::AskedAgain(_)), "{asked:?}");
     calm.connect(&mut tablet);
     assert_eq!(calm.sync(&mut bob), [Received::SetAside]);
@@ -461,7 +461,7 @@ fn the_old_list_of_a_device_that_was_removed_is_no_reason_to_ask_the_server_agai
     bob.accept_new_key("alice", &renewed.account(), calm.now, &mut calm.rng).unwrap();
     calm.connect(&mut bob);
     for post::Mail { from, envelope, .. } in mail {
-        let received = bob.receive(&from, &envelope, calm.now, &mut calm.rng).unwrap();
+        let received = bob.receive(Some(&from), &envelope, calm.now, &mut calm.rng).unwrap();
         assert_eq!(received, Received::SetAside);
     }
     calm.connect(&mut bob);
@@ -517,7 +517,7 @@ fn what_a_copy_asked_for_before_it_was_noticed_is_asked_for_again() {
     let mut bob = Client::open(before).unwrap();
     let tasks = bob.tasks(1, calm.now, &mut calm.rng).unwrap();
     bob.complete(&tasks[0].id, Answer::Summary(&stale), calm.now, &mut calm.rng).unwrap();
-    let asked = bob.receive(alice.address(), &damaged, calm.now, &mut calm.rng).unwrap();
+    let asked = bob.receive(Some(alice.address()), &damaged, calm.now, &mut calm.rng).unwrap();
     assert!(matches!(asked, Received::AskedAgain(_)), "{asked:?}");
     let mut bob = calm.restore(bob.into_store());
     assert!(calm.settles(&mut [&mut alice, &mut bob]));
@@ -575,7 +575,7 @@ fn what_a_stranger_sent_is_asked_for_though_the_server_is_behind_with_the_list()
     let mut damaged = calm.post.past.last().unwrap().envelope.clone();
     *damaged.last_mut().unwrap() ^= 1;
     calm.post.mail.clear();
-    let asked = bob.receive(laptop.address(), &damaged, calm.now, &mut calm.rng).unwrap();
+    let asked = bob.receive(Some(laptop.address()), &damaged, calm.now, &mut calm.rng).unwrap();
     assert!(matches!(asked, Received::AskedAgain(_)), "{asked:?}");
     calm.post.users.insert("alice".into(), behind);
     calm.connect(&mut bob);
@@ -599,7 +599,7 @@ fn while_an_account_key_waits_what_cannot_be_opened_has_the_server_asked_for_a_n
     calm.write(&mut phone, "bob", "hi");
     let mut damaged = calm.post.past.last().unwrap().envelope.clone();
     *damaged.last_mut().unwrap() ^= 1;
-    let asked = bob.receive(phone.address(), &damaged, calm.now, &mut calm.rng).unwrap();
+    let asked = bob.receive(Some(phone.address()), &damaged, calm.now, &mut calm.rng).unwrap();
     assert!(matches!(asked, Received::AskedAgain(_)), "{asked:?}");
     calm.connect(&mut bob);
     let newest = calm.post.list("alice").unwrap().account();
@@ -619,7 +619,7 @@ fn a_request_of_a_device_that_is_in_doubt_is_answered_once_people_decide() {
     let mut damaged = calm.post.past.iter().find(to_tablet).unwrap().envelope.clone();
     *damaged.last_mut().unwrap() ^= 1;
     calm.post.mail.clear();
-    drop(tablet.receive(bob.address(), &damaged, calm.now, &mut calm.rng).unwrap());
+    drop(tablet.receive(Some(bob.address()), &damaged, calm.now, &mut calm.rng).unwrap());
     calm.connect(&mut tablet);
     // The server shows an account key that does not count any more, nor have the tablet.
     bob.update_devices("alice", &stale, calm.now, &mut calm.rng).unwrap();
@@ -643,7 +643,7 @@ fn requests_that_there_is_no_room_for_wait() {
     let server = calm.post.users["bob"].clone();
     for post::Mail { from, mut envelope, .. } in mail {
         *envelope.last_mut().unwrap() ^= 1;
-        drop(bob.receive(&from, &envelope, calm.now, &mut calm.rng).unwrap());
+        drop(bob.receive(Some(&from), &envelope, calm.now, &mut calm.rng).unwrap());
         calm.connect(&mut bob);
     }
     alice.reset(bob.address()).unwrap();

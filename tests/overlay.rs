@@ -276,7 +276,7 @@ impl World {
         };
         let from = Address::new(USERS[1 - side], 1);
         let receive = |client: &mut Client<Open<'_>>, rng: &mut Seeded| {
-            client.receive(&from, &envelope, now(), rng)
+            client.receive(Some(&from), &envelope, now(), rng)
         };
         match self.databases[side].within(rng, receive).await? {
             (Received::Incoming(_), effort) => self.note("receive", effort),

@@ -59,8 +59,9 @@ pub enum Received {
 }
 
 impl<S: Scope> Client<S> {
-    /// Opens an envelope that came, as the transport says, `from` there. What was written is in the
-    /// inbox when this returns. A forgery is not an error but [`Received::Refused`].
+    /// Opens an envelope that came, as the transport says, `from` there; none where the transport
+    /// does not know. What was written is in the inbox when this returns. A forgery is not an error
+    /// but [`Received::Refused`].
     ///
     /// The transport needs to be right about `from` only for things to work: nothing opens under a
     /// false name.
@@ -69,7 +70,7 @@ impl<S: Scope> Client<S> {
     /// [`Error::Store`], [`Error::BadState`]: do not acknowledge it.
     pub fn receive(
         &mut self,
-        from: &Address,
+        from: Option<&Address>,
         envelope: &[u8],
         now: UnixTime,
         rng: &mut impl CryptoRng,
@@ -109,11 +110,13 @@ enum Opening {
 
 fn receive(
     open: &mut Open<'_>,
-    from: &Address,
+    from: Option<&Address>,
     bytes: &[u8],
     now: UnixTime,
     rng: &mut impl CryptoRng,
 ) -> Result<Received, Error> {
+    // An open envelope does not say who sent it.
+    let Some(from) = from else { return Ok(Received::Refused(Error::NoSender)) };
     let received = receive_once(open, from, bytes, now, rng)?;
     let Received::Refused(why) = &received else { return Ok(received) };
     let wanted = match why {

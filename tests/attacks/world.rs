@@ -182,7 +182,7 @@ impl World {
 
     /// Hands an envelope to a client.
     pub(crate) fn give(&mut self, app: &mut App, from: &Address, envelope: &[u8]) -> Received {
-        app.receive(from, envelope, self.now, &mut self.rng).unwrap()
+        app.receive(Some(from), envelope, self.now, &mut self.rng).unwrap()
     }
 
     /// A client fetches its mail.

@@ -11,7 +11,8 @@ fn damaged(world: &mut World, alice: &mut Client<Memory>, bob: &mut Client<Memor
     world.write(alice, "bob", text);
     let mut mail = world.post.take(bob.address()).pop().unwrap();
     *mail.envelope.last_mut().unwrap() ^= 1;
-    let received = bob.receive(&mail.from, &mail.envelope, world.now, &mut world.rng).unwrap();
+    let received =
+        bob.receive(Some(&mail.from), &mail.envelope, world.now, &mut world.rng).unwrap();
     assert!(matches!(received, Received::AskedAgain(_)), "{received:?}");
 }
 

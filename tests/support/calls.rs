@@ -108,7 +108,7 @@ impl Call {
                 Did::Completed(client.complete(task, reply.answer(), now, rng)?)
             }
             Self::Receive(from, envelope) => {
-                Did::Received(client.receive(from, envelope, now, rng)?)
+                Did::Received(client.receive(Some(from), envelope, now, rng)?)
             }
             Self::Inbox(most) => Did::Inbox(client.inbox(*most)?),
             Self::Held(user, most) => Did::Inbox(client.held(user, *most)?),

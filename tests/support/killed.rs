@@ -304,7 +304,7 @@ impl App {
                 any = true;
                 let envelope = HEXLOWER.decode(line[2].as_bytes()).unwrap();
                 let received =
-                    device.client.receive(&address(&line[0]), &envelope, now, &mut self.rng);
+                    device.client.receive(Some(&address(&line[0])), &envelope, now, &mut self.rng);
                 let expected = matches!(
                     received,
                     Ok(Received::Incoming(_) | Received::Handled | Received::Duplicate)

@@ -170,7 +170,9 @@ impl Post {
     ) -> Vec<Received> {
         let mail = self.take(&client.address().clone());
         mail.into_iter()
-            .map(|mail| client.receive(&mail.from, &mail.envelope, now, rng).expect("receive"))
+            .map(|mail| {
+                client.receive(Some(&mail.from), &mail.envelope, now, rng).expect("receive")
+            })
             .collect()
     }
 }

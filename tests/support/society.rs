@@ -471,8 +471,8 @@ impl World {
     }
 
     fn deliver(&mut self, at: usize, from: &Address, envelope: &[u8]) -> Received {
-        let received =
-            self.with(at, |client, now, keys| client.receive(from, envelope, now, keys).unwrap());
+        let received = self
+            .with(at, |client, now, keys| client.receive(Some(from), envelope, now, keys).unwrap());
         let address = self.address(at);
         let name = u32::from_be_bytes(envelope[2..6].try_into().unwrap());
         self.note(|| match &received {

@@ -87,7 +87,7 @@ impl Apps {
         while let Some(mail) = self.post.mail.get(&own).and_then(|mail| mail.front()).cloned() {
             any = true;
             let received =
-                self.apps[at].client.receive(&mail.from, &mail.envelope, now, &mut self.rng);
+                self.apps[at].client.receive(Some(&mail.from), &mail.envelope, now, &mut self.rng);
             let is_good = !matches!(received, Ok(subrosa::Received::Refused(_)) | Err(_));
             assert!(is_good, "{own} from {}: {received:?}", mail.from);
             self.step()?;

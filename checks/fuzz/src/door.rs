@@ -106,7 +106,8 @@ fn turn(
     let mut liar = Liar::new(&bad);
     let (rank, list) = ((NOW + 1_000_000).to_be_bytes(), bad.list.encode());
     let hello = content(4, &bad.list, &[(RANK, &rank), (DEVICES, &list)], &[]);
-    let received = phone.receive(&bad.address, &liar.envelope([1; 16], &hello, rng), BEGIN, rng);
+    let received =
+        phone.receive(Some(&bad.address), &liar.envelope([1; 16], &hello, rng), BEGIN, rng);
     assert_eq!(received, Ok(Received::Handled));
     assert!(is_written_in(phone, &bad.address, liar.session.id()));
     phone.write(&bad.address.user, b"an answer", BEGIN, rng).expect("it is short");

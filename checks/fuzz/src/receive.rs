@@ -38,12 +38,12 @@ pub fn receive(data: &[u8]) {
                     (liar.address().clone(), liar.envelope(reference, input.run(), rng))
                 }
             };
-            let received = phone.receive(&from, &bytes, now, rng);
+            let received = phone.receive(Some(&from), &bytes, now, rng);
             assert!(received.is_ok(), "{received:?}");
         }
         let mut phone = is_sound(phone, post, now, rng);
         for (from, bytes) in &door.mail {
-            let received = phone.receive(from, bytes, now, rng).expect("the store is sound");
+            let received = phone.receive(Some(from), bytes, now, rng).expect("the store is sound");
             // A liar speaks for its user. A forged handshake may have been looked at before this
             // one.
             let is_lied_for =
@@ -67,7 +67,7 @@ pub fn content(data: &[u8]) {
             let before = size(&mut door.phone.clone());
             let envelope = liar.envelope([2; 16], data, rng);
             for _ in 0..2 {
-                let received = phone.receive(liar.address(), &envelope, BEGIN, rng);
+                let received = phone.receive(Some(liar.address()), &envelope, BEGIN, rng);
                 assert!(received.is_ok(), "{received:?}");
             }
             texts(&mut phone);
@@ -118,14 +118,14 @@ pub(crate) fn phone_in_use() -> (Memory, Vec<(Address, Vec<u8>)>) {
         let mut phone = open(door.phone.clone());
         post.settle(&mut phone, BEGIN, rng);
         let (from, bytes) = &door.mail[0];
-        let received = phone.receive(from, bytes, BEGIN, rng);
+        let received = phone.receive(Some(from), bytes, BEGIN, rng);
         assert!(matches!(received, Ok(Received::Incoming(_))), "{received:?}");
         for (from, bytes) in &door.mail[1..] {
             let mut forged = bytes.clone();
             if let Some(last) = forged.last_mut() {
                 *last ^= 1;
             }
-            phone.receive(from, &forged, BEGIN, rng).map(drop).expect("the store is sound");
+            phone.receive(Some(from), &forged, BEGIN, rng).map(drop).expect("the store is sound");
         }
         phone.write("alice", b"on its way", BEGIN, rng).expect("it is short");
         phone.write("nobody yet", b"it waits", BEGIN, rng).expect("it is short");

@@ -47,7 +47,9 @@ fn use_all(mut store: Memory, mail: &[(Address, Vec<u8>)]) {
     let code = device.code();
     let mut steps: Vec<Step<'_>> = Vec::new();
     for (from, envelope) in mail {
-        steps.push(Box::new(|client, rng| client.receive(from, envelope, BEGIN, rng).map(drop)));
+        steps.push(Box::new(|client, rng| {
+            client.receive(Some(from), envelope, BEGIN, rng).map(drop)
+        }));
     }
     steps.extend::<[Step<'_>; 10]>([
         Box::new(|client, _| {

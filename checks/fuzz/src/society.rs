@@ -123,7 +123,7 @@ impl Society {
             .position(|client| *client.address() == mail.to)
             .expect("it is there");
         let client = &mut self.clients[at];
-        let received = client.receive(&mail.from, &mail.envelope, self.now, &mut self.rng);
+        let received = client.receive(Some(&mail.from), &mail.envelope, self.now, &mut self.rng);
         self.settle(at);
         received.expect("the store is sound")
     }

@@ -41,7 +41,7 @@ impl Device {
     async fn receive(&self, mail: &Mail) -> Result<bool> {
         let received = self
             .rows
-            .act(|client| client.receive(&mail.from, &mail.envelope, now()?, &mut SystemRng));
+            .act(|client| client.receive(Some(&mail.from), &mail.envelope, now()?, &mut SystemRng));
         // One of very many: the server keeps it for later.
         if received.await? == Received::Refused(Error::RateLimited) {
             return Ok(false);

@@ -170,7 +170,7 @@ fn receive(
 ) -> Result<Vec<Vec<u8>>> {
     let (from, mut texts) = (Address::new(from, 1), Vec::new());
     for (_, envelope) in letters {
-        let received = client.receive(&from, &envelope, now, &mut SystemRng)?;
+        let received = client.receive(Some(&from), &envelope, now, &mut SystemRng)?;
         let Received::Incoming(incoming) = received else {
             return Err(format!("{received:?}").into());
         };

@@ -62,7 +62,7 @@ async fn together(account: &mut Account, mail: &Mail) -> Result<()> {
     let done = account.act("exchange", |client, transport| {
         let rng = &mut SystemRng;
         transport.received = Some(mail.id);
-        let received = client.receive(&mail.from, &mail.envelope, now, rng)?;
+        let received = client.receive(Some(&mail.from), &mail.envelope, now, rng)?;
         let Received::Incoming(incoming) = &received else { return Ok(Some(received)) };
         let Item::Text(text) = &incoming.item else { return Ok(Some(received)) };
         client.rows().put(incoming.id.as_bytes(), &text.text)?;
@@ -82,7 +82,7 @@ async fn apart(account: &mut Account, mail: &Mail) -> Result<()> {
     let now = UnixTime::now()?;
     let received = account.act("receive", |client, transport| {
         transport.received = Some(mail.id);
-        client.receive(&mail.from, &mail.envelope, now, &mut SystemRng)
+        client.receive(Some(&mail.from), &mail.envelope, now, &mut SystemRng)
     });
     if !matches!(received.await?, Received::Incoming(_)) {
         return Err("it is no text".into());
