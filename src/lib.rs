@@ -8,6 +8,7 @@
 //! | [`guide`] | how to build an app on it, a page for each question |
 //! | [`store`] | where a client keeps what it knows |
 //! | [`mod@file`] | files and voice notes: a blob that can lie anywhere, and the 74 bytes that open it |
+//! | [`group`] | group messages alone: chains, how they are handed over, and envelopes |
 //! | [`directory`] | what a server keeps of its users |
 //! | [`protocol`] | the session protocol alone |
 //! | [`Loopback`] | a server in memory, for tests |
@@ -32,6 +33,7 @@ pub mod directory;
 mod envelope;
 mod error;
 pub mod file;
+pub mod group;
 pub mod guide;
 mod identity;
 mod link;

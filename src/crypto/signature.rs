@@ -64,6 +64,15 @@ impl VerifyingKey {
         }
     }
 
+    /// A key that was checked before, in our own state.
+    pub(crate) fn checked(bytes: &[u8; 32]) -> Option<Self> {
+        ed25519_dalek::VerifyingKey::from_bytes(bytes).ok().map(Self)
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8; 32] {
+        self.0.as_bytes()
+    }
+
     /// Verifies strictly: canonical R and S, R not of small order, the equation without the
     /// cofactor.
     ///

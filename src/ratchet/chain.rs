@@ -1,7 +1,8 @@
 //! The symmetric-key ratchet, and the keys of messages that have not come yet (Double Ratchet,
 //! sections 2.2 and 2.6).
 //!
-//! Both ratchets walk chains and keep what they step over; they differ in how a chain takes a step.
+//! Both ratchets and sender keys walk chains and keep what they step over; they differ in how a chain
+//! takes a step.
 
 use alloc::vec::Vec;
 
@@ -9,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroize;
 
 use crate::at_rest;
+use crate::crypto::kdf::HmacKey;
 use crate::crypto::secret::Secret;
 use crate::error::Error;
 
@@ -24,6 +26,12 @@ pub(crate) const MAX_KEPT: usize = 2_000;
 pub(crate) struct Link {
     pub(crate) message_key: Secret<32>,
     pub(crate) next: Secret<32>,
+}
+
+/// `HMAC(CK, 1)` and `HMAC(CK, 2)`: KDF_CK.
+pub(crate) fn kdf_ck(chain_key: &Secret<32>) -> Link {
+    let [message_key, next] = HmacKey::new(chain_key).mac_both(&[1], &[2]);
+    Link { message_key, next }
 }
 
 /// Where a walk along a chain ended, and what it stepped over.
@@ -70,6 +78,11 @@ impl KeptKeys {
     /// What one key takes in the stored form.
     pub(crate) const RECORD_LENGTH: usize = size_of::<Record>();
 
+    /// Of a chain whose first numbers were never here, up to and with this one.
+    pub(crate) fn without(dropped: Option<u32>) -> Self {
+        Self { dropped, ..Self::default() }
+    }
+
     fn with_capacity(capacity: usize) -> Self {
         Self { dropped: None, records: Records { all: Vec::with_capacity(capacity), gone: 0 } }
     }
@@ -112,7 +125,8 @@ impl KeptKeys {
         }
     }
 
-    fn drop_oldest(&mut self, count: usize) {
+    /// Drops as many keys, those of the lowest numbers.
+    pub(crate) fn drop_oldest(&mut self, count: usize) {
         if let Some(last) = count.checked_sub(1).and_then(|at| self.records.held().get(at)) {
             // What was appended may have dropped higher numbers already.
             self.dropped = self.dropped.max(Some(number_of(last)));
@@ -140,9 +154,14 @@ impl KeptKeys {
     }
 }
 
-/// Keeps to [`MAX_KEPT`] keys in all, given those of every chain, the oldest first.
-pub(crate) fn keep_newest<'a>(chains: impl Iterator<Item = &'a mut KeptKeys>, held: usize) {
-    let mut excess = held.saturating_sub(MAX_KEPT);
+/// Keeps to `most` keys of the `held` that there are in all, given those of every chain, the oldest
+/// first.
+pub(crate) fn keep_newest<'a>(
+    chains: impl Iterator<Item = &'a mut KeptKeys>,
+    held: usize,
+    most: usize,
+) {
+    let mut excess = held.saturating_sub(most);
     for keys in chains {
         if excess == 0 {
             return;
@@ -309,14 +328,14 @@ mod tests {
     #[test]
     fn the_limit_drops_the_oldest_of_the_oldest() {
         let mut chains = [kept(0, 10), kept(0, 1_000), kept(0, 1_000)];
-        keep_newest(chains.iter_mut(), 2_010);
+        keep_newest(chains.iter_mut(), 2_010, MAX_KEPT);
         assert_eq!(chains.each_ref().map(KeptKeys::len), [0, 1_000, 1_000]);
         assert_eq!(chains[0].numbers().1, Some(9));
         chains[0].append(kept(20, 25));
-        keep_newest(chains.iter_mut(), 2_005);
+        keep_newest(chains.iter_mut(), 2_005, MAX_KEPT);
         assert_eq!(chains.each_ref().map(KeptKeys::len), [0, 1_000, 1_000]);
         chains[2].append(kept(1_000, 1_003));
-        keep_newest(chains.iter_mut(), 2_003);
+        keep_newest(chains.iter_mut(), 2_003, MAX_KEPT);
         assert_eq!(chains.each_ref().map(KeptKeys::len), [0, 997, 1_003]);
         assert_eq!(chains[1].numbers().1, Some(2));
     }

@@ -240,7 +240,7 @@ impl DoubleRatchet {
         // An epoch whose number takes more room than a header has is never reached.
         let header = Header::new(chain.public, self.previous, chain.number, carried);
         let header = header.ok_or(Error::Exhausted)?;
-        let link = step(&chain.chain_key);
+        let link = chain::kdf_ck(&chain.chain_key);
         chain.number = chain.number.checked_add(1).ok_or(Error::Exhausted)?;
         chain.chain_key = link.next;
         Ok(Sent { message_key: link.message_key, header })
@@ -348,7 +348,10 @@ impl DoubleRatchet {
         let [root_key, chain_key, next_header_key] = root_step(&self.root_key, &shared);
         let (link, kept) = advance(&chain_key, 0, header.number);
         let skipped_before = before.map_or_else(KeptKeys::default, |chain| {
-            chain::walk(&chain.chain_key, chain.number, header.previous, |key, _| step(key)).skipped
+            chain::walk(&chain.chain_key, chain.number, header.previous, |key, _| {
+                chain::kdf_ck(key)
+            })
+            .skipped
         });
         let header_key = self.next_header_key.clone();
         let ratchet = Ratchet {
@@ -424,6 +427,7 @@ impl DoubleRatchet {
             chain::keep_newest(
                 self.older.iter_mut().map(|chain| &mut chain.kept).chain(current),
                 kept,
+                chain::MAX_KEPT,
             );
             self.older.retain(|chain| !chain.kept.is_empty());
         }
@@ -455,14 +459,8 @@ fn within_limit(before: u32, after: u32) -> Result<(), Error> {
 
 /// Walks a chain up to message `number` and takes its key.
 fn advance(chain_key: &Secret<32>, from: u32, number: u32) -> (Link, KeptKeys) {
-    let walk = chain::walk(chain_key, from, number, |key, _| step(key));
-    (step(&walk.end), walk.skipped)
-}
-
-/// `HMAC(CK, 1)` and `HMAC(CK, 2)`: KDF_CK.
-fn step(chain_key: &Secret<32>) -> Link {
-    let [message_key, next] = HmacKey::new(chain_key).mac_both(&[1], &[2]);
-    Link { message_key, next }
+    let walk = chain::walk(chain_key, from, number, |key, _| chain::kdf_ck(key));
+    (chain::kdf_ck(&walk.end), walk.skipped)
 }
 
 /// `HKDF(RK, dh, "Subrosa v1 root", 96) = RK || CK || NHK`: KDF_RK_HE.

@@ -228,6 +228,7 @@ impl SparseRatchet {
                         chain::keep_newest(
                             self.epochs.iter_mut().map(|epoch| &mut epoch.kept),
                             kept,
+                            chain::MAX_KEPT,
                         );
                     }
                 }
