@@ -95,7 +95,8 @@ pub enum Error {
     WrongPassphrase,
     /// A passphrase has fewer than two characters, which protects nothing.
     WeakPassphrase,
-    /// A vault has one to eight locks: this would be none or too many, or none has this id.
+    /// A vault has one to eight locks, an archive one to four: this would be none or too many, or
+    /// none has this id.
     BadLocks,
     /// A recovery code was mistyped.
     BadRecoveryCode,
@@ -104,6 +105,21 @@ pub enum Error {
     DamagedChunk(u64),
     /// A blob is not the one of its descriptor: shorter, longer, or another file.
     DamagedFile,
+    /// The passphrase, the key or the code is the right one, and the archive is damaged: this chunk
+    /// of it, or what stands before the chunks. Look for another copy of it.
+    DamagedArchive {
+        /// The first chunk that is not as it was written; none where it is before the first.
+        chunk: Option<u64>,
+    },
+    /// A later version of this crate made the archive.
+    NewerArchive,
+    /// The account has another key now than the one in the archive, which counts for nothing any
+    /// more: link this device, or begin a new account, and then take contacts and history from the
+    /// archive ([`Client::import`](crate::Client::import)).
+    AccountReplaced,
+    /// An archive is being restored into this store: restore it again, and it goes on; or begin
+    /// with an empty store.
+    UnfinishedRestoration,
     /// A file changed while it was sealed, or since its manifest was made.
     SourceChanged,
     /// The store failed; nothing changed in it.
@@ -151,7 +167,8 @@ pub enum Remedy {
     Retry,
     /// Drop the store and what works on it, open it anew, then repeat the call.
     Reopen,
-    /// Have people install a later version of the app; this one cannot read what is stored.
+    /// Have people install a later version of the app; this one cannot read what is stored, or what
+    /// is in the archive.
     UpdateApp,
 }
 
@@ -199,7 +216,7 @@ impl Error {
             }
             Self::FutureBundle | Self::ImplausibleClock => Remedy::CheckClock,
             Self::TooManyDevices => Remedy::RemoveDevice,
-            Self::Unlinked => Remedy::LinkAgain,
+            Self::Unlinked | Self::AccountReplaced => Remedy::LinkAgain,
             Self::DevicesNeeded(_) | Self::UnknownDevice(_) => Remedy::FetchDevices,
             Self::IdentityChanged(_) | Self::ForkedDeviceList => Remedy::CheckIdentity,
             Self::UnknownHeader => Remedy::OtherSession,
@@ -215,8 +232,10 @@ impl Error {
             | Self::WrongPassphrase
             | Self::WeakPassphrase
             | Self::BadLocks
-            | Self::BadRecoveryCode => Remedy::FixCall,
-            Self::BadState => Remedy::RestoreState,
+            | Self::BadRecoveryCode
+            | Self::UnfinishedRestoration => Remedy::FixCall,
+            Self::BadState | Self::DamagedArchive { .. } => Remedy::RestoreState,
+            Self::NewerArchive => Remedy::UpdateApp,
             Self::RateLimited => Remedy::Retry,
             Self::DamagedChunk(_) | Self::DamagedFile => Remedy::FetchBlob,
             Self::SourceChanged => Remedy::SealAgain,
@@ -309,10 +328,17 @@ impl fmt::Display for Error {
             Self::BadLinkCode => "the linking code does not fit",
             Self::WrongPassphrase => "the passphrase or the key is wrong",
             Self::WeakPassphrase => "the passphrase is empty or a single character",
-            Self::BadLocks => "a vault has one to eight locks, and none with this id",
+            Self::BadLocks => "there are no locks or too many, or none has this id",
             Self::BadRecoveryCode => "the recovery code is mistyped",
             Self::DamagedChunk(index) => return write!(f, "chunk {index} of the blob is damaged"),
             Self::DamagedFile => "the blob is not the one of its descriptor",
+            Self::DamagedArchive { chunk: Some(chunk) } => {
+                return write!(f, "chunk {chunk} of the archive is damaged");
+            }
+            Self::DamagedArchive { chunk: None } => "the archive is damaged",
+            Self::NewerArchive => "a later version made the archive",
+            Self::AccountReplaced => "the account has another key now than in the archive",
+            Self::UnfinishedRestoration => "an archive is being restored into this store",
             Self::SourceChanged => "the file changed while it was sealed",
             Self::Store(error) => return fmt::Display::fmt(error, f),
         };

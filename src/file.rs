@@ -66,6 +66,8 @@ mod sealer;
 #[cfg(feature = "std")]
 mod seek;
 #[cfg(feature = "std")]
+mod stream;
+#[cfg(feature = "std")]
 mod writer;
 
 pub use builder::ManifestBuilder;
@@ -78,6 +80,8 @@ pub use reader::Reader;
 pub use sealer::Sealer;
 #[cfg(feature = "std")]
 pub use seek::SeekReader;
+#[cfg(feature = "std")]
+pub(crate) use stream::Stream;
 #[cfg(feature = "std")]
 pub use writer::Writer;
 

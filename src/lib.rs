@@ -9,6 +9,7 @@
 //! | [`store`] | where a client keeps what it knows |
 //! | [`mod@file`] | files and voice notes: a blob that can lie anywhere, and the 74 bytes that open it |
 //! | [`group`] | group messages alone: chains, how they are handed over, and envelopes |
+//! | `archive` | backups, and history that moves to a new device (feature `std`) |
 //! | [`directory`] | what a server keeps of its users |
 //! | [`protocol`] | the session protocol alone |
 //! | [`Loopback`] | a server in memory, for tests |
@@ -23,6 +24,8 @@ extern crate alloc;
 extern crate std;
 
 mod address;
+#[cfg(feature = "std")]
+pub mod archive;
 mod at_rest;
 mod client;
 mod codec;
@@ -37,6 +40,7 @@ pub mod group;
 pub mod guide;
 mod identity;
 mod link;
+mod lock;
 mod loopback;
 mod padding;
 mod pqxdh;

@@ -17,11 +17,9 @@ use zeroize::Zeroizing;
 use crate::error::Error;
 
 pub mod conformance;
-mod lock;
 mod lock_row;
 mod memory;
 mod overlay;
-mod recovery;
 #[cfg(feature = "redb")]
 mod redb;
 mod rotation;
@@ -30,10 +28,10 @@ mod staged;
 mod vault;
 
 pub use crate::error::{StoreError, StoreFault};
-pub use lock::{Argon2Cost, ListedLock, Lock, LockId, LockKind};
+pub use crate::lock::{Argon2Cost, Lock, LockKind, Passphrase, RecoveryCode};
+pub use lock_row::{ListedLock, LockId};
 pub use memory::Memory;
 pub use overlay::{Change, Changes, Missing, Overlay, Ran};
-pub use recovery::RecoveryCode;
 #[cfg(feature = "redb")]
 pub use redb::Redb;
 pub use rotation::Rotation;

@@ -411,6 +411,8 @@ fn every_fault_in_the_folder_is_refused() {
             "file" => Descriptor::decode(&self::bytes(&case["descriptor"]))
                 .and_then(|descriptor| subrosa::file::open(&descriptor, &bytes))
                 .map(drop),
+            // tests/archives.rs has these.
+            "archive" => continue,
             what => panic!("{what}"),
         };
         assert_eq!(name(&result), case["error"], "{file:?}");

@@ -20,17 +20,29 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use chacha20poly1305::aead::inout::InOutBuf;
-use chacha20poly1305::{AeadInOut, ChaCha20Poly1305, KeyInit};
 use rand_core::CryptoRng;
 
 use super::StoreFault;
-use super::lock::{Argon2Cost, ListedLock, Lock, LockId, LockKind, argon2id};
 use crate::codec::{Reader, Writer};
 use crate::crypto::kdf::{self, HmacKey};
-use crate::crypto::mark;
 use crate::crypto::secret::Secret;
 use crate::error::Error;
+use crate::lock::{Argon2Cost, Context, Lock, LockKind, Opened, Slot, slot};
+
+/// Which of a vault's locks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LockId([u8; 8]);
+
+/// A lock of a vault, as a settings page lists it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ListedLock {
+    /// What [`Vault::remove_lock`](super::Vault::remove_lock) takes. Opening a vault at a higher
+    /// cost changes it.
+    pub id: LockId,
+    /// Which kind it is.
+    pub kind: LockKind,
+}
 
 /// Key of the lock row, in [`Table::Vault`](super::Table::Vault).
 pub(super) const LOCK: &[u8] = b"lock";
@@ -59,7 +71,7 @@ impl LockRow {
     }
 
     pub(super) fn locks(&self) -> impl Iterator<Item = ListedLock> {
-        self.slots.iter().map(|slot| ListedLock { id: slot.id(), kind: slot.kind })
+        self.slots.iter().map(|slot| ListedLock { id: id_of(slot), kind: slot.kind })
     }
 
     /// The master key, and what the lock that opened it cost.
@@ -72,12 +84,14 @@ impl LockRow {
         row: &[u8],
         lock: Lock<'_>,
     ) -> Result<(Box<Secret<32>>, LockId, Argon2Cost), Error> {
-        for slot in self.slots.iter().filter(|slot| slot.kind == lock.kind()) {
-            let [key, check] = slot.keys(lock, &self.id)?;
-            if check == Secret::new(slot.check) {
-                let master = unwrap(&key, &[0; 12], &slot.sealed, &slot.head())?;
-                self.verify(row, &master)?;
-                return Ok((master, slot.id(), slot.cost));
+        for slot in &self.slots {
+            match slot.open(lock, context(&self.id))? {
+                Opened::Secret(master) => {
+                    self.verify(row, &master)?;
+                    return Ok((master, id_of(slot), slot.cost));
+                }
+                Opened::Damaged => return Err(StoreFault::Corrupt.into()),
+                Opened::Other => {}
             }
         }
         Err(Error::WrongPassphrase)
@@ -104,8 +118,8 @@ impl LockRow {
         if self.slots.len() >= MOST_LOCKS {
             return Err(Error::BadLocks);
         }
-        let slot = Slot::new(lock, cost, &self.id, master, rng)?;
-        let id = slot.id();
+        let slot = Slot::new(lock, cost, context(&self.id), master, rng)?;
+        let id = id_of(&slot);
         self.slots.push(slot);
         Ok(id)
     }
@@ -113,7 +127,7 @@ impl LockRow {
     /// # Errors
     /// [`Error::BadLocks`]: there is none of this id, or no other.
     pub(super) fn remove(&mut self, id: LockId) -> Result<(), Error> {
-        let at = self.slots.iter().position(|slot| slot.id() == id).ok_or(Error::BadLocks)?;
+        let at = self.slots.iter().position(|slot| id_of(slot) == id).ok_or(Error::BadLocks)?;
         if self.slots.len() == 1 {
             return Err(Error::BadLocks);
         }
@@ -123,7 +137,7 @@ impl LockRow {
 
     /// Takes a lock away even if there is no other, to put one in its place.
     pub(super) fn replace(&mut self, id: LockId) {
-        self.slots.retain(|slot| slot.id() != id);
+        self.slots.retain(|slot| id_of(slot) != id);
     }
 
     /// The older master keys that rows may still be written under.
@@ -134,7 +148,8 @@ impl LockRow {
         let ring = ring(master);
         let open = |older: &Older| {
             let number = older.number.to_be_bytes();
-            Ok((older.number, unwrap(&ring, &nonce(number), &older.sealed, &number)?))
+            let opened = slot::unwrap(&ring, &nonce(number), &older.sealed, &number);
+            Ok((older.number, opened.ok_or(StoreFault::Corrupt)?))
         };
         self.older.iter().map(open).collect()
     }
@@ -151,7 +166,7 @@ impl LockRow {
             return Err(StoreFault::TooLarge.into());
         }
         let bytes = number.to_be_bytes();
-        let sealed = wrap(&ring(master), &nonce(bytes), older, &bytes);
+        let sealed = slot::wrap(&ring(master), &nonce(bytes), older, &bytes);
         self.older.push(Older { number, sealed });
         Ok(())
     }
@@ -169,7 +184,7 @@ impl LockRow {
         let mut row = Writer::with_capacity(512).u8(VERSION).bytes(&self.id).u32(self.number);
         row = row.u8(length(self.slots.len()));
         for slot in &self.slots {
-            row = row.bytes(&slot.head()).bytes(&slot.sealed);
+            row = row.bytes(&slot.encode());
         }
         row = row.u8(length(self.older.len()));
         for older in &self.older {
@@ -215,79 +230,13 @@ struct Older {
     sealed: [u8; 48],
 }
 
-struct Slot {
-    kind: LockKind,
-    cost: Argon2Cost,
-    salt: [u8; 32],
-    check: [u8; 32],
-    sealed: [u8; 48],
+fn context(id: &[u8; 16]) -> Context<'_> {
+    Context { label: b"Subrosa v1 vault slot", id, more: &[], before: &[] }
 }
 
-impl Slot {
-    fn new(
-        lock: Lock<'_>,
-        cost: Argon2Cost,
-        id: &[u8; 16],
-        master: &Secret<32>,
-        rng: &mut impl CryptoRng,
-    ) -> Result<Self, Error> {
-        let cost = if matches!(lock, Lock::Passphrase(_)) { cost } else { Argon2Cost::NONE };
-        let mut slot =
-            Self { kind: lock.kind(), cost, salt: [0; 32], check: [0; 32], sealed: [0; 48] };
-        rng.fill_bytes(&mut slot.salt);
-        let [key, check] = slot.keys(lock, id)?;
-        slot.check = mark::public(*check.expose());
-        slot.sealed = wrap(&key, &[0; 12], master, &slot.head());
-        Ok(slot)
-    }
-
-    fn read(reader: &mut Reader<'_>) -> Result<Self, Error> {
-        let kind = LockKind::from_u8(reader.u8()?).ok_or(Error::Malformed)?;
-        let cost =
-            Argon2Cost { memory_kib: reader.u32()?, passes: reader.u32()?, lanes: reader.u32()? };
-        let is_right = match kind {
-            LockKind::Passphrase => cost.is_bearable(),
-            LockKind::Key | LockKind::Code => cost == Argon2Cost::NONE,
-        };
-        if !is_right {
-            return Err(Error::Malformed);
-        }
-        Ok(Self {
-            kind,
-            cost,
-            salt: *reader.array()?,
-            check: *reader.array()?,
-            sealed: *reader.array()?,
-        })
-    }
-
-    /// All but what is sealed.
-    fn head(&self) -> Vec<u8> {
-        let head = Writer::with_capacity(77).u8(self.kind.to_u8());
-        let head = head.u32(self.cost.memory_kib).u32(self.cost.passes).u32(self.cost.lanes);
-        head.bytes(&self.salt).bytes(&self.check).done()
-    }
-
-    const fn id(&self) -> LockId {
-        let [a, b, c, d, e, f, g, h, ..] = self.salt;
-        LockId([a, b, c, d, e, f, g, h])
-    }
-
-    /// `KEK || check`
-    fn keys(&self, lock: Lock<'_>, id: &[u8; 16]) -> Result<[Secret<32>; 2], Error> {
-        let salt = HmacKey::new(&Secret::new(self.salt));
-        // It is stored in the clear: it was a key for the length of this line alone.
-        let _: [u8; 32] = mark::public(self.salt);
-        let info: [&[u8]; 3] = [b"Subrosa v1 vault slot", id, &[self.kind.to_u8()]];
-        Ok(match lock {
-            Lock::Passphrase(passphrase) => {
-                let stretched = argon2id(passphrase, &self.salt, self.cost)?;
-                kdf::hkdf(&salt, &[stretched.expose()], &info)
-            }
-            Lock::Key(key) => kdf::hkdf(&salt, &[key], &info),
-            Lock::Code(code) => kdf::hkdf(&salt, &[code.secret()], &info),
-        })
-    }
+const fn id_of(slot: &Slot) -> LockId {
+    let [a, b, c, d, e, f, g, h, ..] = slot.salt;
+    LockId([a, b, c, d, e, f, g, h])
 }
 
 fn commit(master: &Secret<32>, body: &[u8]) -> Secret<32> {
@@ -304,36 +253,4 @@ fn ring(master: &Secret<32>) -> Secret<32> {
 fn nonce(number: [u8; 4]) -> [u8; 12] {
     let [a, b, c, d] = number;
     [0, 0, 0, 0, 0, 0, 0, 0, a, b, c, d]
-}
-
-fn wrap(
-    key: &Secret<32>,
-    nonce: &[u8; 12],
-    secret: &Secret<32>,
-    associated_data: &[u8],
-) -> [u8; 48] {
-    let mut sealed = [0; 48];
-    let (encrypted, tag) = sealed.split_at_mut(32);
-    let text = InOutBuf::new(secret.expose().as_slice(), encrypted).expect("both are 32 bytes");
-    let made = ChaCha20Poly1305::new(key.expose().into())
-        .encrypt_inout_detached(nonce.into(), associated_data, text)
-        .expect("shorter than 256 GiB");
-    tag.copy_from_slice(&made);
-    sealed
-}
-
-fn unwrap(
-    key: &Secret<32>,
-    nonce: &[u8; 12],
-    sealed: &[u8; 48],
-    associated_data: &[u8],
-) -> Result<Box<Secret<32>>, Error> {
-    let corrupt = || Error::from(StoreFault::Corrupt);
-    let (encrypted, tag) = sealed.split_last_chunk::<16>().ok_or_else(corrupt)?;
-    let mut secret = Box::new(Secret::new([0; 32]));
-    let text = InOutBuf::new(encrypted, secret.expose_mut()).map_err(|_| corrupt())?;
-    ChaCha20Poly1305::new(key.expose().into())
-        .decrypt_inout_detached(nonce.into(), associated_data, text, tag.into())
-        .map_err(|_| corrupt())?;
-    Ok(secret)
 }

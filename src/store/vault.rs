@@ -9,14 +9,14 @@ use alloc::vec::Vec;
 
 use rand_core::CryptoRng;
 
-use super::lock::{Argon2Cost, ListedLock, Lock, LockId};
-use super::lock_row::{LOCK, LockRow, MOST_LOCKS};
+use super::lock_row::{LOCK, ListedLock, LockId, LockRow, MOST_LOCKS};
 use super::rotation::{self, Rotation};
 use super::sealed::{DataKeys, Nonces, Sealed};
 use super::{Store, StoreFault, Table, Transaction};
 use crate::crypto::mark;
 use crate::crypto::secret::Secret;
 use crate::error::Error;
+use crate::lock::{Argon2Cost, Lock, LockKind};
 
 /// Any store, with every value encrypted. One to eight locks open it.
 ///
@@ -195,9 +195,9 @@ impl VaultKey {
         };
         let mut locks = LockRow::decode(&row)?;
         let (master, id, paid) = locks.open(&row, lock)?;
-        let raised =
-            if matches!(lock, Lock::Passphrase(_)) { paid.and_at_least(cost) } else { cost };
-        if matches!(lock, Lock::Passphrase(_)) && raised != paid {
+        let is_passphrase = lock.kind() == LockKind::Passphrase;
+        let raised = if is_passphrase { paid.and_at_least(cost) } else { cost };
+        if is_passphrase && raised != paid {
             locks.replace(id);
             locks.add(lock, raised, &master, rng)?;
             tx.put(Table::Vault, LOCK, &locks.encode(&master))?;

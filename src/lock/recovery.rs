@@ -1,4 +1,4 @@
-//! A code on paper that opens a vault when everything else is lost.
+//! A code on paper that opens a vault or an archive when everything else is lost.
 
 use alloc::string::String;
 use core::fmt;
@@ -57,7 +57,7 @@ impl RecoveryCode {
         text
     }
 
-    pub(super) const fn secret(&self) -> &[u8; 20] {
+    pub(crate) const fn secret(&self) -> &[u8; 20] {
         self.0.expose()
     }
 }

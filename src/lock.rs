@@ -1,21 +1,30 @@
-//! What opens a vault.
+//! What opens a vault or an archive: passphrases, keys, and codes on paper.
 
 use alloc::vec;
 
 use argon2::{Algorithm, Argon2, Block, Params, Version};
 use zeroize::Zeroizing;
 
-use super::StoreFault;
-use super::recovery::RecoveryCode;
 use crate::crypto::secret::Secret;
-use crate::error::Error;
+use crate::error::{Error, StoreFault};
 
-/// What opens a vault.
+mod passphrase;
+mod recovery;
+pub(crate) mod slot;
+
+pub use passphrase::Passphrase;
+pub use recovery::RecoveryCode;
+pub(crate) use slot::{Context, Opened, Slot};
+
+/// What opens a [`Vault`](crate::store::Vault) or an [`Archive`](crate::archive).
 #[derive(Clone, Copy)]
 pub enum Lock<'a> {
     /// A person's passphrase, stretched by Argon2id. Takes a tenth of a second or more, and 64 MiB
     /// for that time. One that is empty or a single character is refused.
     Passphrase(&'a str),
+    /// A passphrase of this crate's making, stretched in the same way: the same words, given as
+    /// [`Lock::Passphrase`], open what it locks.
+    Generated(&'a Passphrase),
     /// 32 random bytes that the app keeps, say in the system's keychain.
     Key(&'a [u8; 32]),
     /// A code that a person keeps on paper.
@@ -27,15 +36,22 @@ impl Lock<'_> {
     #[must_use]
     pub const fn kind(self) -> LockKind {
         match self {
-            Self::Passphrase(_) => LockKind::Passphrase,
+            Self::Passphrase(_) | Self::Generated(_) => LockKind::Passphrase,
             Self::Key(_) => LockKind::Key,
             Self::Code(_) => LockKind::Code,
         }
     }
 
+    /// Whether it was drawn, so that nobody guesses it. A passphrase that a person thought up was
+    /// not.
+    #[cfg(feature = "std")]
+    pub(crate) const fn is_random(self) -> bool {
+        !matches!(self, Self::Passphrase(_))
+    }
+
     /// # Errors
     /// [`Error::WeakPassphrase`]
-    pub(super) fn refuse_weak(self) -> Result<(), Error> {
+    pub(crate) fn refuse_weak(self) -> Result<(), Error> {
         match self {
             Self::Passphrase(passphrase) if passphrase.chars().nth(1).is_none() => {
                 Err(Error::WeakPassphrase)
@@ -56,7 +72,7 @@ impl core::fmt::Debug for Lock<'_> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum LockKind {
-    /// [`Lock::Passphrase`]
+    /// [`Lock::Passphrase`], [`Lock::Generated`]
     Passphrase,
     /// [`Lock::Key`]
     Key,
@@ -65,7 +81,7 @@ pub enum LockKind {
 }
 
 impl LockKind {
-    pub(super) const fn to_u8(self) -> u8 {
+    pub(crate) const fn to_u8(self) -> u8 {
         match self {
             Self::Passphrase => 1,
             Self::Key => 2,
@@ -73,7 +89,7 @@ impl LockKind {
         }
     }
 
-    pub(super) const fn from_u8(kind: u8) -> Option<Self> {
+    pub(crate) const fn from_u8(kind: u8) -> Option<Self> {
         match kind {
             1 => Some(Self::Passphrase),
             2 => Some(Self::Key),
@@ -83,27 +99,12 @@ impl LockKind {
     }
 }
 
-/// Which of a vault's locks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct LockId(pub(super) [u8; 8]);
-
-/// A lock of a vault, as a settings page lists it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct ListedLock {
-    /// What [`Vault::remove_lock`](super::Vault::remove_lock) takes. Opening a vault at a higher
-    /// cost changes it.
-    pub id: LockId,
-    /// Which kind it is.
-    pub kind: LockKind,
-}
-
 /// What Argon2id costs: you once, and someone who guesses each time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Argon2Cost {
-    pub(super) memory_kib: u32,
-    pub(super) passes: u32,
-    pub(super) lanes: u32,
+    pub(crate) memory_kib: u32,
+    pub(crate) passes: u32,
+    pub(crate) lanes: u32,
 }
 
 impl Argon2Cost {
@@ -116,11 +117,11 @@ impl Argon2Cost {
     }
 
     /// No numbers, where there is no passphrase.
-    pub(super) const NONE: Self = Self { memory_kib: 0, passes: 0, lanes: 0 };
+    pub(crate) const NONE: Self = Self { memory_kib: 0, passes: 0, lanes: 0 };
 
     /// Whether Argon2id takes these numbers, and a caller should pay them: somebody may have made
     /// the numbers up to exhaust the machine.
-    pub(super) const fn is_bearable(self) -> bool {
+    pub(crate) const fn is_bearable(self) -> bool {
         let lanes = self.lanes >= 1 && self.lanes <= 16;
         let least = self.lanes.saturating_mul(8);
         lanes
@@ -130,8 +131,14 @@ impl Argon2Cost {
             && self.passes <= 64
     }
 
+    /// KiB that are written.
+    #[cfg(feature = "std")]
+    pub(crate) fn work(self) -> u64 {
+        u64::from(self.memory_kib).saturating_mul(u64::from(self.passes))
+    }
+
     /// Whichever costs more, in memory and in passes.
-    pub(super) fn and_at_least(self, other: Self) -> Self {
+    pub(crate) fn and_at_least(self, other: Self) -> Self {
         let memory_kib = self.memory_kib.max(other.memory_kib);
         Self { memory_kib, passes: self.passes.max(other.passes), lanes: self.lanes }
     }
@@ -145,11 +152,7 @@ impl Default for Argon2Cost {
 }
 
 /// `Argon2id(passphrase, salt)`, RFC 9106: 32 bytes.
-pub(super) fn argon2id(
-    passphrase: &str,
-    salt: &[u8; 32],
-    cost: Argon2Cost,
-) -> Result<Secret<32>, Error> {
+fn argon2id(passphrase: &str, salt: &[u8; 32], cost: Argon2Cost) -> Result<Secret<32>, Error> {
     let mut key = Secret::new([0; 32]);
     Params::new(cost.memory_kib, cost.passes, cost.lanes, Some(32))
         .and_then(|params| {
