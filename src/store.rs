@@ -65,8 +65,6 @@ pub enum Table {
     Prekey,
     /// Which envelopes were opened lately.
     Seen,
-    /// What the app should fetch.
-    Needed,
     /// How much of its allowance a sender has used up.
     Allowance,
     /// What a [`Vault`] is locked with.
@@ -90,7 +88,6 @@ impl Table {
         Self::Task,
         Self::Prekey,
         Self::Seen,
-        Self::Needed,
         Self::Allowance,
         Self::Vault,
         Self::App,
@@ -113,7 +110,6 @@ impl Table {
             Self::Task => "task",
             Self::Prekey => "prekey",
             Self::Seen => "seen",
-            Self::Needed => "needed",
             Self::Allowance => "allowance",
             Self::Vault => "vault",
             Self::App => "app",

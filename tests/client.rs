@@ -13,6 +13,8 @@ mod lost;
 mod network;
 #[path = "support/post.rs"]
 mod post;
+#[path = "client/remedies.rs"]
+mod remedies;
 
 use network::{NOW, Seeded};
 use post::{Post, take};
