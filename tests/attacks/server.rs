@@ -1,10 +1,12 @@
 //! A server that lies: about lists, bundles, mail and what it holds.
 
+use subrosa::directory::{HeldPrekeys, Summary};
 use subrosa::protocol::IdentityKeyPair;
 use subrosa::store::Table;
-use subrosa::{Address, Event, Item, Received, Trust};
+use subrosa::{Action, Address, Answer, Event, Item, Progress, Received, Role, Trust};
 
 use crate::liar::{Liar, Saying};
+use crate::sibling::join;
 use crate::world::{World, events, inbox, incoming, texts};
 
 #[test]
@@ -191,4 +193,112 @@ fn used_bundles_make_two_devices_ask_each_other_within_an_allowance() {
     let shown = texts(&mut bob);
     eprintln!("after used bundles: {shown:?}");
     assert!(shown.contains(&"again".into()), "{shown:?}");
+}
+
+/// Summaries of `of` that say what is not so.
+fn false_summaries(world: &World, of: &Address, other: &Address) -> Vec<(&'static str, Vec<u8>)> {
+    let summary = |of: &Address| world.post.users[&of.user].summary(of.device);
+    let (genuine, others) = (summary(of), summary(other));
+    let change = |change: &dyn Fn(&mut Summary)| {
+        let mut summary = genuine.clone();
+        change(&mut summary);
+        summary.encode()
+    };
+    let held = |change_held: &dyn Fn(&mut HeldPrekeys)| {
+        change(&|summary| change_held(summary.prekeys.as_mut().unwrap()))
+    };
+    let mut stamp_damaged = genuine.encode();
+    stamp_damaged[50] ^= 1;
+    vec![
+        ("nothing is held", Summary::default().encode()),
+        ("no list", change(&|summary| summary.list = None)),
+        ("the list of another", change(&|summary| summary.list = others.list)),
+        ("a newer list", change(&|summary| summary.list.as_mut().unwrap().version += 5)),
+        ("a list beyond any", change(&|summary| summary.list.as_mut().unwrap().version = u64::MAX)),
+        ("another list", change(&|summary| summary.list.as_mut().unwrap().digest = [7; 8])),
+        ("no prekeys", change(&|summary| summary.prekeys = None)),
+        ("prekeys of another", change(&|summary| summary.prekeys = others.prekeys.clone())),
+        ("one-time keys without end", held(&|held| held.one_time = u32::MAX)),
+        ("no one-time keys", held(&|held| held.one_time = 0)),
+        ("no signed prekey", held(&|held| held.signed = None)),
+        (
+            "a signed prekey of the future",
+            held(&|held| {
+                held.signed.as_mut().unwrap().created_at = u64::MAX;
+            }),
+        ),
+        (
+            "another last-resort prekey",
+            held(&|held| held.last_resort.as_mut().unwrap().id = u32::MAX),
+        ),
+        ("a stamp that is damaged", stamp_damaged),
+        ("no summary", Vec::new()),
+        ("noise", vec![0x5a; Summary::LENGTH]),
+    ]
+}
+
+#[test]
+fn summaries_that_lie_cost_uploads_and_neither_sessions_nor_texts() {
+    let mut world = World::new("false summaries");
+    let (mut alice, disk) = world.app("alice");
+    let (mut bob, _) = world.app("bob");
+    world.acquaint(&mut alice, &mut bob);
+    let session = alice.sessions("bob").unwrap()[0].id;
+    let (of, other) = (alice.address().clone(), bob.address().clone());
+    for (what, lie) in false_summaries(&world, &of, &other) {
+        world.pass(24 * 60 * 60);
+        alice.connected().unwrap();
+        world.write(&mut alice, "bob", what);
+        let mut uploads = 0;
+        for _ in 0..20 {
+            for task in alice.tasks(100, world.now, &mut world.rng).unwrap() {
+                uploads += u32::from(matches!(task.action, Action::Upload(_)));
+                if matches!(task.action, Action::FetchSummary) {
+                    let lie = Answer::Summary(&lie);
+                    alice.complete(&task.id, lie, world.now, &mut world.rng).unwrap();
+                } else {
+                    world.post.perform(&mut alice, &task, world.now, &mut world.rng).unwrap();
+                }
+            }
+            world.pass(61);
+        }
+        world.rest(&mut [&mut bob]);
+        assert!(uploads <= 3, "{what}: {uploads}");
+        assert_eq!(texts(&mut bob), [what]);
+        assert_eq!(events(&mut alice), [], "{what}");
+        assert_eq!(alice.sessions("bob").unwrap()[0].id, session, "{what}");
+    }
+    // What it keeps does not grow with the lies: a signed prekey and its predecessors, and sets that
+    // the server may have handed out.
+    assert!(disk.count(Table::Prekey) < 2_100, "{}", disk.count(Table::Prekey));
+}
+
+#[test]
+fn a_text_that_waits_goes_to_the_devices_that_there_are_when_it_can() {
+    let mut world = World::new("a list that changes under drafts");
+    let (mut alice, _) = world.app("alice");
+    let (mut bob, _) = world.app("bob");
+    let (mut old, _) = join(&mut world, &mut bob, Role::Device);
+    let gone = old.address().clone();
+    // The server has no bundle of one of them for now.
+    world.bundles.insert(gone.clone(), Vec::new());
+    let text = world.write(&mut alice, "bob", "which of you reads this?");
+    world.settle(&mut alice);
+    assert_eq!(alice.progress(text).unwrap(), Progress::Waiting);
+    world.rest(&mut [&mut bob]);
+    assert_eq!(texts(&mut bob), ["which of you reads this?"]);
+    bob.remove_device(gone.device, world.now, &mut world.rng).unwrap();
+    let (mut new, _) = join(&mut world, &mut bob, Role::Device);
+    world.settle(&mut bob);
+    alice
+        .update_devices("bob", &world.post.list("bob").unwrap().encode(), world.now, &mut world.rng)
+        .unwrap();
+    world.settle(&mut alice);
+    assert_eq!(alice.progress(text).unwrap(), Progress::Sent);
+    world.rest(&mut [&mut bob, &mut new, &mut alice]);
+    assert_eq!(texts(&mut bob), Vec::<String>::new());
+    assert_eq!(texts(&mut new), ["which of you reads this?"]);
+    world.fetch(&mut old);
+    assert_eq!(texts(&mut old), Vec::<String>::new());
+    assert!(!events(&mut alice).iter().any(|event| matches!(event, Event::Undelivered { .. })));
 }

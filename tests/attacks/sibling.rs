@@ -25,7 +25,7 @@ fn linked(world: &mut World, app: &mut App, disk: &Disk, role: Role) -> Liar {
 }
 
 /// Another device of the account, honest.
-fn join(world: &mut World, app: &mut App, role: Role) -> (App, Disk) {
+pub(crate) fn join(world: &mut World, app: &mut App, role: Role) -> (App, Disk) {
     let new = NewDevice::generate(&mut world.rng);
     let grant = app.link(&new.code(), role, world.now, &mut world.rng).unwrap();
     let disk = Disk::default();
