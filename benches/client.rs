@@ -9,6 +9,7 @@
 //! | `send-100`, `receive-100` | 100 messages in one commit; divide by 100 |
 //! | `commit` | a commit that writes one small row and nothing else |
 //!
+//! `memory-sealed` is memory with sealed mail, to be compared with `memory` of as many peers.
 //! `redb` is a file, `vault` the same encrypted, `memory` neither. The peers beside the one that is
 //! talked with are rows of the same size.
 #![allow(
@@ -24,7 +25,9 @@ use std::time::{Duration, Instant};
 use criterion::Criterion;
 use subrosa::directory::Directory;
 use subrosa::store::{Lock, Memory, Redb, Store, Table, Transaction, Vault};
-use subrosa::{Action, Address, Answer, Client, Error, Scope, SystemRng, UnixTime};
+use subrosa::{
+    Action, Address, Answer, Client, Delivery, Error, Policy, Scope, SystemRng, UnixTime,
+};
 
 #[path = "support/timing.rs"]
 #[allow(dead_code, reason = "each bench takes what it needs")]
@@ -36,9 +39,14 @@ fn main() {
         let folder = tempfile::tempdir().unwrap();
         let file = |name: &str| Redb::open(folder.path().join(name)).unwrap();
         let vault = Vault::open(file("vault"), Lock::Key(&[7; 32]), &mut SystemRng).unwrap();
-        through_client(&mut criterion, "memory", Memory::new(), peers);
-        through_client(&mut criterion, "redb", file("redb"), peers);
-        through_client(&mut criterion, "vault", vault, peers);
+        through_client(&mut criterion, "memory", (Memory::new(), Delivery::Open), peers);
+        through_client(&mut criterion, "redb", (file("redb"), Delivery::Open), peers);
+        through_client(&mut criterion, "vault", (vault, Delivery::Open), peers);
+    }
+    // What a ticket stands for does not cost more where there are more contacts.
+    for peers in [10, 100_000] {
+        through_client(&mut criterion, "memory", (Memory::new(), Delivery::Open), peers);
+        through_client(&mut criterion, "memory-sealed", (Memory::new(), Delivery::Sealed), peers);
     }
     criterion.final_summary();
 }
@@ -50,8 +58,13 @@ const TEXT: [u8; 64] = [7; 64];
 
 type Envelopes = Vec<Vec<u8>>;
 
-fn through_client<S: Store>(criterion: &mut Criterion, name: &str, store: S, peers: usize) {
-    let mut pair = Pair::talking(store, peers);
+fn through_client<S: Store>(
+    criterion: &mut Criterion,
+    name: &str,
+    (store, delivery): (S, Delivery),
+    peers: usize,
+) {
+    let mut pair = Pair::talking(store, delivery, peers);
     let mut group = criterion.benchmark_group(format!("client-{name}-{peers}"));
     let mut column = |name: &str, turn: &mut dyn FnMut(&mut Pair<S>) -> Duration| {
         group.bench_function(name, |bencher| {
@@ -108,19 +121,25 @@ struct Pair<S> {
 }
 
 impl<S: Store> Pair<S> {
-    fn talking(store: S, peers: usize) -> Self {
+    fn talking(store: S, delivery: Delivery, peers: usize) -> Self {
+        let mut policy = Policy::default();
+        policy.delivery = delivery;
         let ours = Client::create(store, "ours", now(), &mut SystemRng).unwrap();
         let peer = Client::create(Memory::new(), "peer", now(), &mut SystemRng).unwrap();
-        let mut pair = Self { ours, peer };
+        let ours = ours.with_policy(policy.clone());
+        let mut pair = Self { ours, peer: peer.with_policy(policy.clone()) };
         let mut directories = [Directory::new(), Directory::new()];
         settle(&mut pair.peer, &mut directories, 1);
         let first = send_with(&mut pair.ours, "peer", 1, |ours| settle(ours, &mut directories, 0));
         receive(&mut pair.peer, "ours", &first);
+        // Nobody vouches for who wrote first in sealed mail: people compare keys.
+        let account = pair.ours.trust("ours").unwrap().unwrap().account;
+        pair.peer.verify("ours", &account, now(), &mut SystemRng).unwrap();
         let answer = send(&mut pair.peer, "ours", 1);
         receive(&mut pair.ours, "peer", &answer);
         let mut store = pair.ours.into_store();
         fill(&mut store, peers);
-        let mut ours = Client::open(store).unwrap();
+        let mut ours = Client::open(store).unwrap().with_policy(policy);
         settle(&mut ours, &mut directories, 0);
         Self { ours, peer: pair.peer }
     }
@@ -131,16 +150,22 @@ fn fill<S: Store>(store: &mut S, peers: usize) {
     let value = |store: &mut S, table| {
         store.transact::<_, Error>(|tx| Ok(tx.scan(table, &[], 1)?.remove(0).1)).unwrap()
     };
-    let rows =
-        [Table::Session, Table::Device, Table::User].map(|table| (table, value(store, table)));
+    let mut rows: Vec<_> = [Table::Session, Table::Device, Table::User]
+        .map(|table| (table, value(store, table)))
+        .into();
+    // Contacts of sealed mail: a row of each, and of its number.
+    let tickets = store.transact::<_, Error>(|tx| tx.scan(Table::Ticket, &[], 4)).unwrap();
+    rows.extend(tickets.into_iter().map(|(_, row)| (Table::Ticket, row)));
     let numbers: Vec<usize> = (1..peers).collect();
     for numbers in numbers.chunks(5_000) {
         let work = |tx: &mut dyn Transaction| {
             for number in numbers {
                 // Spread over all keys, as tags are.
                 let spread = number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes();
-                let key = [&spread[..], &[0; 12]].concat();
-                rows.iter().try_for_each(|(table, value)| tx.put(*table, &key, value))?;
+                for (at, (table, value)) in (0_u8..).zip(&rows) {
+                    let key = [&spread[..], &[0; 11], &[at]].concat();
+                    tx.put(*table, &key, value)?;
+                }
             }
             Ok::<(), Error>(())
         };
@@ -171,7 +196,8 @@ fn send_with<S: Scope>(
 fn receive<S: Scope>(to: &mut Client<S>, from: &str, envelopes: &[Vec<u8>]) {
     let from = Address::new(from, 1);
     for envelope in envelopes {
-        to.receive(Some(&from), envelope, now(), &mut SystemRng).map(drop).unwrap();
+        let named = Some(&from).filter(|_| !envelope.starts_with(&[1, 3]));
+        to.receive(named, envelope, now(), &mut SystemRng).map(drop).unwrap();
     }
     let inbox = to.inbox(MANY).unwrap();
     assert_eq!(inbox.len(), envelopes.len());
@@ -186,7 +212,7 @@ fn drain<S: Scope>(of: &mut Client<S>, mut fetch: impl FnMut(&Action) -> Vec<u8>
     for task in of.tasks(MANY, now(), &mut SystemRng).unwrap() {
         let bytes;
         let answer = match task.action {
-            Action::Send { envelope, .. } => {
+            Action::Send { envelope, .. } | Action::SendSealed { envelope, .. } => {
                 envelopes.push(envelope);
                 Answer::Done
             }

@@ -1,9 +1,9 @@
-//! What does a file of 4 MiB cost, in chunks of 64 KiB and in memory?
+//! What does a file of 4 MiB or 256 MiB cost, in chunks of 64 KiB and in memory?
 //!
 //! | row | what |
 //! | --- | --- |
-//! | `seal-4m`, `open-4m` | on one thread |
-//! | `seal-4m-2`, `open-4m-2` | on two threads |
+//! | `seal-4m`, `open-4m`, `seal-256m`, `open-256m` | on one thread |
+//! | `seal-4m-2`, `open-4m-2`, `seal-256m-2`, `open-256m-2` | on two threads |
 //!
 //! The floor is the bare AEAD and SHA-256 over each chunk on one thread, in every row: a row on two threads shows how
 //! far below it falls.
@@ -29,27 +29,40 @@ mod timing;
 
 use timing::{Group, Row, column};
 
-pub(crate) const ROWS: [Row; 4] = [
-    ("seal-4m", |group| seal(group, 1)),
-    ("open-4m", |group| open(group, 1)),
-    ("seal-4m-2", |group| seal(group, 2)),
-    ("open-4m-2", |group| open(group, 2)),
+pub(crate) const ROWS: [Row; 8] = [
+    ("seal-4m", |group| seal(group, SHORT, 1)),
+    ("open-4m", |group| open(group, SHORT, 1)),
+    ("seal-4m-2", |group| seal(group, SHORT, 2)),
+    ("open-4m-2", |group| open(group, SHORT, 2)),
+    ("seal-256m", |group| seal(group, LONG, 1)),
+    ("open-256m", |group| open(group, LONG, 1)),
+    ("seal-256m-2", |group| seal(group, LONG, 2)),
+    ("open-256m-2", |group| open(group, LONG, 2)),
 ];
 
 fn main() {
     timing::run(&ROWS);
 }
 
-const SIZE: usize = 4 << 20;
+pub(crate) const SHORT: usize = 4 << 20;
+pub(crate) const LONG: usize = 256 << 20;
 const CHUNK: usize = 1 << 16;
 
-fn seal(group: &mut Group<'_>, threads: usize) {
-    group.throughput(Throughput::Bytes(SIZE.try_into().unwrap()));
-    let content = vec![7; SIZE];
+/// How a file of this size is timed: a long one takes a good part of a second each time.
+pub(crate) fn prepare(group: &mut Group<'_>, size: usize) {
+    group.throughput(Throughput::Bytes(size.try_into().unwrap()));
+    if size == LONG {
+        group.sample_size(10);
+    }
+}
+
+fn seal(group: &mut Group<'_>, size: usize, threads: usize) {
+    prepare(group, size);
+    let content = vec![7; size];
     let threads = NonZeroUsize::new(threads).unwrap();
     column(group, "ours", |bencher| {
         bencher.iter(|| {
-            let size = SIZE.try_into().unwrap();
+            let size = size.try_into().unwrap();
             let mut sealer = Sealer::new(size, ChunkSize::DEFAULT, &mut SystemRng).unwrap();
             let blob = sealer.seal_parallel(black_box(&content), threads).unwrap();
             (sealer.finish().unwrap(), blob)
@@ -58,15 +71,15 @@ fn seal(group: &mut Group<'_>, threads: usize) {
     column(group, "floor", |bencher| bencher.iter(|| seal_floor(black_box(&content))));
 }
 
-fn open(group: &mut Group<'_>, threads: usize) {
-    group.throughput(Throughput::Bytes(SIZE.try_into().unwrap()));
-    let (descriptor, blob) =
-        file::seal(&vec![7; SIZE], ChunkSize::DEFAULT, &mut SystemRng).unwrap();
+fn open(group: &mut Group<'_>, size: usize, threads: usize) {
+    prepare(group, size);
+    let content = vec![7; size];
+    let (descriptor, blob) = file::seal(&content, ChunkSize::DEFAULT, &mut SystemRng).unwrap();
     let threads = NonZeroUsize::new(threads).unwrap();
     column(group, "ours", |bencher| {
         bencher.iter(|| open_on(&descriptor, black_box(&blob), threads))
     });
-    let (blob, _) = seal_floor(&vec![7; SIZE]);
+    let (blob, _) = seal_floor(&content);
     column(group, "floor", |bencher| bencher.iter(|| open_floor(black_box(&blob))));
 }
 
@@ -79,7 +92,7 @@ fn open_on(descriptor: &Descriptor, blob: &[u8], threads: NonZeroUsize) -> Vec<u
 }
 
 fn seal_floor(content: &[u8]) -> (Vec<u8>, [u8; 32]) {
-    let mut blob = vec![0; SIZE + 16 * SIZE / CHUNK];
+    let mut blob = vec![0; content.len() + 16 * content.len() / CHUNK];
     let mut root = Sha256::new();
     for ((sealed, text), number) in
         blob.chunks_mut(CHUNK + 16).zip(content.chunks(CHUNK)).zip(0_u64..)
@@ -95,7 +108,7 @@ fn seal_floor(content: &[u8]) -> (Vec<u8>, [u8; 32]) {
 }
 
 fn open_floor(blob: &[u8]) -> (Vec<u8>, [u8; 32]) {
-    let mut content = vec![0; SIZE];
+    let mut content = vec![0; blob.len() - 16 * blob.len() / (CHUNK + 16)];
     let mut root = Sha256::new();
     for ((sealed, text), number) in
         blob.chunks(CHUNK + 16).zip(content.chunks_mut(CHUNK)).zip(0_u64..)

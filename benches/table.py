@@ -29,7 +29,12 @@ RESULTS = TARGET / "beside"
 FIGURES = RESULTS / "figures.tsv"
 BEGIN, END = "<!-- table.py begins -->", "<!-- table.py ends -->"
 
-PEERS = ["vodozemac", "ratchetx2"]
+PEERS = ["vodozemac", "ratchetx2", "age", "openmls", "mls-rs"]
+# Between two, and in groups: the rows of the latter begin so.
+TABLES = [(False, ["vodozemac", "ratchetx2", "age"]), (True, ["vodozemac", "openmls", "mls-rs"])]
+OF_GROUPS = "group-"
+FASTER = [("vodozemac", 1), ("openmls", 1), ("mls-rs", 1)]
+THREE_TIMES = [("vodozemac", 3), ("openmls", 3), ("mls-rs", 3)]
 
 # Row, title, what one iteration is divided by, bars. A bar is one of
 #   ("floor", most)        ours / floor
@@ -57,6 +62,21 @@ ROWS = [
     ("reject-5-sessions", "refuse a forgery, 5 sessions", 1, []),
     ("store-fresh", "store and load, fresh", 1, [("time", 3_000)]),
     ("store-1000", "store and load, 1,000 skipped keys", 1, [("time", 40_000)]),
+    ("seal-4m", "seal a file of 4 MiB", 1, [("floor", 1.1), ("age", 1.5)]),
+    ("open-4m", "open a file of 4 MiB", 1, [("floor", 1.1), ("age", 1.5)]),
+    ("seal-4m-2", "seal a file of 4 MiB, two threads", 1, [("floor", 0.56), ("age", 2.5)]),
+    ("open-4m-2", "open a file of 4 MiB, two threads", 1, [("floor", 0.56), ("age", 2.5)]),
+    ("seal-256m", "seal a file of 256 MiB", 1, [("floor", 1.1), ("age", 1.5)]),
+    ("open-256m", "open a file of 256 MiB", 1, [("floor", 1.1), ("age", 1.5)]),
+    ("seal-256m-2", "seal a file of 256 MiB, two threads", 1, [("floor", 0.56), ("age", 2.5)]),
+    ("open-256m-2", "open a file of 256 MiB, two threads", 1, [("floor", 0.56), ("age", 2.5)]),
+    ("group-encrypt-64", "group: encrypt 64 B", 1, [("floor", 1.1), *FASTER]),
+    ("group-encrypt-64k", "group: encrypt 64 KiB", 1, [("floor", 1.1), *THREE_TIMES]),
+    ("group-decrypt-64", "group: decrypt 64 B", 1, [("floor", 1.1), *FASTER]),
+    ("group-decrypt-64k", "group: decrypt 64 KiB", 1, [("floor", 1.1), *THREE_TIMES]),
+    ("group-reverse-1000", "group: 1,000 messages in reverse", 1, [("floor", 1.1), ("vodozemac", 1)]),
+    ("group-jump-999", "group: jump over 999", 1, [("floor", 1.35)]),
+    ("group-backlog-64", "group: 64 messages in order", 1, [("floor", 1.1), ("vodozemac", 1)]),
 ]
 
 # The figures that are not criterion's.
@@ -68,10 +88,13 @@ FIGURE_TITLES = {
     "session-fresh": "stored session, fresh",
     "session-worst": "stored session, longest within 4 epochs without losses",
     "session-skipped": "stored session, for each skipped message",
+    "group-overhead": "group message, less its content of 64 B",
+    "group-record": "what is stored of another device's chain",
 }
 
 CRATES = [
-    "subrosa", "vodozemac", "ratchetx2", "curve25519-dalek", "ed25519-dalek", "libcrux-ml-kem", "chacha20",
+    "subrosa", "vodozemac", "ratchetx2", "age", "openmls", "mls-rs", "curve25519-dalek", "ed25519-dalek",
+    "libcrux-ml-kem", "chacha20",
     "libcrux-poly1305", "chacha20poly1305", "sha2", "ring", "criterion",
 ]
 
@@ -165,20 +188,20 @@ def times_of(value):
     return f"{value:.0f}" if value >= 20 else f"{value:.1f}" if value >= 3 else f"{value:.2f}"
 
 
-def table(times):
+def table(times, of_groups, peers):
     head = ["row", "ours", "floor", "ours / floor"]
-    for peer in PEERS:
+    for peer in peers:
         head += [peer, f"{peer} / ours"]
     lines = ["| " + " | ".join(head) + " |", "| --- |" + " ---: |" * (len(head) - 1)]
     for row, title, _, _ in ROWS:
         columns = times.get(row)
-        if columns is None:
+        if columns is None or row.startswith(OF_GROUPS) != of_groups:
             continue
         shown = {of: duration(median(rounds)) for of, rounds in columns.items()}
         if (without := ratio(times, row, "ours", "without")) is not None:
             title += f" ({times_of(without)} times the same without)"
         cells = [title, shown.get("ours", ""), shown.get("floor", ""), times_of(ratio(times, row, "ours", "floor"))]
-        for peer in PEERS:
+        for peer in peers:
             cells += [shown.get(peer, ""), times_of(ratio(times, row, peer, "ours"))]
         lines.append("| " + " | ".join(cells) + " |")
     return lines
@@ -197,7 +220,7 @@ def figure_table(figures):
 
 def versions():
     """{crate: its versions} in the lock file of this run"""
-    lock = (BENCHES / "peers" / "Cargo.lock").read_text()
+    lock = (BENCHES.parent / "Cargo.lock").read_text()
     found = {}
     for name, version in re.findall(r'name = "([^"]+)"\nversion = "([^"]+)"', lock):
         found.setdefault(name, []).append(version)
@@ -229,7 +252,8 @@ def write(times, figures):
     text = page.read_text()
     before, rest = text.split(BEGIN)
     _, after = rest.split(END)
-    made = [BEGIN, "", *machine(), "", *table(times), "", *figure_table(figures), "", END]
+    tables = [line for kind in TABLES for line in [*table(times, *kind), ""]]
+    made = [BEGIN, "", *machine(), "", *tables, *figure_table(figures), "", END]
     page.write_text(before + "\n".join(made) + after)
     (DOCS / "performance.svg").write_text(picture(times))
 
@@ -243,11 +267,13 @@ STYLE = """
   .small { font-size: 10px; fill: #57606a; paint-order: stroke; stroke: #ffffff; stroke-width: 3px; } .title { font-size: 15px; font-weight: 600; }
   .grid { stroke: #d0d7de; } .one { stroke: #57606a; stroke-dasharray: 2 2; }
   .ours { fill: #0969da; } .floor { fill: #8c959f; } .vodozemac { fill: #d4821e; } .ratchetx2 { fill: #2da172; }
+  .age { fill: #8250df; } .openmls { fill: #8250df; } .mls-rs { fill: #bf3989; }
   .break { stroke: #ffffff; stroke-width: 2; }
   @media (prefers-color-scheme: dark) {
     text { fill: #e6edf3; } .small { fill: #9198a1; stroke: #0d1117; }
     .grid { stroke: #30363d; } .one { stroke: #9198a1; }
     .ours { fill: #4493f8; } .floor { fill: #6e7681; } .vodozemac { fill: #e3a04f; } .ratchetx2 { fill: #3fb984; }
+    .age { fill: #a371f7; } .openmls { fill: #ab7df8; } .mls-rs { fill: #f778ba; }
     .break { stroke: #0d1117; }
   }
 """
@@ -265,7 +291,7 @@ def picture(times):
         '<text class="title" x="16" y="26">Time, in multiples of ours: shorter is faster</text>',
     ]
     for number, of in enumerate(columns):
-        x = LEFT + number * 110
+        x = LEFT + number * 105
         out.append(f'<rect class="{of}" x="{x}" y="36" width="12" height="12" rx="2"/>')
         out.append(f'<text x="{x + 17}" y="46">{of}</text>')
     for at in range(MOST + 1):

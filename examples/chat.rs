@@ -2,11 +2,12 @@
 //! lost when any of the processes goes away.
 //!
 //! ```text
-//! cargo run --release --example chat -- NAME [--link] [--relay ADDRESS] [--store FILE]
+//! cargo run --release --example chat -- NAME [--link | --restore FILE] [--relay ADDRESS] [--store FILE]
 //! ```
 //!
 //! Everything it knows is in one encrypted file (NAME.redb). It asks for the passphrase, or takes
-//! it from --passphrase or SUBROSA_PASSPHRASE. examples/README.md says what a person can type.
+//! it from --passphrase or SUBROSA_PASSPHRASE, or has a key in the system's keychain (--keychain).
+//! examples/README.md says what a person can type.
 //!
 //! What an app would take from here: [`Chat::settle`], which runs after each event, does all that
 //! is due, and may stop anywhere and begin again; [`Chat::receive`]; and `support/network.rs`,
@@ -19,14 +20,24 @@ use std::process::ExitCode;
 use subrosa::store::{Redb, Vault};
 use subrosa::{Address, Client, Error, Received, SystemRng, Task, UnixTime};
 
+#[path = "support/archives.rs"]
+mod archives;
 #[path = "support/arguments.rs"]
 mod arguments;
+#[path = "support/attached.rs"]
+mod attached;
 #[path = "support/commands.rs"]
 mod commands;
 #[path = "support/connection.rs"]
 mod connection;
 #[path = "support/failure.rs"]
 mod failure;
+#[path = "support/fetching.rs"]
+mod fetching;
+#[path = "support/file_names.rs"]
+mod file_names;
+#[path = "support/keychain.rs"]
+mod keychain;
 #[path = "support/linking.rs"]
 mod linking;
 #[path = "support/names.rs"]
@@ -43,15 +54,22 @@ mod people;
 mod rows;
 #[path = "support/screen.rs"]
 mod screen;
+#[path = "support/sending.rs"]
+mod sending;
+#[path = "support/verifying.rs"]
+mod verifying;
 #[path = "support/wire.rs"]
 mod wire;
 
 use arguments::Arguments;
 use connection::{Connection, Event};
 use failure::{Failure, Result, is_fatal};
+use fetching::Fetching;
+use keychain::Keychain;
 use names::is_name;
 use people::Question;
 use screen::{Screen, Typed, visible};
+use sending::Sending;
 use wire::{Mail, Request, Response};
 
 fn main() -> ExitCode {
@@ -72,10 +90,15 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Result<()> {
     // The file first: where another process has it, nobody types a passphrase in vain.
     let store = Redb::open(&arguments.store)?;
-    let mut store = passphrase::unlock(store, arguments.passphrase.as_ref())?;
-    let client = match Client::open(&mut store).map(drop) {
-        Err(Error::NoAccount) if arguments.link => linking::join(store, &arguments.relay)?,
-        Err(Error::NoAccount) => {
+    let program = arguments.keychain.as_deref();
+    let keychain = program.map(|program| Keychain::new(program, &arguments.store));
+    let mut store = passphrase::unlock(store, arguments.passphrase.as_ref(), keychain.as_ref())?;
+    let client = match (Client::open(&mut store).map(drop), &arguments.restore) {
+        (Err(Error::NoAccount | Error::UnfinishedRestoration), Some(path)) => {
+            archives::restore(store, path, &arguments.relay, &arguments.name)?
+        }
+        (Err(Error::NoAccount), None) if arguments.link => linking::join(store, &arguments.relay)?,
+        (Err(Error::NoAccount), None) => {
             Client::create(store, &arguments.name, UnixTime::now()?, &mut SystemRng)?
         }
         _ => Client::open(store)?,
@@ -109,6 +132,10 @@ struct Chat {
     unregistered: BTreeSet<String>,
     /// Lines of other users that came while lines are for one.
     unread: BTreeMap<String, usize>,
+    /// The files that are on their way, and whether there may be more to do for some.
+    sending: Option<Sending>,
+    fetching: Option<Fetching>,
+    is_busy: bool,
 }
 
 impl Chat {
@@ -124,6 +151,9 @@ impl Chat {
             question: None,
             unregistered: BTreeSet::new(),
             unread: BTreeMap::new(),
+            sending: None,
+            fetching: None,
+            is_busy: false,
         }
     }
 
@@ -134,7 +164,7 @@ impl Chat {
         self.connection.read_from(self.screen.clone());
         self.set_prompt();
         loop {
-            let event = self.connection.next();
+            let event = self.connection.next(self.is_busy);
             let handled = self.handle(event);
             let flow = self.bear(handled)?;
             let settled = self.settle();
@@ -174,6 +204,7 @@ impl Chat {
             Event::Mail(mail) => self.receive(&mail)?,
             Event::NewDevices(user) => self.fetch_new_devices(&user)?,
             Event::Connected => self.greet()?,
+            Event::Free => {}
             Event::Idle => drop(self.connection.ask(&Request::Ping)?),
             Event::Lost => {
                 self.screen.say("* the relay is away: what you write is sent when it is back")
@@ -193,10 +224,13 @@ impl Chat {
 
     /// Does what is due.
     fn settle(&mut self) -> Result<()> {
+        self.is_busy = false;
         self.take_inbox()?;
         if self.connection.is_up() {
             self.do_tasks()?;
             self.leave_grants()?;
+            // A part of a file each; what is typed and what comes is looked at in between.
+            self.is_busy = self.go_on_sending()? | self.go_on_fetching()?;
         }
         self.take_inbox()
     }

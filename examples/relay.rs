@@ -1,12 +1,12 @@
 //! A server for `chat`, for trying things on one machine.
 //!
 //! ```text
-//! cargo run --release --example relay -- [ADDRESS] [--data FOLDER] [--forget NAME]
+//! cargo run --release --example relay -- [ADDRESS] [--data FOLDER] [--forget NAME] [--keep SECONDS]
 //! ```
 //!
-//! It keeps device lists, prekeys, mailboxes, and grants for new devices, and sees ciphertext
-//! alone. What it keeps survives a restart. `--forget` frees the name of a user who has lost every
-//! device.
+//! It keeps device lists, prekeys, mailboxes, grants for new devices, and the blobs of files, and
+//! sees ciphertext alone. What it keeps survives a restart; blobs go after 30 days, or after
+//! `--keep`. `--forget` frees the name of a user who has lost every device.
 //!
 //! It believes anyone the name that they give. That reveals no text, but it lets anybody take
 //! another's mail away and use up their prekeys. A real server has its users log in, speaks TLS,
@@ -26,6 +26,8 @@ use std::{env, thread};
 
 use subrosa::Address;
 
+#[path = "support/blobs.rs"]
+mod blobs;
 #[path = "support/desk.rs"]
 mod desk;
 #[path = "support/names.rs"]
@@ -41,20 +43,22 @@ type Result<T, E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
 
 const MAX_CONNECTIONS: usize = 256;
 const MAX_WATCHED: usize = 100;
+const KEEP_BLOBS: u64 = 30 * 24 * 60 * 60;
 const SHORTLY: Duration = Duration::from_millis(100);
 
 fn main() -> Result<()> {
-    let (mut address, mut folder, mut forget) =
-        ("127.0.0.1:7001".to_owned(), PathBuf::from("relay-data"), None);
+    let (mut address, mut folder) = ("127.0.0.1:7001".to_owned(), PathBuf::from("relay-data"));
+    let (mut forget, mut keep_blobs) = (None, KEEP_BLOBS);
     let mut arguments = env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--data" => folder = arguments.next().ok_or("--data FOLDER")?.into(),
             "--forget" => forget = Some(arguments.next().ok_or("--forget NAME")?),
+            "--keep" => keep_blobs = arguments.next().ok_or("--keep SECONDS")?.parse()?,
             _ => address = argument,
         }
     }
-    let desk = Desk::open(&folder)?;
+    let desk = Desk::open(&folder, keep_blobs)?;
     if let Some(user) = forget {
         desk.forget(&user)?;
     }

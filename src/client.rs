@@ -4,10 +4,12 @@
 //! body is a free function over the open transaction, and calls rooms below it alone.
 
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 use rand_core::CryptoRng;
 
 use crate::address::Address;
+use crate::certificate::ServerKey;
 use crate::error::Error;
 use crate::identity::IdentityKey;
 use crate::link::NewDevice;
@@ -19,33 +21,58 @@ mod allowances;
 mod aside;
 mod asking;
 mod bundles;
+mod calls;
+mod ceremonies;
+mod certificates;
+mod compare;
+mod delivery;
 mod devices;
+mod doors;
 mod expiry;
+#[cfg(feature = "std")]
+mod export;
 mod heal;
+mod history;
+#[cfg(feature = "std")]
+mod import;
 mod inbox;
+mod linked;
 mod log;
 mod messages;
+mod moves;
+mod offer;
 mod outbox;
+mod outgoing;
 mod prekeys;
 mod receive;
+#[cfg(feature = "std")]
+mod restore;
 mod rows;
 mod seen;
 mod send;
 mod tasks;
+mod tickets;
 mod timers;
 mod transaction;
 mod trust;
 mod upload;
+mod verify;
 mod wants;
 mod work;
 
-pub use inbox::{EnvelopeId, Event, InboxId, Incoming, Item, Text};
+pub use doors::Pass;
+#[cfg(feature = "std")]
+pub use export::Contents;
+pub use inbox::{EnvelopeId, Event, InboxId, Incoming, Item, SasEnd, Text};
 pub use messages::Progress;
+pub use offer::HistoryOffer;
+pub use outgoing::Outgoing;
 pub use receive::Received;
 pub use rows::Rows;
 pub use tasks::{Action, Answer, Completed, Task, TaskId};
 pub use transaction::Open;
 pub use trust::{SessionInfo, UserTrust};
+pub use verify::Audit;
 
 use tasks::Check;
 use transaction::Account;
@@ -71,6 +98,28 @@ pub struct Policy {
     pub prekeys_target: usize,
     /// Seconds after which what cannot be had is given up: 30 days.
     pub give_up_after: u64,
+    /// Whether the server learns who sends: it does, unless the app asks for sealed mail.
+    pub delivery: Delivery,
+    /// Servers whose word the app takes for who a user is ([`SenderCertificate`]): none.
+    ///
+    /// [`SenderCertificate`]: crate::SenderCertificate
+    pub trusted_servers: Vec<ServerKey>,
+    /// Whether the server takes sealed mail for this account with its [`Pass`] alone: no. Then
+    /// strangers can write to it openly alone.
+    pub requires_pass: bool,
+}
+
+/// Whether the server learns who sends an envelope.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Delivery {
+    /// The transport says who sends.
+    #[default]
+    Open,
+    /// Nobody but the receiver learns who sends ([`Action::SendSealed`]). Nothing is ever sent
+    /// openly in its place, but by [`Client::deliver`]. An app turns it on for all its users: a
+    /// device that sends openly gives no tickets, and each text to it begins a session.
+    Sealed,
 }
 
 impl Default for Policy {
@@ -85,6 +134,9 @@ impl Default for Policy {
             prekeys_low: 50,
             prekeys_target: 100,
             give_up_after: 30 * DAY,
+            delivery: Delivery::Open,
+            trusted_servers: Vec::new(),
+            requires_pass: false,
         }
     }
 }
@@ -103,6 +155,10 @@ impl Default for Policy {
 /// | use the network | do the [`tasks`](Client::tasks), and [`complete`](Client::complete) each |
 /// | read | [`receive`](Client::receive) what comes; show the [`inbox`](Client::inbox), and [`acknowledge`](Client::acknowledge) |
 /// | know who it is | [`trust`](Client::trust), [`verify`](Client::verify), [`accept_new_key`](Client::accept_new_key) |
+/// | hide from the server who writes | [`Policy::delivery`], [`deliver`](Client::deliver), [`block`](Client::block) |
+/// | keep a backup | `export`; `restore` in an empty store, `import` in a client (feature `std`) |
+/// | compare keys | [`safety_number`](Client::safety_number); [`show_code`](Client::show_code), [`scan`](Client::scan); [`start_sas`](Client::start_sas), [`accept_sas`](Client::accept_sas) |
+/// | call | [`signal`](Client::signal), [`take_signals`](Client::take_signals), [`call_members`](Client::call_members); feature `calls` has the keys and frames |
 /// | have several devices | [`link`](Client::link), [`remove_device`](Client::remove_device), [`devices`](Client::devices) |
 ///
 /// The app's part is the transport: it does what the tasks say, and carries envelopes to addresses.
@@ -295,8 +351,7 @@ impl<S: Store> Client<S> {
         Ok(Self::over(store, account))
     }
 
-    fn over(store: S, mut account: Account) -> Self {
-        account.count_rows();
+    fn over(store: S, account: Account) -> Self {
         let (policy, account) = (Policy::default(), Arc::new(account));
         let address = account.address();
         Self { scope: store, policy, account, address, check: Check::Due }

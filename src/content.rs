@@ -15,6 +15,8 @@
 //! | 2 asks | empty: the sender writes its other contents in another session |
 //! | 3 resent | `reference:16`: the envelope that this content stands for |
 //! | 4 devices | the sender's device list |
+//! | 5 files | those of a text or a copy: [`Files`] |
+//! | 10 to 14 | what sealed sender needs: `sealed` |
 //!
 //! | kind | body |
 //! | --- | --- |
@@ -25,6 +27,9 @@
 //! | 5 account key, for the sender's other devices | `present:u8 (0\|1) [\|\| seed:32]` |
 //! | 6 gone: these cannot be sent again | `references, 16 bytes each` |
 //! | 7 mark, for the sender's other devices | `verified:u8 (0\|1) \|\| account:32 \|\| user` |
+//! | 20 history, for another device of the sender's user | `key:32 \|\| descriptor:74 \|\| location` |
+//! | 8 to 11 moves of a verification | docs/verification.md, 5 |
+//! | 24 signal | `type:u8 \|\| call:16 \|\| expires:u64 \|\| body` |
 //!
 //! A later version may add kinds and fields. A device that does not know them opens the message all
 //! the same: the session moves on. Kinds and tags below 128 matter to a person: the app is told
@@ -40,6 +45,19 @@ use crate::codec::{Reader, Writer};
 use crate::devices::DeviceList;
 use crate::error::Error;
 use crate::reference::Reference;
+use crate::signal::SignalBody;
+
+pub(crate) mod attachment;
+mod history;
+mod moves;
+mod sealed;
+
+pub use attachment::Attachment;
+pub(crate) use history::History;
+pub(crate) use moves::Move;
+pub(crate) use sealed::{Claimed, MOST_TICKETS, SealedFields};
+
+use attachment::Files;
 
 /// The name of a text, the same on every device that has it: 16 bytes, drawn.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -111,20 +129,32 @@ pub(crate) struct Content<'a> {
     pub(crate) asks: bool,
     pub(crate) resent: Option<Reference>,
     pub(crate) devices: Option<&'a [u8]>,
+    pub(crate) sealed: SealedFields<'a>,
     pub(crate) body: Body<'a>,
+}
+
+/// What somebody wrote.
+#[derive(Clone, Copy)]
+pub(crate) struct Written<'a> {
+    pub(crate) id: MessageId,
+    pub(crate) text: &'a [u8],
+    pub(crate) files: Files<'a>,
+}
+
+impl Written<'_> {
+    /// Bytes of the text and of what is said of files.
+    pub(crate) const fn length(&self) -> usize {
+        self.text.len().saturating_add(self.files.as_bytes().len())
+    }
 }
 
 /// What it is about.
 #[derive(Clone, Copy)]
 pub(crate) enum Body<'a> {
-    Text {
-        id: MessageId,
-        text: &'a [u8],
-    },
+    Text(Written<'a>),
     Copy {
-        id: MessageId,
         to: &'a str,
-        text: &'a [u8],
+        written: Written<'a>,
     },
     Request {
         holds: [u8; 8],
@@ -138,6 +168,11 @@ pub(crate) enum Body<'a> {
         account: &'a [u8; 32],
         user: &'a str,
     },
+    History(History<'a>),
+    /// A move of a verification.
+    Move(Move<'a>),
+    /// Of a call.
+    Signal(SignalBody<'a>),
     /// A later version's, which matters to a person.
     Unsupported,
     /// A later version's, which does not.
@@ -148,6 +183,10 @@ const RANK: u8 = 1;
 const ASKS: u8 = 2;
 const RESENT: u8 = 3;
 const DEVICES: u8 = 4;
+const FILES: u8 = 5;
+
+/// The kind of a signal.
+const SIGNAL: u8 = 24;
 
 /// Kinds and tags from here on may be ignored.
 const IGNORABLE: u8 = 128;
@@ -156,8 +195,15 @@ impl Body<'_> {
     /// The name of the text, whichever envelope it comes in.
     pub(crate) const fn message(&self) -> Option<MessageId> {
         match self {
-            Self::Text { id, .. } | Self::Copy { id, .. } => Some(*id),
+            Self::Text(written) | Self::Copy { written, .. } => Some(written.id),
             _ => None,
+        }
+    }
+
+    const fn files(&self) -> &[u8] {
+        match self {
+            Self::Text(written) | Self::Copy { written, .. } => written.files.as_bytes(),
+            _ => &[],
         }
     }
 
@@ -168,12 +214,15 @@ impl Body<'_> {
 
     const fn length(&self) -> usize {
         match self {
-            Self::Text { text, .. } => text.len(),
-            Self::Copy { to, text, .. } => text.len().saturating_add(to.len()),
+            Self::Text(written) => written.length(),
+            Self::Copy { to, written } => written.length().saturating_add(to.len()),
             Self::Mark { user, .. } => user.len(),
+            Self::History(history) => history.location.len().saturating_add(History::AROUND),
+            Self::Signal(signal) => signal.body.len(),
             Self::Request { references, .. } | Self::Gone(references) => {
                 references.len().saturating_mul(Reference::LENGTH)
             }
+            Self::Move(a_move) => a_move.length(),
             _ => 0,
         }
     }
@@ -185,15 +234,20 @@ impl<'a> Content<'a> {
 
     pub(crate) fn encode(&self) -> Vec<u8> {
         let devices = self.devices.map_or(0, <[u8]>::len);
-        let capacity = self.body.length().saturating_add(devices).saturating_add(Self::MOST_AROUND);
+        let sealed = if self.sealed.is_empty() { 0 } else { sealed::MOST_BYTES };
+        let capacity = self.body.length().saturating_add(devices).saturating_add(sealed);
+        let capacity = capacity.saturating_add(Self::MOST_AROUND);
         let kind = match &self.body {
-            Body::Text { .. } => 1,
+            Body::Text(_) => 1,
             Body::Copy { .. } => 2,
             Body::Request { .. } => 3,
             Body::Devices => 4,
             Body::Account(_) => 5,
             Body::Gone(_) => 6,
             Body::Mark { .. } => 7,
+            Body::History(_) => 20,
+            Body::Move(a_move) => a_move.kind(),
+            Body::Signal(_) => SIGNAL,
             Body::Unsupported => IGNORABLE.saturating_sub(1),
             Body::Ignored => u8::MAX,
         };
@@ -214,12 +268,16 @@ impl<'a> Content<'a> {
         if let Some(devices) = self.devices {
             out = field(out, DEVICES, devices);
         }
+        if !self.body.files().is_empty() {
+            out = field(out, FILES, self.body.files());
+        }
+        out = self.sealed.write(out, field);
         let out = out.u8(0);
         match &self.body {
-            Body::Text { id, text } => out.bytes(&id.0).bytes(text),
-            Body::Copy { id, to, text } => {
+            Body::Text(written) => out.bytes(&written.id.0).bytes(written.text),
+            Body::Copy { to, written } => {
                 let length = u8::try_from(to.len()).expect("names have at most 255 bytes");
-                out.bytes(&id.0).u8(length).bytes(to.as_bytes()).bytes(text)
+                out.bytes(&written.id.0).u8(length).bytes(to.as_bytes()).bytes(written.text)
             }
             Body::Request { holds, references } => {
                 out.bytes(holds).bytes(references.as_flattened())
@@ -228,8 +286,11 @@ impl<'a> Content<'a> {
             Body::Mark { verified, account, user } => {
                 out.u8(u8::from(*verified)).bytes(*account).bytes(user.as_bytes())
             }
+            Body::History(history) => history.write(out),
+            Body::Signal(signal) => signal.write(out),
             Body::Account(None) => out.u8(0),
             Body::Account(Some(seed)) => out.u8(1).bytes(*seed),
+            Body::Move(a_move) => a_move.write(out),
             Body::Devices | Body::Unsupported | Body::Ignored => out,
         }
         .done()
@@ -243,7 +304,8 @@ impl<'a> Content<'a> {
         let list = ListStamp::read(&mut reader)?.ok_or(Error::Malformed)?;
         let known = ListStamp::read(&mut reader)?;
         let (mut rank, mut asks, mut resent, mut devices) = (None, false, None, None);
-        let (mut last, mut is_supported) = (0, true);
+        let mut sealed = SealedFields::default();
+        let (mut files, mut last, mut is_supported) = (None, 0, true);
         loop {
             let tag = reader.u8()?;
             if tag == 0 {
@@ -270,17 +332,31 @@ impl<'a> Content<'a> {
                     field.end()?;
                 }
                 DEVICES => devices = Some(value),
+                FILES => match Files::read(value) {
+                    Ok(read) => files = Some(read),
+                    // A later version wrote it, and the session moves on.
+                    Err(Error::UnsupportedVersion) => is_supported = false,
+                    Err(error) => return Err(error),
+                },
+                sealed::TICKETS..=sealed::KNOWS_PASS => sealed.read(tag, value)?,
                 IGNORABLE.. => {}
                 _ => is_supported = false,
             }
         }
-        let body = if is_supported { Self::body(kind, reader)? } else { Body::Unsupported };
-        Ok(Self { list, known, rank, asks, resent, devices, body })
+        let body = if is_supported { Self::body(kind, files, reader)? } else { Body::Unsupported };
+        Ok(Self { list, known, rank, asks, resent, devices, sealed, body })
     }
 
-    fn body(kind: u8, mut reader: Reader<'a>) -> Result<Body<'a>, Error> {
+    fn body(kind: u8, files: Option<Files<'a>>, mut reader: Reader<'a>) -> Result<Body<'a>, Error> {
+        if files.is_some() && (3..=Move::LAST_KIND).contains(&kind) {
+            return Err(Error::Malformed);
+        }
+        let files = files.unwrap_or(Files::of(&[]));
         let body = match kind {
-            1 => Body::Text { id: MessageId(*reader.array()?), text: reader.rest() },
+            1 => {
+                let id = MessageId(*reader.array()?);
+                Body::Text(Written { id, text: reader.rest(), files })
+            }
             2 => {
                 let id = MessageId(*reader.array()?);
                 let length = usize::from(reader.u8()?);
@@ -289,7 +365,7 @@ impl<'a> Content<'a> {
                 if to.is_empty() {
                     return Err(Error::Malformed);
                 }
-                Body::Copy { id, to, text: reader.rest() }
+                Body::Copy { to, written: Written { id, text: reader.rest(), files } }
             }
             3 => Body::Request { holds: *reader.array()?, references: references(reader.rest())? },
             4 => {
@@ -319,7 +395,10 @@ impl<'a> Content<'a> {
                 }
                 Body::Mark { verified, account, user }
             }
-            8..IGNORABLE => Body::Unsupported,
+            Move::FIRST_KIND..=Move::LAST_KIND => Body::Move(Move::read(kind, reader)?),
+            20 => Body::History(History::read(reader)?),
+            SIGNAL => SignalBody::read(reader)?.map_or(Body::Ignored, Body::Signal),
+            12..IGNORABLE => Body::Unsupported,
             IGNORABLE.. => Body::Ignored,
             0 => return Err(Error::Malformed),
         };
@@ -336,27 +415,55 @@ fn references(bytes: &[u8]) -> Result<&[[u8; 16]], Error> {
 }
 
 fn field(out: Writer, tag: u8, value: &[u8]) -> Writer {
-    let length = u16::try_from(value.len()).expect("the longest field is a list of 32 devices");
+    let length = u16::try_from(value.len()).expect("the longest field is that of 16 files");
     out.u8(tag).u16(length).bytes(value)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::signal::{CallId, Signal, SignalKind};
+    use crate::time::UnixTime;
+    use alloc::vec;
 
     const ID: MessageId = MessageId([7; 16]);
     const LIST: ListStamp = ListStamp { version: 1, digest: [3; 8] };
 
-    fn bodies() -> [Body<'static>; 10] {
+    /// Two of one chunk, of which nothing more is said.
+    const TWO_FILES: [u8; 153] = {
+        let mut bytes = [0; 153];
+        (bytes[0], bytes[1], bytes[2]) = (2, 1, 16);
+        (bytes[77], bytes[78]) = (1, 16);
+        bytes
+    };
+
+    fn written(text: &'static [u8], files: Files<'static>) -> Written<'static> {
+        Written { id: ID, text, files }
+    }
+
+    fn bodies() -> [Body<'static>; 18] {
         [
-            Body::Text { id: ID, text: b"text" },
-            Body::Copy { id: ID, to: "bob", text: b"" },
+            Body::Text(written(b"text", Files::of(&[]))),
+            Body::Text(written(b"text", Files::of(&TWO_FILES))),
+            Body::Copy { to: "bob", written: written(b"", Files::of(&[])) },
+            Body::Copy { to: "bob", written: written(b"text", Files::of(&TWO_FILES)) },
             Body::Request { holds: [0; 8], references: &[[9; 16], [8; 16]] },
             Body::Devices,
             Body::Account(None),
             Body::Account(Some(&[5; 32])),
             Body::Gone(&[[1; 16]]),
             Body::Mark { verified: true, account: &[4; 32], user: "carol" },
+            Body::History(History { key: &[6; 32], descriptor: &[7; 74], location: b"where" }),
+            Body::Move(Move::Scanned { answer: &[1; 32] }),
+            Body::Move(Move::Start { id: &[2; 16], commitment: &[3; 32] }),
+            Body::Move(Move::Nonce { id: &[2; 16], nonce: &[4; 32] }),
+            Body::Move(Move::End { id: &[2; 16], why: 1 }),
+            Body::Signal(SignalBody {
+                call: CallId::new([6; 16]),
+                kind: SignalKind::Candidates,
+                expires: UnixTime::MIN,
+                body: b"sdp",
+            }),
             Body::Unsupported,
             Body::Ignored,
         ]
@@ -370,8 +477,17 @@ mod tests {
                     [(None, false, None), (Some(&b"a list"[..]), true, Some(9))]
                 {
                     for body in bodies() {
-                        let content =
-                            Content { list: LIST, known, rank, asks, resent, devices, body };
+                        let sealed = if asks { every_field() } else { SealedFields::default() };
+                        let content = Content {
+                            list: LIST,
+                            known,
+                            rank,
+                            asks,
+                            resent,
+                            devices,
+                            sealed,
+                            body,
+                        };
                         let bytes = content.encode();
                         let read = Content::decode(&bytes).unwrap();
                         assert_eq!((read.list, read.known, read.rank), (LIST, known, rank));
@@ -389,6 +505,16 @@ mod tests {
         }
     }
 
+    fn every_field() -> SealedFields<'static> {
+        SealedFields {
+            tickets: &[[6; 16], [7; 16]],
+            sender: Some(Claimed { device: 1, user: "alice" }),
+            certificate: Some(b"anything"),
+            pass: Some((2, &[8; 16])),
+            knows_pass: Some(3),
+        }
+    }
+
     fn with(kind: u8, fields: &[u8], body: &[u8]) -> Vec<u8> {
         let stamp = [&1_u64.to_be_bytes()[..], &[3; 8]].concat();
         [&[kind][..], &stamp, &[0; 16], fields, &[0], body].concat()
@@ -402,18 +528,41 @@ mod tests {
             Body::Devices => "devices",
             _ => "other",
         };
-        assert_eq!(kind(&with(8, &[], b"anything")), "unsupported");
+        assert_eq!(kind(&with(12, &[], b"anything")), "unsupported");
+        assert_eq!(kind(&with(25, &[], b"")), "unsupported");
+        assert_eq!(kind(&with(24, &[], &[10; 25])), "ignored");
         assert_eq!(kind(&with(127, &[], b"")), "unsupported");
         assert_eq!(kind(&with(128, &[], b"anything")), "ignored");
         assert_eq!(kind(&with(255, &[], b"")), "ignored");
-        assert_eq!(kind(&with(4, &[5, 0, 1, 9], b"")), "unsupported");
-        assert_eq!(kind(&with(4, &[5, 0, 1, 9], b"not empty")), "unsupported");
+        assert_eq!(kind(&with(4, &[99, 0, 1, 9], b"")), "unsupported");
+        assert_eq!(kind(&with(4, &[99, 0, 1, 9], b"not empty")), "unsupported");
         assert_eq!(kind(&with(4, &[128, 0, 1, 9, 255, 0, 0], b"")), "devices");
     }
 
     #[test]
+    fn a_file_of_a_later_version_is_told() {
+        let mut files = [&[FILES, 0, 153][..], &TWO_FILES].concat();
+        assert!(matches!(Content::decode(&with(1, &files, &[7; 16])).unwrap().body, Body::Text(_)));
+        files[80] = 2;
+        let bytes = with(1, &files, &[7; 16]);
+        assert!(matches!(Content::decode(&bytes).unwrap().body, Body::Unsupported));
+    }
+
+    #[test]
     fn every_fault_of_the_layout_is_malformed() {
-        let faults: [(&str, Vec<u8>); 16] = [
+        let files = [&[FILES, 0, 153][..], &TWO_FILES].concat();
+        let faults: [(&str, Vec<u8>); 35] = [
+            ("a short history", with(20, &[], &[1; 105])),
+            ("a history with a long location", with(20, &[], &[1; 1_131])),
+            ("files of kind 4", with(4, &files, b"")),
+            ("files of kind 10", with(10, &files, &[7; 48])),
+            ("files of kind 6", with(6, &files, &[7; 16])),
+            ("files that are none", with(1, &[FILES, 0, 0], &[7; 16])),
+            ("half a file", with(1, &[&[FILES, 0, 40][..], &[1; 40]].concat(), &[7; 16])),
+            ("a signal of type 0", with(24, &[], &[0; 25])),
+            ("a short signal", with(24, &[], &[1; 24])),
+            ("a signal of no time", with(24, &[], &[1; 25])),
+            ("a long signal", with(24, &[], &vec![1; 25 + Signal::MAX_BODY + 1])),
             ("kind 0", with(0, &[], b"")),
             ("a list of version 0", [&[4][..], &[0; 32], &[0]].concat()),
             ("a known digest without version", {
@@ -433,6 +582,14 @@ mod tests {
             ("a long rank", with(4, &[1, 0, 9, 0, 0, 0, 0, 0, 0, 0, 1, 0], b"")),
             ("a mark for nobody", with(7, &[], &[1; 33])),
             ("a mark that is neither", with(7, &[], &[2; 40])),
+            ("half a scan's answer", with(8, &[], &[1; 31])),
+            ("a long answer of a scan", with(8, &[], &[1; 33])),
+            ("half a commitment", with(9, &[], &[1; 47])),
+            ("a long commitment", with(9, &[], &[1; 49])),
+            ("half a nonce", with(10, &[], &[1; 47])),
+            ("a long nonce", with(10, &[], &[1; 49])),
+            ("an end without a reason", with(11, &[], &[1; 16])),
+            ("an end with two reasons", with(11, &[], &[1; 18])),
             ("a copy to nobody", with(2, &[], &[[0; 17].as_slice()].concat())),
         ];
         for (name, bytes) in faults {

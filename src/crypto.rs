@@ -8,12 +8,18 @@
 //! | `signature` | Ed25519, strict | ed25519-dalek | RFC 8032 |
 //! | `kem` | ML-KEM-1024 whole, ML-KEM-768 in two halves | libcrux-ml-kem | FIPS 203 |
 //! | `aead` | ChaCha20-Poly1305 | chacha20poly1305; chacha20, libcrux-poly1305 | RFC 8439 |
+//! | `gcm` | AES-GCM, for frames of calls (feature `calls`) | aes-gcm | NIST SP 800-38D |
 //! | `hash` | SHA-256 of long bytes | sha2 | FIPS 180-4 |
 //! | `kdf` | HMAC-SHA-256, HKDF-SHA-256, SHA-256 | sha2 | RFC 2104, RFC 5869, FIPS 180-4 |
+//! | `hkdf512` | HKDF-SHA-512, for frames of calls (feature `calls`) | hkdf, sha2 | RFC 5869 |
 
 pub(crate) mod aead;
 pub(crate) mod curve;
+#[cfg(feature = "calls")]
+pub(crate) mod gcm;
 pub(crate) mod hash;
+#[cfg(feature = "calls")]
+pub(crate) mod hkdf512;
 pub(crate) mod kdf;
 pub(crate) mod kem;
 #[cfg_attr(subrosa_leaks, path = "../checks/leaks/mark.rs")]

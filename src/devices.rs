@@ -60,6 +60,16 @@ pub struct ListedDevice {
     pub role: Role,
 }
 
+/// What becomes of the account's other devices when it is restored from an archive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Others {
+    /// They stay: the old phone still works.
+    Keep,
+    /// They are removed, and the account gets a new key: the old phone was lost or stolen. Everybody
+    /// who knows the user sees a changed key, and has to accept it.
+    Remove,
+}
+
 /// What a device may do to its user's [`DeviceList`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Role {
@@ -140,13 +150,61 @@ impl DeviceList {
         new: &IdentityKeyPair,
         device: u32,
     ) -> Result<Self, Error> {
-        let devices = self.others(device)?;
+        self.renewed_with(old, new, self.others(device)?)
+    }
+
+    fn renewed_with(
+        &self,
+        old: &IdentityKeyPair,
+        new: &IdentityKeyPair,
+        devices: Vec<ListedDevice>,
+    ) -> Result<Self, Error> {
         let (previous, next) = (old.public_key(), new.public_key());
         let certificate = old.sign(&certified(&previous, &next));
         let previous = Some(Previous { account: previous, certificate });
         let [more, ..] = *next.as_bytes();
         let version = self.next_version(u64::from(more))?;
         Ok(Self::signed(new, previous, version, self.last_device, devices))
+    }
+
+    /// The list under a new account key that the old one certifies, with the same devices; its
+    /// version as in [`DeviceList::renewed_without`].
+    ///
+    /// # Errors
+    /// [`Error::Exhausted`]
+    pub(crate) fn renewed(
+        &self,
+        old: &IdentityKeyPair,
+        new: &IdentityKeyPair,
+    ) -> Result<Self, Error> {
+        self.renewed_with(old, new, self.devices.clone())
+    }
+
+    /// The list of an account that is restored on a new device, a manager: besides the others of
+    /// this list, or in their place. The version is 256 above those of this list and of `archived`,
+    /// so that nothing that was made since can be ahead; no device has a number of either.
+    ///
+    /// # Errors
+    /// [`Error::TooManyDevices`], [`Error::Exhausted`], [`Error::AccountExists`].
+    #[cfg(feature = "std")]
+    pub(crate) fn restored(
+        &self,
+        archived: &Self,
+        account: &IdentityKeyPair,
+        identity: IdentityKey,
+        others: Others,
+    ) -> Result<(Self, u32), Error> {
+        let devices = match others {
+            Others::Keep => self.devices.clone(),
+            Others::Remove => Vec::new(),
+        };
+        let version = self.version.max(archived.version);
+        let last_device = self.last_device.max(archived.last_device);
+        let base = Self { devices, version, last_device, ..self.clone() };
+        let (list, device) = base.with(account, identity, Role::Manager)?;
+        let version = list.next_version(RESTORED.saturating_sub(2))?;
+        let Self { previous, last_device, devices, .. } = list;
+        Ok((Self::signed(account, previous, version, last_device, devices), device))
     }
 
     fn others(&self, device: u32) -> Result<Vec<ListedDevice>, Error> {
@@ -359,6 +417,10 @@ fn certified(previous: &IdentityKey, next: &IdentityKey) -> Vec<u8> {
 }
 
 const LABEL: &[u8] = b"Subrosa v1 device list";
+
+/// How far the version goes up when an account is restored.
+#[cfg(feature = "std")]
+const RESTORED: u64 = 256;
 
 /// State at rest, for `#[serde(with = "...")]`: a list that was checked before it was stored.
 pub(crate) mod checked {

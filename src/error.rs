@@ -71,6 +71,8 @@ pub enum Error {
     ForkedDeviceList,
     /// An envelope came without the address of its sender, and does not say itself who that is.
     NoSender,
+    /// The user is blocked here.
+    Blocked,
     /// So many of these came from one sender that the next ones are refused without looking: keep
     /// it for later.
     RateLimited,
@@ -79,7 +81,7 @@ pub enum Error {
     /// The store has an account already.
     AccountExists,
     /// The call takes the account key, which this device does not hold, or is about this device
-    /// itself.
+    /// itself. Or a member of a group may not make this change.
     NotPermitted,
     /// This device was removed from the account.
     Unlinked,
@@ -91,6 +93,11 @@ pub enum Error {
     ImplausibleClock,
     /// A linking code was mistyped, or the answer to it is not for this device.
     BadLinkCode,
+    /// What was scanned or pasted is no verification code: scan it once more.
+    BadScan,
+    /// The call does not fit where the verification with this user stands:
+    /// [`Client::sas`](crate::Client::sas) and the events in the inbox say where that is.
+    OutOfTurn,
     /// The passphrase or the key is not the one that the store was encrypted under.
     WrongPassphrase,
     /// A passphrase has fewer than two characters, which protects nothing.
@@ -122,6 +129,11 @@ pub enum Error {
     UnfinishedRestoration,
     /// A file changed while it was sealed, or since its manifest was made.
     SourceChanged,
+    /// The key of a frame is not here yet. The call asks for it; the frame is silence.
+    WaitingForKey,
+    /// A signal of a call is of an earlier instance of its sender, or names a generation that was
+    /// seen with another key or is over.
+    StaleKey,
     /// The store failed; nothing changed in it.
     Store(StoreError),
 }
@@ -210,7 +222,10 @@ impl Error {
             | Self::Duplicate
             | Self::Decrypt
             | Self::NoSender
-            | Self::StaleDeviceList => Remedy::Drop,
+            | Self::Blocked
+            | Self::StaleDeviceList
+            | Self::WaitingForKey
+            | Self::StaleKey => Remedy::Drop,
             Self::InvalidKey | Self::BadSignature | Self::StaleBundle | Self::BundlesNeeded(_) => {
                 Remedy::FetchBundle
             }
@@ -229,6 +244,8 @@ impl Error {
             | Self::NotPermitted
             | Self::BadName
             | Self::BadLinkCode
+            | Self::BadScan
+            | Self::OutOfTurn
             | Self::WrongPassphrase
             | Self::WeakPassphrase
             | Self::BadLocks
@@ -316,6 +333,7 @@ impl fmt::Display for Error {
             }
             Self::StaleDeviceList => "the device list is older than the one known",
             Self::ForkedDeviceList => "two device lists of the same version differ",
+            Self::Blocked => "the user is blocked",
             Self::NoSender => "the envelope does not say who sent it",
             Self::RateLimited => "too many of these came from this sender",
             Self::NoAccount => "the store has no account yet",
@@ -326,6 +344,8 @@ impl fmt::Display for Error {
             Self::TooManyDevices => "the account has 32 devices already",
             Self::ImplausibleClock => "the clock is before 2020 or after 2200",
             Self::BadLinkCode => "the linking code does not fit",
+            Self::BadScan => "this is no verification code",
+            Self::OutOfTurn => "the verification with this user is not at this point",
             Self::WrongPassphrase => "the passphrase or the key is wrong",
             Self::WeakPassphrase => "the passphrase is empty or a single character",
             Self::BadLocks => "there are no locks or too many, or none has this id",
@@ -340,6 +360,8 @@ impl fmt::Display for Error {
             Self::AccountReplaced => "the account has another key now than in the archive",
             Self::UnfinishedRestoration => "an archive is being restored into this store",
             Self::SourceChanged => "the file changed while it was sealed",
+            Self::WaitingForKey => "the key of the frame is not here yet",
+            Self::StaleKey => "the signal is of an earlier key or instance",
             Self::Store(error) => return fmt::Display::fmt(error, f),
         };
         f.write_str(text)

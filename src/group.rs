@@ -1,4 +1,9 @@
-//! Group messages alone, without a client: each device encrypts for all others with a chain of its
+//! Groups alone, without a client (docs/groups.md).
+//!
+//! [`Roster`] is who is in a group: a set of signed changes that converges in whatever order they
+//! come, with no server that could add anybody.
+//!
+//! Messages need no roster: each device encrypts for all others with a chain of its
 //! own, which it hands to each of them in a message of their session.
 //!
 //! ```text
@@ -42,15 +47,25 @@
 //! # Ok::<(), subrosa::Error>(())
 //! ```
 
+mod bits;
+mod change;
 mod distribution;
+mod history;
+mod id;
 mod label;
 mod message;
 mod record;
+mod roster;
 mod sender_key;
+mod state;
 
 pub use crate::ratchet::sender_key::ChainId;
+pub use change::{Change, GroupRole, Op};
 pub use distribution::Distribution;
+pub use id::{ChangeId, GroupId, MemberId};
 pub use label::{Hint, Label, LabelKey};
 pub use message::{Envelope, Sender};
 pub use record::{Opened, SenderKeyRecord, Step, Taken};
+pub use roster::{Merged, Roster};
 pub use sender_key::{Sealed, SenderKey};
+pub use state::GroupMember;

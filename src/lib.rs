@@ -8,8 +8,9 @@
 //! | [`guide`] | how to build an app on it, a page for each question |
 //! | [`store`] | where a client keeps what it knows |
 //! | [`mod@file`] | files and voice notes: a blob that can lie anywhere, and the 74 bytes that open it |
-//! | [`group`] | group messages alone: chains, how they are handed over, and envelopes |
+//! | [`group`] | groups alone: who is in, by signed changes; chains, and how they are handed over; envelopes |
 //! | `archive` | backups, and history that moves to a new device (feature `std`) |
+//! | `call` | audio and video calls: keys, and frames that no server can read (feature `calls`) |
 //! | [`directory`] | what a server keeps of its users |
 //! | [`protocol`] | the session protocol alone |
 //! | [`Loopback`] | a server in memory, for tests |
@@ -27,6 +28,9 @@ mod address;
 #[cfg(feature = "std")]
 pub mod archive;
 mod at_rest;
+#[cfg(feature = "calls")]
+pub mod call;
+mod certificate;
 mod client;
 mod codec;
 mod content;
@@ -49,28 +53,41 @@ mod prekey;
 mod random;
 mod ratchet;
 mod reference;
+mod safety_number;
+mod sas;
+mod scan;
 mod sesame;
 mod session;
+mod signal;
 pub mod store;
 #[cfg(test)]
 #[path = "../tests/support/replay.rs"]
 mod testing;
+mod ticket;
 mod time;
 
 pub use address::Address;
+pub use certificate::{SenderCertificate, ServerKey};
+#[cfg(feature = "std")]
+pub use client::Contents;
 pub use client::{
-    Action, Answer, Client, Completed, EnvelopeId, Event, InboxId, Incoming, Item, Open, Policy,
-    Progress, Received, Rows, Scope, SessionInfo, Task, TaskId, Text, UserTrust,
+    Action, Answer, Audit, Client, Completed, Delivery, EnvelopeId, Event, HistoryOffer, InboxId,
+    Incoming, Item, Open, Outgoing, Pass, Policy, Progress, Received, Rows, SasEnd, Scope,
+    SessionInfo, Task, TaskId, Text, UserTrust,
 };
-pub use content::MessageId;
-pub use devices::{DeviceList, ListedDevice, Role};
+pub use content::{Attachment, MessageId};
+pub use devices::{DeviceList, ListedDevice, Others, Role};
 pub use error::{Error, Remedy};
 pub use identity::IdentityKey;
 pub use link::NewDevice;
 pub use loopback::Loopback;
 #[cfg(feature = "getrandom")]
 pub use random::SystemRng;
+pub use safety_number::SafetyNumber;
+pub use sas::{Emoji, SasStage, SasValue};
+pub use scan::Scanned;
 pub use sesame::Trust;
+pub use signal::{CallId, Members, ReceivedSignal, Signal, SignalKind};
 pub use time::UnixTime;
 /// What stored secrets come in: bytes that are wiped when dropped.
 pub use zeroize::Zeroizing;

@@ -20,8 +20,7 @@ pub(crate) use device_record::{AnswerIn, AskIn, Asked, DeviceRecord, short};
 #[derive(Serialize, Deserialize)]
 pub(crate) struct UserRecord {
     pub(crate) name: String,
-    /// Whether the people compared their keys.
-    pub(crate) verified: bool,
+    pub(crate) mark: Mark,
     #[serde(with = "devices::checked")]
     pub(crate) list: DeviceList,
     /// A list by another account key, which nobody has accepted yet.
@@ -35,6 +34,21 @@ pub(crate) struct UserRecord {
     /// Devices that a list which waited, or waits, does not have. They stay in doubt until somebody
     /// decides: a removed device could bring a list of its own making that has it again.
     doubted: Vec<Doubted>,
+    /// Nothing but a sealed message says who the user is. The version of the stored form says so.
+    #[serde(skip)]
+    pub(crate) unvouched: bool,
+}
+
+/// What people said of the account key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Mark {
+    /// Nothing.
+    Unset,
+    /// They compared it.
+    Verified,
+    /// They took back that they compared it. No other device of the account can set it again: a
+    /// stolen one would.
+    Withdrawn,
 }
 
 /// What is known of who a user is.
@@ -48,6 +62,10 @@ pub enum Trust {
     /// Nobody vouches for this author: the account key is another one than before and was not
     /// accepted, or the device is not listed any more.
     Unaccepted,
+    /// The author wrote first, in a sealed message, and nobody but that message says who it is.
+    /// Nothing is written to the user until the server's device list has that account key, or people
+    /// compared it.
+    Unvouched,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -86,6 +104,10 @@ pub(crate) enum Standing {
     Unknown,
 }
 
+/// The versions of the stored form: of a user, and of one whom nobody vouches for.
+const VERSION: u8 = 1;
+const UNVOUCHED: u8 = 2;
+
 /// Replaced account keys that are remembered.
 const MAX_REPLACED: usize = 16;
 
@@ -102,14 +124,21 @@ impl UserRecord {
     pub(crate) fn new(name: &str, list: DeviceList) -> Self {
         Self {
             name: name.into(),
-            verified: false,
+            mark: Mark::Unset,
             list,
             pending: None,
             replaced: Vec::new(),
             dismissed: Vec::new(),
             gone: Vec::new(),
             doubted: Vec::new(),
+            unvouched: false,
         }
+    }
+
+    /// Whether nothing is written to the user for now: a person decides about the account key, or
+    /// the server is asked for it.
+    pub(crate) const fn waits(&self) -> bool {
+        self.pending.is_some() || self.unvouched
     }
 
     /// Keeps a list by another account key until somebody decides about it.
@@ -149,7 +178,11 @@ impl UserRecord {
 
     /// What is known of the accepted account key.
     pub(crate) const fn trust(&self) -> Trust {
-        if self.verified { Trust::Verified } else { Trust::FirstUse }
+        match (self.unvouched, self.mark) {
+            (true, _) => Trust::Unvouched,
+            (false, Mark::Verified) => Trust::Verified,
+            (false, Mark::Unset | Mark::Withdrawn) => Trust::FirstUse,
+        }
     }
 
     /// Puts a list in the place of the one known. A list by another account key ends what the old
@@ -180,7 +213,7 @@ impl UserRecord {
     /// Whether a key is an old one for certain, since people compared the one after it. Without
     /// that, a wrong key that was accepted by mistake would silence the right one.
     pub(crate) fn has_replaced(&self, account: &IdentityKey) -> bool {
-        self.verified && self.replaced.iter().any(|replaced| replaced.0 == *account)
+        self.mark == Mark::Verified && self.replaced.iter().any(|replaced| replaced.0 == *account)
     }
 
     /// What the lists say of an identity under a device number.
@@ -239,10 +272,13 @@ impl UserRecord {
     }
 
     pub(crate) fn encode(&self) -> Zeroizing<Vec<u8>> {
-        at_rest::state::encode(1, self, 7_424)
+        let version = if self.unvouched { UNVOUCHED } else { VERSION };
+        at_rest::state::encode(version, self, 7_424)
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Error> {
-        at_rest::state::decode(1, bytes)
+        let unvouched = bytes.first() == Some(&UNVOUCHED);
+        let version = if unvouched { UNVOUCHED } else { VERSION };
+        Ok(Self { unvouched, ..at_rest::state::decode(version, bytes)? })
     }
 }

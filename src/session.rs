@@ -271,6 +271,11 @@ impl Session {
         message.ephemeral_key().is_some_and(|key| key == self.state.ephemeral_key.as_bytes())
     }
 
+    /// EK_A: what initial messages of the session show.
+    pub(crate) const fn ephemeral_key(&self) -> &[u8; 32] {
+        self.state.ephemeral_key.as_bytes()
+    }
+
     /// The name of the session, the same on both sides.
     #[must_use]
     pub const fn id(&self) -> SessionId {

@@ -67,6 +67,8 @@ pub enum Table {
     Seen,
     /// How much of its allowance a sender has used up.
     Allowance,
+    /// Sealed mail: tickets that were given and got, and whom they stand for.
+    Ticket,
     /// What a [`Vault`] is locked with.
     Vault,
     /// The app's own rows, which this crate never touches.
@@ -89,6 +91,7 @@ impl Table {
         Self::Prekey,
         Self::Seen,
         Self::Allowance,
+        Self::Ticket,
         Self::Vault,
         Self::App,
     ];
@@ -111,6 +114,7 @@ impl Table {
             Self::Prekey => "prekey",
             Self::Seen => "seen",
             Self::Allowance => "allowance",
+            Self::Ticket => "ticket",
             Self::Vault => "vault",
             Self::App => "app",
         }

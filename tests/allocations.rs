@@ -1,5 +1,9 @@
-//! Encrypting and decrypting allocate their result, and nothing else.
-#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+//! Encrypting and decrypting allocate their result, and nothing else; files, a chunk or two.
+#![allow(
+    clippy::unwrap_used,
+    clippy::arithmetic_side_effects,
+    reason = "a panic is how a test fails"
+)]
 
 use allocation_counter::measure;
 use subrosa::SystemRng;
@@ -59,4 +63,44 @@ fn a_forgery_allocates_nothing() {
         to_alice.decrypt(&message, b"").unwrap_err();
     });
     assert_eq!(refusing.count_total, 0);
+}
+
+/// How much memory a file of this size holds at most while it is written, and while it is read.
+#[cfg(feature = "std")]
+fn file_peaks(size: u64, chunk_size: subrosa::file::ChunkSize) -> [u64; 2] {
+    use std::io::{self, Read};
+    use subrosa::file::{Reader, Sealer, Writer};
+
+    let content = || io::repeat(7).take(size);
+    let seal = |out: &mut dyn io::Write| {
+        let sealer = Sealer::new(size, chunk_size, &mut SystemRng).unwrap();
+        let mut writer = Writer::new(out, sealer);
+        io::copy(&mut content(), &mut writer).unwrap();
+        writer.finish().unwrap().0
+    };
+    let writing = measure(|| drop(seal(&mut io::sink())));
+    let mut blob = Vec::new();
+    let descriptor = seal(&mut blob);
+    let reading = measure(|| {
+        let mut reader = Reader::new(&blob[..], &descriptor);
+        assert_eq!(io::copy(&mut reader, &mut io::sink()).unwrap(), size);
+    });
+    [writing.bytes_max, reading.bytes_max]
+}
+
+#[cfg(feature = "std")]
+#[test]
+fn a_file_of_any_size_takes_the_memory_of_two_chunks() {
+    use subrosa::file::ChunkSize;
+
+    for chunk_size in [ChunkSize::DEFAULT, ChunkSize::VOICE] {
+        let chunk = u64::try_from(chunk_size.bytes()).unwrap();
+        // Beside the chunks: `io::copy` has 8 KiB, the keys are some hundred bytes.
+        let most = [chunk + 9_000, 2 * chunk + 9_000];
+        for size in [1 << 20, 1 << 24] {
+            let peaks = file_peaks(size, chunk_size);
+            println!("{size} bytes in chunks of {chunk}: {peaks:?} bytes of memory");
+            assert!(peaks.iter().zip(&most).all(|(peak, most)| peak <= most), "{peaks:?}");
+        }
+    }
 }

@@ -19,6 +19,14 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+#[path = "../examples/support/file_names.rs"]
+mod file_names;
+#[path = "chat/files.rs"]
+mod files;
+#[path = "../examples/support/wire.rs"]
+#[allow(dead_code, reason = "it is the relay's and the chat's")]
+mod wire;
+
 /// Nothing takes so long, however busy the machine is.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -363,23 +371,96 @@ fn a_linked_device_gets_what_the_others_get() {
 }
 
 #[test]
+fn a_backup_brings_the_account_and_its_history_to_another_device() {
+    let world = World::new();
+    let (mut alice, mut bob) = (world.chat("alice"), world.chat("bob"));
+    alice.type_line("bob: meet me under the rose");
+    bob.wait("alice: meet me under the rose");
+    bob.type_line("alice: at nine");
+    alice.wait("bob: at nine");
+    let file = world.path("backup");
+    alice.type_line(&format!("/export {file}"));
+    let said = alice.wait_for("the words", |line| line.starts_with("* write down what opens it"));
+    let words = said.rsplit(": ").next().unwrap().to_uppercase();
+    alice.kill();
+
+    // A phone that was stolen: the words, and that it was.
+    let mut phone = world.start_chat("alice", "phone", &["--restore", &file]);
+    phone.type_line("abandon abandon abandon abandon abandon abandon");
+    assert!(!phone.exit().success());
+    let mut phone = world.start_chat("alice", "phone", &["--restore", &file]);
+    phone.type_line(&words);
+    phone.type_line("yes");
+    phone.wait_for("the date", |line| line.starts_with("* the account of alice, as of "));
+    phone.wait("(alice/1) -> bob: meet me under the rose");
+    phone.wait("bob: at nine");
+    phone.wait("* connected");
+    phone.type_line("bob: it is me");
+    bob.wait_for("a new key", |line| line.contains("/accept alice"));
+    bob.type_line("/accept alice");
+    bob.type_line("yes");
+    bob.wait("alice: it is me");
+    let stolen = world.start_chat("alice", "alice", &[]).exit();
+    assert!(!stolen.success());
+}
+
+#[test]
+fn people_compare_emoji_and_scan_a_code() {
+    let world = World::new();
+    let (mut alice, mut bob) = (world.chat("alice"), world.chat("bob"));
+    alice.type_line("bob: hello");
+    bob.wait("alice: hello");
+    alice.type_line("/verify bob emoji");
+    bob.wait_for("a question", |line| line.starts_with("* alice wants to compare emoji"));
+    bob.type_line("/verify alice emoji");
+    let mut shown = Vec::new();
+    for chat in [&mut alice, &mut bob] {
+        let emoji = chat.wait_for("emoji", |line| line.starts_with("    "));
+        assert_eq!(emoji.split(", ").count(), 7, "{emoji}");
+        shown.push(emoji);
+    }
+    assert_eq!(shown[0], shown[1]);
+    alice.type_line("/verify bob same");
+    alice.wait("* bob is verified");
+    bob.type_line("/verify alice differ");
+    bob.wait_for("a warning", |line| line.starts_with("* alice is not verified."));
+    alice.wait_for("a warning", |line| line.contains("they say that it differs"));
+    alice.type_line("/devices bob");
+    alice.wait("* bob: not verified; /verify compares keys");
+
+    alice.type_line("/verify bob");
+    let code = alice.wait_for("a code", |line| line.starts_with("* SUBROSA1:"));
+    alice.type_line("no");
+    bob.type_line("/scan alice SUBROSA1:0000");
+    bob.wait("* these letters are no such code");
+    alice.type_line("/verify bob seen");
+    alice.wait("* bob has not scanned the code, or too long ago");
+    bob.type_line(&format!("/scan alice {}", &code[2..]));
+    bob.wait_for("success", |line| line.starts_with("* this is alice: alice is verified"));
+    alice.wait_for("a question", |line| line.starts_with("* somebody has scanned the code"));
+    alice.type_line("/verify bob seen");
+    alice.wait("* bob is verified");
+}
+
+#[test]
 fn keys_are_compared_and_a_new_key_stops_the_writing_until_it_is_accepted() {
     let mut world = World::new();
     let (mut alice, mut bob) = (world.chat("alice"), world.chat("bob"));
     alice.type_line("bob: hello");
     bob.wait("alice: hello");
-    // Both see the same two keys, in the same order.
+    // Both see the same number.
     let mut keys = Vec::new();
     for (chat, user) in [(&mut alice, "bob"), (&mut bob, "alice")] {
         chat.type_line(&format!("/verify {user}"));
-        let both = [(); 2].map(|()| chat.wait_for("a key", |line| line.starts_with("  ")));
-        keys.push(both);
+        let number = [(); 3].map(|()| chat.wait_for("a number", |line| line.starts_with("    ")));
+        keys.push(number);
         chat.type_line("yes");
         chat.wait(&format!("* {user} is verified"));
         chat.type_line(&format!("/devices {user}"));
         chat.wait(&format!("* {user}: verified"));
     }
     assert_eq!(keys[0], keys[1]);
+    assert!(keys[0].iter().all(|line| line.trim().len() == 4 * 6 - 1), "{:?}", keys[0]);
 
     // Bob loses his device. The name is his, as the relay has it, until somebody frees it.
     bob.kill();
@@ -642,10 +723,102 @@ fn a_passphrase_is_chosen_at_the_first_run_and_asked_for_when_the_store_is_free(
 }
 
 #[test]
+fn a_passphrase_that_was_drawn_opens_the_store_however_it_is_typed() {
+    let world = World::new();
+    let store = world.path("alice");
+    let start = || {
+        let mut command = Command::new(built("chat"));
+        command.args(["alice", "--relay", &world.address, "--store", &store]);
+        Process::of(command.env_remove("SUBROSA_PASSPHRASE"))
+    };
+    let mut alice = start();
+    let mut drawn = Vec::new();
+    // The first is typed wrong, and another one is drawn.
+    for typed in ["rose", ""] {
+        alice.type_line("?");
+        let line = alice.wait_for("words", |line| line.starts_with("Write it down: "));
+        let words = line.trim_start_matches("Write it down: ").to_owned();
+        assert_eq!(words.split(' ').count(), 6);
+        alice.type_line(if typed.is_empty() { &words } else { typed });
+        drawn.push(words);
+    }
+    assert_ne!(drawn[0], drawn[1]);
+    alice.wait("* connected");
+    alice.end();
+    for typed in [drawn[1].clone(), drawn[1].to_uppercase().replace(' ', "-")] {
+        let mut alice = start();
+        alice.type_line(&typed);
+        alice.wait("* connected");
+        alice.end();
+    }
+    let mut wrong = start();
+    wrong.type_line(&drawn[0]);
+    assert!(!wrong.exit().success());
+}
+
+#[test]
 fn the_letters_arrive() {
     let mut letters = Process::start("letters", &[]);
     letters.wait("bob begins again");
     letters.wait("alice/1 reads, from bob/1: \"is nine too early?\"");
     letters.wait("bob/1 reads, from alice/1: \"meet me under the rose\"");
     assert!(letters.exit().success());
+}
+
+/// A keychain that is a folder, for what `--keychain` runs.
+#[cfg(unix)]
+fn fake_keychain(world: &World) -> String {
+    use std::os::unix::fs::PermissionsExt;
+
+    let path = world.path("keychain");
+    let script = "#!/bin/sh\nfile=\"$0.$(printf %s \"$2\" | tr -c a-zA-Z0-9 _)\"\n\
+                  case $1 in get) cat \"$file\";; set) cat > \"$file\";; esac\n";
+    fs::write(&path, script).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
+    path
+}
+
+#[cfg(unix)]
+#[test]
+fn a_key_in_the_keychain_opens_the_store_and_the_passphrase_does_so_without_it() {
+    let world = World::new();
+    let program = fake_keychain(&world);
+    let key = || {
+        let files = fs::read_dir(world.folder.path()).unwrap().map(|file| file.unwrap().path());
+        let is_key = |path: &PathBuf| path.to_str().unwrap().contains("keychain.");
+        files.filter(is_key).collect::<Vec<_>>()
+    };
+    let starts = |more: &[&str]| {
+        let mut alice = world.start_chat("alice", "alice", more);
+        alice.wait("* this is alice/1; /help says what there is");
+        alice.end();
+    };
+    let fails = |more: &[&str]| {
+        let mut alice = world.start_chat("alice", "alice", more);
+        assert!(!alice.exit().success());
+    };
+    starts(&["--keychain", &program]);
+    let [kept] = &key()[..] else { panic!("one key") };
+    let first = fs::read(kept).unwrap();
+    assert_eq!(first.len(), 64);
+    starts(&["--keychain", &program, "--passphrase", "a guess"]);
+    starts(&[]);
+    fails(&["--passphrase", "a guess"]);
+    // What the keychain gives instead of the key opens nothing, and the passphrase makes a new one.
+    for other in [&b""[..], b"no key", &[b'0'; 64], &[b'0'; 65], &[b'x'; 64]] {
+        fs::write(kept, other).unwrap();
+        fails(&["--keychain", &program, "--passphrase", "a guess"]);
+        assert_eq!(fs::read(kept).unwrap(), other, "it was not opened, so it is as it was");
+    }
+    starts(&["--keychain", &program]);
+    let second = fs::read(kept).unwrap();
+    assert!(second.len() == 64 && second != first);
+    starts(&["--keychain", &program, "--passphrase", "a guess"]);
+    // The first key was left behind nowhere.
+    fs::write(kept, &first).unwrap();
+    fails(&["--keychain", &program, "--passphrase", "a guess"]);
+    fs::remove_file(kept).unwrap();
+    // No keychain at all.
+    starts(&["--keychain", &world.path("nothing here")]);
+    fails(&["--keychain", &world.path("nothing here"), "--passphrase", "a guess"]);
 }

@@ -37,7 +37,7 @@ use post::{Mail, Post, Reply};
 use subrosa::store::{Store, Table};
 use subrosa::{
     Action, Address, Client, Completed, Error, Item, MessageId, NewDevice, Policy, Progress,
-    Received, Role, Trust, UnixTime, UserTrust,
+    Received, Role, SasStage, SasValue, Scanned, Trust, UnixTime, UserTrust,
 };
 
 struct Device {
@@ -365,7 +365,7 @@ fn a_conversation_goes_on_through_every_failure() {
     world.settle(&mut [&mut alice, &mut bob]);
     world.report(&[
         "write",
-        "write_disappearing",
+        "write, disappearing",
         "encrypt",
         "withdraw",
         "progress",
@@ -467,6 +467,78 @@ fn devices_come_and_go_through_every_failure() {
         "DeviceAdded",
         "KeyChanged",
         "IdentityChanged",
+    ]);
+}
+
+#[test]
+fn people_compare_keys_through_every_failure() {
+    let world = &mut World::new();
+    let (mut alice, mut bob) = (world.create("alice"), world.create("bob"));
+    world.write(&mut alice, "bob", "hello");
+    world.settle(&mut [&mut alice, &mut bob]);
+    world.write(&mut bob, "alice", "hello");
+    world.settle(&mut [&mut alice, &mut bob]);
+    let numbers = [(&mut alice, "bob"), (&mut bob, "alice")]
+        .map(|(device, of)| world.call(device, Call::SafetyNumber(of.into())).unwrap());
+    assert_eq!(numbers[0], numbers[1]);
+    let code = match world.call(&mut alice, Call::ShowCode("bob".into())) {
+        Ok(Did::Letters(code)) => code,
+        other => panic!("{other:?}"),
+    };
+    let scanned = world.call(&mut bob, Call::Scan("alice".into(), code));
+    assert_eq!(scanned, Ok(Did::Scanned(Scanned::Match)));
+    world.settle(&mut [&mut alice, &mut bob]);
+    world.call(&mut alice, Call::ConfirmScan("bob".into())).unwrap();
+    world.call(&mut alice, Call::HideCode("bob".into())).unwrap();
+
+    let value = |did: Result<Did, Error>| -> SasValue {
+        match did {
+            Ok(Did::Sas(Some(SasStage::Compare(value)))) => value,
+            other => panic!("{other:?}"),
+        }
+    };
+    for round in 0..3 {
+        world.call(&mut alice, Call::StartSas("bob".into())).unwrap();
+        world.settle(&mut [&mut alice, &mut bob]);
+        world.call(&mut bob, Call::AcceptSas("alice".into())).unwrap();
+        if round == 0 {
+            world.call(&mut alice, Call::CancelSas("bob".into())).unwrap();
+        }
+        world.settle(&mut [&mut alice, &mut bob]);
+        if round == 0 {
+            continue;
+        }
+        let shown = value(world.call(&mut alice, Call::Sas("bob".into())));
+        assert_eq!(value(world.call(&mut bob, Call::Sas("alice".into()))), shown);
+        world.call(&mut alice, Call::ConfirmSas("bob".into(), shown)).unwrap();
+        match round {
+            1 => world.call(&mut bob, Call::RejectSas("alice".into())).unwrap(),
+            _ => world.call(&mut bob, Call::ConfirmSas("alice".into(), shown)).unwrap(),
+        };
+        world.settle(&mut [&mut alice, &mut bob]);
+        let trust = alice.client.trust("bob").unwrap().unwrap().trust;
+        assert_eq!(trust, if round == 1 { Trust::FirstUse } else { Trust::Verified });
+    }
+    // What nobody answers is over after ten minutes.
+    world.call(&mut bob, Call::StartSas("alice".into())).unwrap();
+    world.now = world.now.after(601);
+    world.settle(&mut [&mut alice, &mut bob]);
+    world.report(&[
+        "safety_number",
+        "show_code",
+        "hide_code",
+        "scan",
+        "confirm_scan",
+        "start_sas",
+        "accept_sas",
+        "sas",
+        "confirm_sas",
+        "reject_sas",
+        "cancel_sas",
+        "CodeScanned",
+        "SasAsked",
+        "SasReady",
+        "SasEnded",
     ]);
 }
 

@@ -10,7 +10,9 @@ use std::collections::HashSet;
 use std::fmt::Debug;
 
 use subrosa::file::{self, ChunkSize, Manifest, ManifestBuilder, Opener, Sealer};
+use subrosa::group::{Distribution, Envelope, LabelKey, Sender, SenderKey, SenderKeyRecord};
 use subrosa::protocol::{Bundle, IdentityKeyPair, Message, Prekeys, Session};
+use subrosa::{Address, UnixTime};
 
 #[path = "support/network.rs"]
 mod network;
@@ -159,6 +161,79 @@ fn a_message_shows_what_is_on_the_wire() {
             format!("Message {{ bytes: {:?}, kind: {kind} }}", letter.bytes)
         );
     }
+}
+
+#[cfg(feature = "std")]
+#[test]
+fn an_archive_shows_whose_it_is_and_what_opens_it_shows_nothing() {
+    use subrosa::DeviceList;
+    use subrosa::UnixTime;
+    use subrosa::archive::{
+        Archive, ArchiveKind, Argon2Cost, Info, Lock, Passphrase, RecoveryCode, Writer,
+    };
+
+    let Party { mut rng, identity, .. } = Party::new(8, "a party");
+    let (key, code) = (IdentityKeyPair::generate(&mut rng), RecoveryCode::generate(&mut rng));
+    let passphrase = Passphrase::generate(6, &mut rng);
+    assert_eq!(format!("{passphrase:?} {code:?}"), "Passphrase RecoveryCode");
+    let lock_key = [7; 32];
+    let locks = [Lock::Key(&lock_key), Lock::Generated(&passphrase), Lock::Code(&code)];
+    assert_eq!(format!("{locks:?}"), "[Lock::Key, Lock::Passphrase, Lock::Code]");
+    let list = DeviceList::first(&key, identity.public_key());
+    let info = Info::new("rosa", UnixTime::from_secs(NOW).unwrap(), list).unwrap();
+    let before = rng.draws.len();
+    let cost = Argon2Cost::new(8, 1);
+    let kind = ArchiveKind::Backup;
+    let mut writer = Writer::new(Vec::new(), kind, &locks, cost, info, &mut rng).unwrap();
+    writer.account(&key).unwrap();
+    let text = b"nobody else needs to know that";
+    writer.app(text).unwrap();
+    let shown = format!("{writer:?}");
+    let file = writer.finish().unwrap();
+    let seed = key.encode();
+    let secrets = Secrets::new(&[&rng.draws[before + 1], &seed, text], &[&file]);
+    secrets.are_not_in(&shown);
+    let mut archive = Archive::open(std::io::Cursor::new(file), locks[0]).unwrap();
+    let frames = [archive.next_frame().unwrap(), archive.next_frame().unwrap()];
+    secrets.are_not_in(&(&archive, frames));
+}
+
+#[test]
+fn what_a_group_is_encrypted_with_shows_where_its_chains_stand() {
+    let Party { identity, mut rng, .. } = Party::new(8, "a party");
+    let (now, group) = (UnixTime::from_secs(NOW).unwrap(), [1; 32]);
+    let address = Address::new("alice", 1);
+    let sender = Sender {
+        group: &group,
+        member: &[2; 16],
+        identity: &identity.public_key(),
+        address: &address,
+    };
+    let label_key = LabelKey::random(&mut rng);
+    let mut key = SenderKey::new(&group, label_key.clone(), now, &mut rng);
+    let given = key.distribution(&group, &[3; 8], &[group]).unwrap();
+    // The verifying key.
+    let public = given[68..100].to_vec();
+    let text = b"nobody else needs to know that";
+    let sealed: Vec<_> = (0..3).map(|_| key.seal(&sender, text, &mut rng).unwrap()).collect();
+    let mut record = SenderKeyRecord::new();
+    record.take(Distribution::decode(&given).unwrap(), now);
+    let envelope = Envelope::decode(&sealed[2].envelope).unwrap();
+    let hint = envelope.hint(&label_key).unwrap();
+    let opened = record.receive(&envelope, &hint, &sender).unwrap();
+    let chain = key.chain();
+    let public = [&public[..], chain.as_bytes(), &sealed[2].envelope];
+    let before = [&given[..], &key.encode(), &record.encode(), text].map(<[u8]>::to_vec);
+    let before = before.each_ref().map(Vec::as_slice);
+    let secrets = Secrets::new(&before, &public);
+    secrets.are_not_in(&(&key, &record, Distribution::decode(&given).unwrap(), &label_key));
+    secrets.are_not_in(&(&opened, &sealed[2], hint, envelope));
+    record.commit(opened.step);
+    Secrets::new(&[&record.encode()], &public).are_not_in(&record);
+    assert_eq!(format!("{key:?}"), format!("SenderKey(SendingChain({chain:?}, 3))"));
+    let shown = format!("[(ReceivingChain({chain:?}, 3), Current)]");
+    assert_eq!(format!("{record:?}"), shown);
+    assert_eq!(format!("{label_key:?}"), "LabelKey(Secret<32>)");
 }
 
 #[test]

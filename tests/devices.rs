@@ -17,6 +17,8 @@
 //! - the device or the sender is restored while the text is being asked for, or is set aside: a
 //!   request or an answer that was received after the backup is gone with it, and nobody says it a
 //!   second time;
+//! - where mail is sealed, it was in a first message that names a prekey which is not there: nothing
+//!   says whom to ask for it;
 //!
 //! and except for what a device opened after a backup that it is restored from: its app's memory is
 //! that of the backup as well, so it is shown again or not at all. In one life, the backup's past
@@ -46,8 +48,8 @@
 use subrosa::directory::Directory;
 use subrosa::store::Memory;
 use subrosa::{
-    Action, Address, Answer, Client, Completed, Error, Event, Item, NewDevice, Progress, Received,
-    Role, UnixTime,
+    Action, Address, Answer, Client, Completed, Delivery, Error, Event, Item, NewDevice, Progress,
+    Received, Role, UnixTime,
 };
 
 #[path = "support/network.rs"]
@@ -70,6 +72,18 @@ const WORLDS: u64 = 12;
 
 #[test]
 fn every_message_is_shown_once_on_each_device_that_it_is_for() {
+    all_worlds(Delivery::Open);
+}
+
+// Where envelopes that were set aside meet lost tickets, a sealed text is lost in some of these
+// worlds (docs/sealed.md, "What does not hold yet").
+#[ignore = "it does not hold yet in every world"]
+#[test]
+fn the_same_holds_where_the_server_does_not_learn_who_writes() {
+    all_worlds(Delivery::Sealed);
+}
+
+fn all_worlds(delivery: Delivery) {
     let worlds = std::env::var("SUBROSA_WORLDS").map_or(WORLDS, |worlds| worlds.parse().unwrap());
     let seeds = Seed::chosen_or(1..=worlds);
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
@@ -77,7 +91,9 @@ fn every_message_is_shown_once_on_each_device_that_it_is_for() {
         let share = |thread| seeds.iter().skip(thread).step_by(threads);
         let runs: Vec<_> = (0..threads)
             .map(|thread| {
-                scope.spawn(move || share(thread).map(|seed| run(*seed)).collect::<Vec<_>>())
+                scope.spawn(move || {
+                    share(thread).map(|seed| run(*seed, delivery)).collect::<Vec<_>>()
+                })
             })
             .collect();
         runs.into_iter().flat_map(|run| run.join().unwrap()).collect()
@@ -118,8 +134,8 @@ fn every_message_is_shown_once_on_each_device_that_it_is_for() {
     }
 }
 
-fn run(seed: u64) -> Tally {
-    let mut world = World::new(seed);
+fn run(seed: u64, delivery: Delivery) -> Tally {
+    let mut world = World::new(seed, delivery);
     world.run(STEPS);
     world.tally.clone()
 }

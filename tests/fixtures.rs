@@ -253,7 +253,6 @@ fn everything_in_a_store_of_format_1_is_read() {
     assert_eq!(
         read(&mut phone),
         [
-            "alice/2 added",
             "alice/2: from the laptop",
             "bob/1: long long long long ",
             "bob/1: two",

@@ -23,6 +23,15 @@ fn every_type_goes_to_another_thread() {
     send_and_sync::<Message<'static>>();
     send_and_sync::<MessageKind>();
     send_and_sync::<Error>();
+    #[cfg(feature = "calls")]
+    {
+        send_and_sync::<subrosa::call::Call>();
+        send_and_sync::<subrosa::call::Sealer>();
+        send_and_sync::<subrosa::call::Opener>();
+        send_and_sync::<subrosa::call::ExportedKey>();
+    }
+    send_and_sync::<subrosa::ReceivedSignal>();
+    send_and_sync::<subrosa::Members>();
 }
 
 #[test]

@@ -12,6 +12,8 @@
 
 #[path = "support/replay.rs"]
 mod replay;
+#[path = "support/sender_keys.rs"]
+mod sender_keys;
 #[path = "../examples/vectors.rs"]
 mod written;
 
@@ -21,6 +23,7 @@ use std::path::Path;
 use replay::{Replay, array, bytes, hex, number, sha256, stream, vectors};
 use serde_json::{Value, json};
 use subrosa::file::Descriptor;
+use subrosa::group::Distribution;
 use subrosa::protocol::{Bundle, IdentityKeyPair, Message, Prekeys, PublishedPrekeys, Session};
 use subrosa::{Error, IdentityKey};
 
@@ -413,12 +416,14 @@ fn every_fault_in_the_folder_is_refused() {
                 .map(drop),
             // tests/archives.rs has these.
             "archive" => continue,
+            "group distribution" => Distribution::decode(&bytes).map(drop),
+            "group envelope" => sender_keys::receive(&case),
             what => panic!("{what}"),
         };
         assert_eq!(name(&result), case["error"], "{file:?}");
         count += 1;
     }
-    assert!(count >= 68, "{count} files");
+    assert!(count >= 122, "{count} files");
 }
 
 #[test]

@@ -9,6 +9,14 @@
 #[allow(dead_code, reason = "its main is that of the package's bench")]
 #[allow(clippy::duplicate_mod, reason = "each bench of the package names what it needs")]
 mod disorder;
+#[path = "../file.rs"]
+#[allow(dead_code, reason = "its main is that of the package's bench")]
+#[allow(clippy::duplicate_mod, reason = "each bench of the package names what it needs")]
+mod file;
+#[path = "../group.rs"]
+#[allow(dead_code, reason = "its main is that of the package's bench")]
+#[allow(clippy::duplicate_mod, reason = "each bench of the package names what it needs")]
+mod group;
 #[path = "../handshake.rs"]
 #[allow(dead_code, reason = "its main is that of the package's bench")]
 #[allow(clippy::duplicate_mod, reason = "each bench of the package names what it needs")]
@@ -30,10 +38,17 @@ mod store;
 #[allow(clippy::duplicate_mod, reason = "each bench of the package names what it needs")]
 mod timing;
 
+#[path = "age.rs"]
+mod age_files;
 #[path = "ratchetx2.rs"]
 mod double_ratchet;
+mod megolm;
+#[path = "mls_rs.rs"]
+mod mls_rs_peer;
 #[path = "vodozemac.rs"]
 mod olm;
+#[path = "openmls.rs"]
+mod openmls_peer;
 
 use std::time::Duration;
 
@@ -41,10 +56,17 @@ const ROUNDS: usize = 3;
 
 fn main() {
     let mut criterion = timing::criterion(Duration::from_millis(400), Duration::from_millis(1_600));
-    let [one, two, three, four] =
-        [&handshake::ROWS[..], &ratchet::ROWS[..], &disorder::ROWS[..], &store::ROWS[..]];
-    let peers = olm::ROWS.iter().chain(&double_ratchet::ROWS);
-    for (name, ours) in one.iter().chain(two).chain(three).chain(four) {
+    let rooms = [
+        &handshake::ROWS[..],
+        &ratchet::ROWS[..],
+        &disorder::ROWS[..],
+        &store::ROWS[..],
+        &file::ROWS[..],
+        &group::ROWS[..],
+    ];
+    let peers = olm::ROWS.iter().chain(&double_ratchet::ROWS).chain(&age_files::ROWS);
+    let peers = peers.chain(&megolm::ROWS).chain(&openmls_peer::ROWS).chain(&mls_rs_peer::ROWS);
+    for (name, ours) in rooms.into_iter().flatten() {
         for round in 1..=ROUNDS {
             let mut group = criterion.benchmark_group(format!("{name}.{round}"));
             ours(&mut group);
@@ -57,4 +79,8 @@ fn main() {
     size::figures();
     olm::figures();
     double_ratchet::figures();
+    group::figures();
+    megolm::figures();
+    openmls_peer::figures();
+    mls_rs_peer::figures();
 }

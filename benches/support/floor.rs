@@ -268,7 +268,7 @@ pub(crate) fn words(bytes: &[u8; 32]) -> Words {
 
 /// Up to this many bytes that go into Poly1305, that of libcrux is the faster one.
 const SHORT: usize = 2_304;
-const TAG: usize = 16;
+pub(crate) const TAG: usize = 16;
 const NONCE: usize = 12;
 const HEADER: usize = 88;
 
@@ -286,7 +286,7 @@ const fn associated_data(head: &[u8]) -> usize {
 static ASSOCIATED_DATA: [u8; associated_data(INITIAL)] = [0; associated_data(INITIAL)];
 
 /// Padmé, from 32 bytes on.
-const fn padded(length: usize) -> usize {
+pub(crate) const fn padded(length: usize) -> usize {
     let length = if length < 31 { 32 } else { length + 1 };
     let exponent = length.ilog2();
     let multiple = 1 << (exponent - exponent.ilog2() - 1);
@@ -389,7 +389,7 @@ pub(crate) fn open_message(
     open_payload(&chains.step(), message, head, length)
 }
 
-fn seal_short(
+pub(crate) fn seal_short(
     key: &[u8; 32],
     nonce: &[u8; NONCE],
     text: &mut [u8],
@@ -401,7 +401,7 @@ fn seal_short(
     })
 }
 
-fn open_short(
+pub(crate) fn open_short(
     key: &[u8; 32],
     nonce: &[u8; NONCE],
     text: &mut [u8],
@@ -436,6 +436,11 @@ fn with_stream<O>(
         257..=1_280 => then(&of::<1_280>(key, nonce, length)),
         _ => then(&of::<SHORT>(key, nonce, length)),
     }
+}
+
+/// Whether the two of libcrux and chacha20 are the faster ones.
+pub(crate) const fn is_short(text: &[u8], associated_data: &[u8]) -> bool {
+    authenticated(text, associated_data) <= SHORT
 }
 
 /// How many bytes Poly1305 takes in: both padded, and their lengths.

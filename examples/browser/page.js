@@ -33,7 +33,10 @@ async function chat() {
         try {
             while (due) {
                 due = false;
-                if (await device.settle()) bell.postMessage(null);
+                if (await device.receive()) bell.postMessage(null);
+                // One tab of a user at a time sends, so that texts leave in the order in which they were written.
+                // The browser takes the lock from a tab that is closed.
+                if (await navigator.locks.request(`subrosa ${user}`, () => device.send())) bell.postMessage(null);
                 await show(device);
             }
             report(null);
@@ -67,6 +70,25 @@ async function chat() {
         await show(device).catch(report);
         settle();
     };
+    // A file goes out whole or not at all: whoever reloads meanwhile chooses it again.
+    const sendFile = async (file) => {
+        form.classList.add("sending");
+        try {
+            await device.sendFile(peer, file.name, file.type, new Uint8Array(await file.arrayBuffer()));
+        } catch (error) {
+            return report(error);
+        } finally {
+            form.classList.remove("sending");
+        }
+        await show(device).catch(report);
+        settle();
+    };
+    at("#file").onchange = async (event) => {
+        const [file] = event.target.files;
+        event.target.value = "";
+        if (file) await sendFile(file);
+    };
+    recorder(sendFile);
     at("#trust").onclick = () => compare(device).then(settle, report);
 
     await show(device);
@@ -81,7 +103,7 @@ async function show(device) {
     const lines = await device.history(peer, 500);
     const list = at("#lines");
     const wasAtEnd = list.scrollHeight - list.scrollTop - list.clientHeight < 40;
-    list.replaceChildren(...lines.map(item));
+    list.replaceChildren(...lines.map((line) => item(line, device)));
     if (wasAtEnd) list.scrollTop = list.scrollHeight;
 
     const known = await device.trust(peer);
@@ -92,7 +114,7 @@ async function show(device) {
     chip.textContent = words[known?.trust];
 }
 
-function item(line) {
+function item(line, device) {
     const item = document.createElement("li");
     const author = line.notice ? "notice" : line.mine ? "mine" : "theirs";
     item.className = [author, line.waiting ? "waiting" : "", line.late ? "late" : ""].join(" ");
@@ -100,8 +122,85 @@ function item(line) {
     if (line.late) item.title = "from a device that was removed";
     const time = document.createElement("time");
     time.textContent = new Date(line.at * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
-    item.append(line.text, time);
+    item.append(line.text, ...line.files.map((file) => figure(file, device)), time);
     return item;
+}
+
+// What is shown or played in the page, of types that can do nothing else. Anything else is saved.
+const SHOWN = {
+    "image/png": "img", "image/jpeg": "img", "image/gif": "img", "image/webp": "img",
+    "audio/ogg": "audio", "audio/webm": "audio", "audio/mp4": "audio", "audio/mpeg": "audio", "audio/wav": "audio",
+};
+
+// A name without what ends a line or turns the text after it around.
+const plain = (name) => name.replace(/[\p{Cc}\p{Bidi_Control}\u2028\u2029]/gu, "\uFFFD");
+
+// Files that were fetched, checked and opened, as addresses that this page alone knows. Each is fetched once.
+const opened = new Map();
+
+function figure(file, device) {
+    const figure = document.createElement("figure");
+    const caption = document.createElement("figcaption");
+    const { id, size } = file;
+    const name = plain(file.name);
+    const media = file.media.split(";")[0].trim();
+    const shown = Object.hasOwn(SHOWN, media) ? SHOWN[media] : "a";
+    const element = document.createElement(shown);
+    element.title = name;
+    caption.textContent = `${name} (${size < 1000 ? `${size} bytes` : `${(size / 1000).toFixed(1)} kB`})`;
+    figure.append(element, caption);
+    const fetched = () => {
+        if (!opened.has(id)) {
+            const type = shown === "a" ? "application/octet-stream" : media;
+            opened.set(id, device.fetch(file).then((bytes) => URL.createObjectURL(new Blob([bytes], { type }))));
+            // It can be tried again.
+            opened.get(id).catch(() => opened.delete(id));
+        }
+        return opened.get(id);
+    };
+    const failed = (error) => (caption.textContent = `${name}: ${error.message ?? error}`);
+    if (shown === "a") {
+        element.href = "#";
+        element.textContent = "Save";
+        element.onclick = (event) => {
+            event.preventDefault();
+            fetched().then((url) => Object.assign(document.createElement("a"), { href: url, download: name }).click(), failed);
+        };
+        return figure;
+    }
+    if (shown === "audio") element.controls = true;
+    if (shown === "img") element.alt = name;
+    fetched().then((url) => (element.src = url), failed);
+    return figure;
+}
+
+// A voice note: one click begins it, the next one sends it.
+function recorder(send) {
+    const button = at("#record");
+    if (!navigator.mediaDevices || !window.MediaRecorder) return;
+    button.hidden = false;
+    let recording = null;
+    button.onclick = async () => {
+        if (recording) return recording.stop();
+        try {
+            const sound = await navigator.mediaDevices.getUserMedia({ audio: true });
+            const parts = [];
+            recording = new MediaRecorder(sound, { audioBitsPerSecond: 24_000 });
+            recording.ondataavailable = ({ data }) => parts.push(data);
+            recording.onstop = () => {
+                sound.getTracks().forEach((track) => track.stop());
+                const type = recording.mimeType;
+                recording = null;
+                button.classList.remove("on");
+                send(new File(parts, "voice note", { type }));
+            };
+            recording.start();
+            button.classList.add("on");
+        } catch (error) {
+            recording = null;
+            report(error);
+        }
+    };
 }
 
 async function compare(device) {

@@ -9,14 +9,16 @@ screenshots=${1:-$target/screenshots}
 skip() { echo "skipped: $*"; exit 0; }
 found() { command -v chromium google-chrome chrome 2>/dev/null | head -n 1; }
 
-command -v node >/dev/null || skip "there is no node here"
-if [ -z "$(found)" ] || ! command -v chromedriver >/dev/null; then
-    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-        { apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium chromium-driver; } || true
-    fi
-    [ -n "$(found)" ] && command -v chromedriver >/dev/null ||
-        skip "there is no Chromium here (Debian: apt-get install chromium chromium-driver)"
+wanted=()
+command -v node >/dev/null || wanted+=(nodejs)
+[ -n "$(found)" ] || wanted+=(chromium)
+command -v chromedriver >/dev/null || wanted+=(chromium-driver)
+if [ ${#wanted[@]} != 0 ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    { apt-get update -qq && apt-get install -qq -y --no-install-recommends "${wanted[@]}"; } || true
 fi
+command -v node >/dev/null || skip "there is no node here (Debian: apt-get install nodejs)"
+[ -n "$(found)" ] && command -v chromedriver >/dev/null ||
+    skip "there is no Chromium here (Debian: apt-get install chromium chromium-driver)"
 code=0
 "$here/build.sh" "$target/page" || code=$?
 [ "$code" != 77 ] || exit 0

@@ -11,26 +11,34 @@ use crate::names::is_name;
 pub(crate) struct Arguments {
     pub(crate) name: String,
     pub(crate) link: bool,
+    pub(crate) restore: Option<PathBuf>,
     pub(crate) relay: String,
     pub(crate) store: PathBuf,
     pub(crate) passphrase: Option<Zeroizing<String>>,
+    /// The program that talks to the system's keychain.
+    pub(crate) keychain: Option<PathBuf>,
 }
 
-const USAGE: &str = "chat NAME [--link] [--relay ADDRESS] [--store FILE] [--passphrase TEXT]";
+const USAGE: &str = "\
+chat NAME [--link | --restore FILE] [--relay ADDRESS] [--store FILE] [--passphrase TEXT]
+    [--keychain PROGRAM]";
 const NAMES: &str = "a name has 1 to 32 letters (a to z), digits, dots, hyphens and underscores";
 
 impl Arguments {
     pub(crate) fn read() -> Result<Self> {
         let (mut name, mut link, mut relay, mut store) =
             (None, false, "127.0.0.1:7001".into(), None);
-        let mut passphrase = env::var("SUBROSA_PASSPHRASE").ok();
+        let mut restore = None;
+        let (mut passphrase, mut keychain) = (env::var("SUBROSA_PASSPHRASE").ok(), None);
         let mut arguments = env::args().skip(1);
         while let Some(argument) = arguments.next() {
             match argument.as_str() {
                 "--link" => link = true,
+                "--restore" => restore = Some(arguments.next().ok_or(USAGE)?.into()),
                 "--relay" => relay = arguments.next().ok_or(USAGE)?,
                 "--store" => store = Some(arguments.next().ok_or(USAGE)?.into()),
                 "--passphrase" => passphrase = Some(arguments.next().ok_or(USAGE)?),
+                "--keychain" => keychain = Some(arguments.next().ok_or(USAGE)?.into()),
                 _ if argument.starts_with('-') || name.is_some() => return Err(USAGE.into()),
                 _ => name = Some(argument),
             }
@@ -40,6 +48,7 @@ impl Arguments {
             return Err(NAMES.into());
         }
         let store = store.unwrap_or_else(|| PathBuf::from(format!("{name}.redb")));
-        Ok(Self { name, link, relay, store, passphrase: passphrase.map(Zeroizing::new) })
+        let passphrase = passphrase.map(Zeroizing::new);
+        Ok(Self { name, link, restore, relay, store, passphrase, keychain })
     }
 }

@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 
+use subrosa::file::ChunkSize;
 use subrosa::{Action, Client, Error, Open, SystemRng, UnixTime};
 
 use crate::names::is_name;
@@ -14,14 +15,20 @@ bob: hello           say hello to bob
 /to bob              what follows is for bob; /to alone ends that
 /history [bob] [2]   what was said, and page 2 of it
 /withdraw 7          take back message #7, as far as it has not left
+/file rose.jpg       send a file to the one whom lines are for
+/voice note.ogg      the same, of a voice note: it can be heard while it comes
+/save 12 [FOLDER]    fetch the file in #12, and save it
 /devices [bob]       your devices, or bob's, and whether bob is verified
-/verify bob          compare keys, so that nobody is in between
+/verify bob          compare keys, so that nobody is in between: a number, or a code to scan
+/verify bob emoji    the same with emoji, in a call or face to face
+/scan bob CODE       what you scanned from bob's screen
 /accept bob          decide about a new key of bob
 /held bob            what was written under that key
 /reset bob           begin new sessions with bob's devices
 /link CODE           add the device that shows this code: chat NAME --link --store FILE
 /link CODE manager   the same, and let it link and remove devices as well
 /remove 2            remove a device of yours
+/export FILE         back up your account and history; on a new device: chat NAME --restore FILE
 /quit";
 
 impl Chat {
@@ -43,30 +50,47 @@ impl Chat {
 
     fn slash(&mut self, word: &str, rest: &str) -> Result<()> {
         let name = rest.to_ascii_lowercase();
+        if let ("/verify" | "/scan", Some((name, what))) = (word, name.split_once(' ')) {
+            return match word {
+                _ if !is_name(name) => self.of_whom(),
+                "/scan" => self.scan(name, what),
+                _ => self.verify_command(name, what.trim()),
+            };
+        }
         match (word, rest) {
             ("/to", "") => self.to = None,
             ("/history", _) => return self.history_command(&name),
             ("/devices", "") => return self.show_devices(&self.me.user.clone()),
             ("/withdraw", _) => return self.withdraw(rest),
+            ("/file", path) if !path.is_empty() => {
+                return self.send_file(path, ChunkSize::DEFAULT);
+            }
+            ("/voice", path) if !path.is_empty() => return self.send_file(path, ChunkSize::VOICE),
+            ("/save", _) => return self.save(rest),
             ("/link", code) if !code.is_empty() => return self.link(code),
+            ("/export", path) if !path.is_empty() => return self.export(path),
             ("/remove", device) if !device.is_empty() => return self.remove(device),
             ("/to" | "/devices" | "/verify" | "/accept" | "/held" | "/reset", _)
                 if !is_name(&name) =>
             {
-                self.screen
-                    .say("* of whom? A name is letters, digits, dots, hyphens and underscores");
+                return self.of_whom();
             }
             ("/to", _) => {
                 self.to = Some(name.clone());
                 return self.show_unread(&name);
             }
             ("/devices", _) => return self.show_devices(&name),
-            ("/verify", _) => return self.ask_verify(&name),
+            ("/verify", _) => return self.verify_command(&name, ""),
             ("/accept", _) => return self.ask_accept(&name),
             ("/held", _) => return self.show_held(&name),
             ("/reset", _) => return self.reset(&name),
             _ => self.screen.say(HELP),
         }
+        Ok(())
+    }
+
+    fn of_whom(&self) -> Result<()> {
+        self.screen.say("* of whom? A name is letters, digits, dots, hyphens and underscores");
         Ok(())
     }
 
@@ -135,6 +159,10 @@ impl Chat {
             self.screen.say("* which message? /withdraw 7 takes back #7");
             return Ok(());
         };
+        if let Some(line) = self.withdraw_upload(number)? {
+            self.show_line(number, &line);
+            return Ok(());
+        }
         let withdrawn = self.client.transact(|client| {
             let Some(line) = rows::line(&mut client.rows(), number)? else { return Ok(None) };
             match (line.author, line.message) {
@@ -170,6 +198,7 @@ fn write(
     let message = client.write(to, text.as_bytes(), now, &mut SystemRng)?;
     let (user, author) = (to.to_owned(), Author::Here(Mark::Waiting));
     let text = text.as_bytes().to_vec();
-    let line = Line { user, author, text, at: now.as_secs(), message: Some(message) };
+    let (at, message, files) = (now.as_secs(), Some(message), Vec::new());
+    let line = Line { user, author, text, at, message, files };
     Ok((rows::add(&mut client.rows(), &line)?, line))
 }

@@ -20,6 +20,8 @@ pub(crate) enum Event {
     Connected,
     /// The relay cannot be reached. Said once until it can.
     Lost,
+    /// Nothing happened just now: time to go on with files.
+    Free,
     /// Nothing happened for a while: time for a ping, and for what is due by now.
     Idle,
 }
@@ -81,8 +83,8 @@ impl Connection {
     }
 
     /// Waits for what happens next; connects whenever there is no connection, at longer and
-    /// longer intervals.
-    pub(crate) fn next(&mut self) -> Event {
+    /// longer intervals. Waits for nothing where the chat is busy.
+    pub(crate) fn next(&mut self, is_busy: bool) -> Event {
         loop {
             let now = Instant::now();
             if !self.is_up() && self.retry_at <= now {
@@ -99,10 +101,14 @@ impl Connection {
             if let Some(event) = self.waiting.pop_front() {
                 return event;
             }
-            let wait =
-                if self.is_up() { IDLE } else { self.retry_at.saturating_duration_since(now) };
+            let wait = match (self.is_up(), is_busy) {
+                (true, true) => Duration::ZERO,
+                (true, false) => IDLE,
+                (false, _) => self.retry_at.saturating_duration_since(now),
+            };
             match self.arrivals.recv_timeout(wait) {
                 Ok(arrival) => drop(self.sort(arrival)),
+                Err(RecvTimeoutError::Timeout) if self.is_up() && is_busy => return Event::Free,
                 Err(RecvTimeoutError::Timeout) if self.is_up() => return Event::Idle,
                 Err(_) => {}
             }

@@ -2,7 +2,8 @@
 //! answered.
 //!
 //! Of a user and of a device it keeps the rows of the crate's [`Directory`], which knows what may
-//! be uploaded and what is handed out. Mail and grants are the relay's own.
+//! be uploaded and what is handed out. Mail and grants are the relay's own; so are blobs, which are
+//! in `blobs.rs`.
 
 use std::fs;
 use std::path::Path;
@@ -15,6 +16,7 @@ use subrosa::directory::{Directory, Refusal};
 use subrosa::{Address, UnixTime};
 
 use crate::Result;
+use crate::blobs::{self, Blobs};
 use crate::names::is_name;
 use crate::wire::{self, MAX_ENVELOPE, Mail, Refused, Request, Response};
 
@@ -37,18 +39,23 @@ const COUNT: TableDefinition<'_, (), u64> = TableDefinition::new("count");
 
 pub(crate) struct Desk {
     database: Database,
+    blobs: Blobs,
 }
 
 impl Desk {
-    pub(crate) fn open(folder: &Path) -> Result<Self> {
+    /// Blobs are kept for so many seconds.
+    pub(crate) fn open(folder: &Path, keep_blobs: u64) -> Result<Self> {
         fs::create_dir_all(folder)?;
         let database = Database::create(folder.join("relay.redb"))?;
         let tx = database.begin_write()?;
         // A read transaction does not make them.
         tx.open_table(MAIL)?;
         tx.open_table(USERS)?;
+        blobs::create(&tx)?;
+        let now = UnixTime::now()?.as_secs();
+        let blobs = Blobs::open(blobs::folder(folder), keep_blobs, &tx, now)?;
         tx.commit()?;
-        Ok(Self { database })
+        Ok(Self { database, blobs })
     }
 
     /// The next mail of a device, from a number on.
@@ -70,6 +77,9 @@ impl Desk {
     }
 
     pub(crate) fn answer(&self, from: Option<&Address>, request: Request) -> Result<Response> {
+        if let (Request::Blob { id, offset }, Some(_)) = (&request, from) {
+            return self.blobs.read(&self.database.begin_read()?, id, *offset);
+        }
         let tx = self.database.begin_write()?;
         let response = match (request, from) {
             (Request::Ping, _) => Response::Done,
@@ -91,6 +101,13 @@ impl Desk {
                 Response::Done
             }
             (Request::LeaveGrant { id, grant }, Some(_)) => leave_grant(&tx, &id, &grant)?,
+            (Request::StoreBlob(_), Some(from)) if !is_listed(&tx, from)? => {
+                Response::Refused(Refused::Outdated)
+            }
+            (Request::StoreBlob(part), Some(from)) => {
+                self.blobs.store(&tx, from, &part, UnixTime::now()?.as_secs())?
+            }
+            (Request::Blob { .. }, Some(_)) => Response::Found(None),
         };
         tx.commit()?;
         Ok(response)
@@ -102,6 +119,7 @@ impl Desk {
         tx.open_table(USERS)?.remove(user)?;
         tx.open_table(DEVICES)?.retain_in((user, 0)..=(user, u32::MAX), |_, _| false)?;
         tx.open_table(MAIL)?.retain_in((user, 0, 0)..=(user, u32::MAX, u64::MAX), |_, _| false)?;
+        self.blobs.forget(&tx, user)?;
         Ok(tx.commit()?)
     }
 }

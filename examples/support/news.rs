@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! 12:34 bob: a text of bob
+//! 12:34 bob, file #7, 1.2 MB: its name, and what it is (/save 7)
 //! 12:34 #7 .. -> bob: a text of this device that waits; with a tick when the relay has it
 //! 12:34 (alice/2) -> bob: a text of another device of this account
 //! 12:34 ! bob/2, removed: a text of a device that bob has removed
@@ -11,9 +12,10 @@
 
 use subrosa::{Error, Event, Incoming, Item, Text};
 
+use crate::attached::Attached;
 use crate::failure::Failure;
 use crate::rows::{self, Author, Line, Mark};
-use crate::{Chat, Result, visible};
+use crate::{Chat, Result, verifying, visible};
 
 /// Lines on a page of the history.
 const PAGE: usize = 20;
@@ -25,11 +27,14 @@ impl Chat {
     pub(crate) fn take_inbox(&mut self) -> Result<()> {
         loop {
             let me = self.me.user.clone();
-            let mut is_removed = false;
+            let (mut is_removed, mut to_compare) = (false, Vec::new());
             let taken = self.client.transact(|client| {
                 let mut lines = Vec::new();
                 for incoming in client.inbox(100)? {
                     is_removed |= incoming.item == Item::Event(Event::Unlinked);
+                    if let Item::Event(Event::SasReady { user }) = &incoming.item {
+                        to_compare.push(user.clone());
+                    }
                     let about = match &incoming.item {
                         Item::Event(Event::NotReadable { message: Some(message), .. })
                         | Item::Event(Event::Undelivered { message, .. }) => {
@@ -45,6 +50,9 @@ impl Chat {
             })?;
             for (number, line) in &taken {
                 self.show_or_count(*number, line);
+            }
+            for user in to_compare {
+                self.show_emoji(&user)?;
             }
             if is_removed {
                 return Err(Failure::Refused(REMOVED.into()));
@@ -103,25 +111,34 @@ impl Chat {
     }
 
     pub(crate) fn show_line(&self, number: u64, line: &Line) {
-        let Line { user, author, text, at, .. } = line;
+        let Line { user, author, text, at, files, .. } = line;
         let (time, text) = (clock(*at), visible(text));
-        match author {
+        let head = match author {
             Author::Here(mark) => {
                 let mark = match mark {
                     Mark::Waiting => "..",
                     Mark::Sent => "✓",
                     Mark::Withdrawn => "(withdrawn)",
                 };
-                self.screen.message(number, &format!("{time} #{number} {mark} -> {user}: "), &text);
+                format!("{time} #{number} {mark} -> {user}")
             }
             Author::OtherDevice(device) => {
-                self.screen.text(&format!("{time} ({}/{device}) -> {user}: ", self.me.user), &text);
+                format!("{time} ({}/{device}) -> {user}", self.me.user)
             }
-            Author::User => self.screen.text(&format!("{time} {user}: "), &text),
-            Author::RemovedDevice(device) => {
-                self.screen.text(&format!("{time} ! {user}/{device}, removed: "), &text);
-            }
-            Author::Chat => self.screen.text("* ", &text),
+            Author::User => format!("{time} {user}"),
+            Author::RemovedDevice(device) => format!("{time} ! {user}/{device}, removed"),
+            Author::Chat => return self.screen.text("* ", &text),
+        };
+        let is_here = matches!(author, Author::Here(_));
+        let show = |head: &str, text: &str| match is_here {
+            true => self.screen.message(number, head, text),
+            false => self.screen.text(head, text),
+        };
+        if !text.is_empty() || files.is_empty() {
+            show(&format!("{head}: "), &text);
+        }
+        for file in files {
+            show(&format!("{head}, file #{number}, {}: ", file.size()), &file.title());
         }
     }
 
@@ -135,12 +152,19 @@ impl Chat {
         self.screen.say(&format!("* under a new key, which may be somebody else's than {user}'s:"));
         for incoming in held {
             if let Item::Text(text) | Item::Late(text) = &incoming.item {
-                let head = format!("{} ? {user}: ", clock(incoming.received_at.as_secs()));
-                self.screen.text(&head, &visible(&text.text));
+                let head = format!("{} ? {user}", clock(incoming.received_at.as_secs()));
+                self.screen.text(&format!("{head}: "), &visible(&text.text));
+                for file in attached(text) {
+                    self.screen.text(&format!("{head}, file, {}: ", file.size()), &file.title());
+                }
             }
         }
         Ok(())
     }
+}
+
+fn attached(text: &Text) -> Vec<Attached> {
+    text.files.iter().map(Attached::of).collect()
 }
 
 /// The time of day, in UTC.
@@ -150,40 +174,28 @@ fn clock(at: u64) -> String {
 
 fn line(me: &str, incoming: &Incoming, about: Option<u64>) -> Line {
     let at = incoming.received_at.as_secs();
-    match &incoming.item {
-        Item::Text(Text { from, copy_to, text, message, .. }) => {
+    let (user, author, written) = match &incoming.item {
+        Item::Text(text) => {
+            let (from, copy_to) = (&text.from, &text.copy_to);
             let (user, author) = match copy_to {
-                Some(to) => (to.clone(), Author::OtherDevice(from.device)),
-                None if from.user == me => (me.into(), Author::OtherDevice(from.device)),
-                None => (from.user.clone(), Author::User),
+                Some(to) => (to.as_str(), Author::OtherDevice(from.device)),
+                None if from.user == me => (me, Author::OtherDevice(from.device)),
+                None => (from.user.as_str(), Author::User),
             };
-            Line { user, author, text: text.to_vec(), at, message: Some(*message) }
+            (user, author, text)
         }
-        Item::Late(Text { from, text, message, .. }) => {
-            let author = Author::RemovedDevice(from.device);
-            Line {
-                user: from.user.clone(),
-                author,
-                text: text.to_vec(),
-                at,
-                message: Some(*message),
-            }
+        Item::Late(text) => (&*text.from.user, Author::RemovedDevice(text.from.device), text),
+        other => {
+            let (user, said) = match other {
+                Item::Event(event) => words(me, event, about),
+                _ => (me, "something came that this version does not know".into()),
+            };
+            let (author, text) = (Author::Chat, said.into_bytes());
+            return Line { user: user.into(), author, text, at, message: None, files: Vec::new() };
         }
-        Item::Event(event) => {
-            let (user, text) = words(me, event, about);
-            Line {
-                user: user.into(),
-                author: Author::Chat,
-                text: text.into_bytes(),
-                at,
-                message: None,
-            }
-        }
-        _ => {
-            let text = b"something came that this version does not know".to_vec();
-            Line { user: me.into(), author: Author::Chat, text, at, message: None }
-        }
-    }
+    };
+    let (text, message) = (written.text.to_vec(), Some(written.message));
+    Line { user: user.into(), author, text, at, message, files: attached(written) }
 }
 
 /// Whom an event is about, and what it is in plain words.
@@ -240,7 +252,8 @@ fn words<'a>(me: &'a str, event: &'a Event, about: Option<u64>) -> (&'a str, Str
             "this store was restored from a copy: lines after that copy may be missing here".into(),
         ),
         Event::Unlinked => (me, format!("!! {REMOVED}")),
-        _ => (me, "something happened that this version does not know".into()),
+        _ => verifying::words(event)
+            .unwrap_or_else(|| (me, "something happened that this version does not know".into())),
     }
 }
 

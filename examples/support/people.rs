@@ -2,7 +2,7 @@
 
 use subrosa::{Address, IdentityKey, Role, SystemRng, Trust, UnixTime};
 
-use crate::{Chat, Result, news};
+use crate::{Chat, Result};
 
 /// What the next line answers.
 pub(crate) enum Question {
@@ -24,32 +24,6 @@ impl Chat {
                     .say(&format!("* {user}'s new key is accepted; /verify {user} compares it"));
             }
             _ => self.screen.say("* nothing changed"),
-        }
-        Ok(())
-    }
-
-    /// Shows the two keys that people compare, in the same order on both screens.
-    pub(crate) fn ask_verify(&mut self, user: &str) -> Result<()> {
-        self.refresh(user)?;
-        let own = self.me.user.clone();
-        let Some(mine) = self.client.trust(&own)? else { return Ok(()) };
-        match self.client.trust(user)? {
-            _ if user == own => self.screen.say("* that is you"),
-            None => self.unknown(user),
-            Some(trust) if trust.new_account.is_some() => {
-                self.screen.text("* ", &news::changed(user))
-            }
-            Some(trust) => {
-                let mut keys = [(own.as_str(), mine.account), (user, trust.account)];
-                keys.sort_by_key(|key| key.0);
-                let keys = keys.map(|(name, key)| format!("  {name}: {}", spaced(&key)));
-                self.screen.say(&format!(
-                    "* {user} should see the same two keys; compare them face to face, or in a call:\n\
-                     {}\n* Are they the same? (yes/no)",
-                    keys.join("\n")
-                ));
-                self.question = Some(Question::Verify(user.into(), trust.account));
-            }
         }
         Ok(())
     }

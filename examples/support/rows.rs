@@ -6,6 +6,10 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use subrosa::{Error, MessageId, Rows};
 
+use crate::attached::Attached;
+use crate::fetching::Download;
+use crate::sending::Upload;
+
 /// Something that was said or that happened.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Line {
@@ -15,8 +19,10 @@ pub(crate) struct Line {
     pub(crate) text: Vec<u8>,
     /// Seconds since the Unix epoch.
     pub(crate) at: u64,
-    /// The name of the text, where it is one.
+    /// The name of the text, where it is one. A file that is written here has none until the relay
+    /// has its blob.
     pub(crate) message: Option<MessageId>,
+    pub(crate) files: Vec<Attached>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,6 +61,10 @@ const HISTORY: &[u8] = b"history";
 const MESSAGE: &[u8] = b"message";
 /// What new devices wait for: [`Grant`]s.
 const GRANT: &[u8] = b"grant";
+/// From the number of a line to what is sent: an [`Upload`].
+const UPLOAD: &[u8] = b"upload";
+/// From the number of a line and that of a file in it to what is fetched: a [`Download`].
+const DOWNLOAD: &[u8] = b"download";
 /// How many lines and grants there ever were.
 const COUNT: &[u8] = b"count";
 
@@ -86,10 +96,74 @@ pub(crate) fn mark(
     mark: Mark,
 ) -> Result<Option<(u64, Line)>, Error> {
     let Some(number) = number(rows, message)? else { return Ok(None) };
+    Ok(mark_line(rows, number, mark)?.map(|line| (number, line)))
+}
+
+/// As [`mark`], by the number of the line.
+pub(crate) fn mark_line(
+    rows: &mut Rows<'_>,
+    number: u64,
+    mark: Mark,
+) -> Result<Option<Line>, Error> {
     let Some(mut line) = line(rows, number)? else { return Ok(None) };
     line.author = Author::Here(mark);
     put(rows, &line_key(number), &line)?;
-    Ok(Some((number, line)))
+    Ok(Some(line))
+}
+
+/// A line has become this message.
+pub(crate) fn set_message(
+    rows: &mut Rows<'_>,
+    number: u64,
+    message: MessageId,
+) -> Result<Option<Line>, Error> {
+    let Some(mut line) = line(rows, number)? else { return Ok(None) };
+    line.message = Some(message);
+    put(rows, &line_key(number), &line)?;
+    rows.put(&[MESSAGE, message.as_bytes()].concat(), &number.to_be_bytes())?;
+    Ok(Some(line))
+}
+
+pub(crate) fn put_upload(rows: &mut Rows<'_>, number: u64, upload: &Upload) -> Result<(), Error> {
+    put(rows, &upload_key(number), upload)
+}
+
+/// The oldest file that is not with the relay yet, and the number of its line.
+pub(crate) fn upload(rows: &mut Rows<'_>) -> Result<Option<(u64, Upload)>, Error> {
+    let Some((key, row)) = rows.scan(UPLOAD, 1)?.into_iter().next() else { return Ok(None) };
+    let number = key.get(UPLOAD.len()..).and_then(|number| number.try_into().ok());
+    Ok(Some((number.map(u64::from_be_bytes).ok_or(Error::BadState)?, decode(&row)?)))
+}
+
+/// Whether it was there.
+pub(crate) fn remove_upload(rows: &mut Rows<'_>, number: u64) -> Result<bool, Error> {
+    let is_there = rows.get(&upload_key(number))?.is_some();
+    rows.delete(&upload_key(number))?;
+    Ok(is_there)
+}
+
+/// What a [`Download`] is called: the number of the line, and of the file in it.
+pub(crate) fn download_key(number: u64, file: u8) -> Key {
+    [DOWNLOAD, &number.to_be_bytes(), &[file]].concat()
+}
+
+pub(crate) fn put_download(
+    rows: &mut Rows<'_>,
+    key: &Key,
+    download: &Download,
+) -> Result<(), Error> {
+    put(rows, key, download)
+}
+
+/// Whether something of a line is being fetched.
+pub(crate) fn is_wanted(rows: &mut Rows<'_>, number: u64) -> Result<bool, Error> {
+    Ok(!rows.scan(&[DOWNLOAD, &number.to_be_bytes()].concat(), 1)?.is_empty())
+}
+
+/// The oldest file that is not fetched yet.
+pub(crate) fn download(rows: &mut Rows<'_>) -> Result<Option<(Key, Download)>, Error> {
+    let row = rows.scan(DOWNLOAD, 1)?.into_iter().next();
+    row.map(|(key, row)| Ok((key, decode(&row)?))).transpose()
 }
 
 /// The newest lines first, with their numbers.
@@ -119,6 +193,10 @@ fn next(rows: &mut Rows<'_>) -> Result<u64, Error> {
     let count = count.saturating_add(1);
     rows.put(COUNT, &count.to_be_bytes())?;
     Ok(count)
+}
+
+fn upload_key(number: u64) -> Key {
+    [UPLOAD, &number.to_be_bytes()].concat()
 }
 
 /// Rows are found in ascending order.

@@ -18,6 +18,13 @@ pub(crate) const MAX_FRAME: usize = 2 << 20;
 /// Enough for a line of a chat, far below what the crate allows.
 pub(crate) const MAX_ENVELOPE: usize = 64 * 1024;
 
+/// The longest blob, and the most of one that is in one frame.
+pub(crate) const MAX_BLOB: u64 = 1 << 30;
+pub(crate) const MAX_PART: u64 = 1 << 18;
+
+/// What a blob is called: 16 bytes that its sender draws, and that only its readers are told.
+pub(crate) type BlobId = [u8; 16];
+
 /// Seconds of silence after which the relay ends a connection. Send a [`Request::Ping`] sooner.
 pub(crate) const MAX_SILENCE: u64 = 120;
 
@@ -43,6 +50,20 @@ pub(crate) enum Request {
     LeaveGrant { id: String, grant: Vec<u8> },
     /// The grant of this id. Needs no hello.
     Grant(String),
+    /// A part of a blob: what follows the bytes that the relay has. The answer is
+    /// [`Response::Held`].
+    StoreBlob(BlobPart),
+    /// What there is of a blob from an offset on, at most [`MAX_PART`] bytes.
+    Blob { id: BlobId, offset: u64 },
+}
+
+#[derive(Serialize, Deserialize)]
+pub(crate) struct BlobPart {
+    pub(crate) id: BlobId,
+    /// Of the whole blob.
+    pub(crate) length: u64,
+    pub(crate) offset: u64,
+    pub(crate) bytes: Vec<u8>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -51,6 +72,8 @@ pub(crate) enum Response {
     /// What was asked for, or nothing where the relay does not have it.
     Found(Option<Vec<u8>>),
     Refused(Refused),
+    /// How many bytes of a blob the relay has.
+    Held(u64),
     /// A notice: mail for this device.
     Mail(Mail),
     /// A notice: there is a device list of a user whose list was asked for in vain, or a new one of

@@ -115,7 +115,8 @@ fn open(
     for slot in slots {
         let head = bytes.get(..before).unwrap_or_default();
         match slot.open(lock, context(kind, id, head))? {
-            Opened::Secret(key) => return Ok(*key),
+            // A copy, so that the one on the heap is wiped there.
+            Opened::Secret(key) => return Ok(Secret::clone(&key)),
             Opened::Damaged => return Err(Error::DamagedArchive { chunk: None }),
             Opened::Other => before = before.saturating_add(Slot::LENGTH),
         }

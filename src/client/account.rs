@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use rand_core::CryptoRng;
 
 use super::devices;
+use super::linked;
 use super::prekeys::{self, Which};
 use super::transaction::{Account, Open};
 use super::upload;
@@ -14,8 +15,8 @@ use crate::devices::{DeviceList, Role};
 use crate::error::Error;
 use crate::identity::IdentityKeyPair;
 use crate::link::{Code, Grant, NewDevice};
-use crate::sesame::UserRecord;
-use crate::store::Transaction;
+use crate::sesame::{Mark, UserRecord};
+use crate::store::{Table, Transaction};
 use crate::time::UnixTime;
 
 impl<S: Scope> Client<S> {
@@ -68,8 +69,10 @@ pub(super) fn create(
 ) -> Result<(), Error> {
     let (account, identity) = (IdentityKeyPair::generate(rng), IdentityKeyPair::generate(rng));
     let list = DeviceList::first(&account, identity.public_key());
-    let grant = Grant { user: user.into(), device: 1, list, account: Some(account) };
-    found(tx, policy, &identity, grant, now, rng)
+    let own = Account::new(user, 1, identity.public_key(), rng);
+    let founding =
+        Founding { own, identity, user: UserRecord::new(user, list), key: Some(account) };
+    found(tx, policy, founding, now, rng)
 }
 
 /// Makes this a device of the account that answered its code.
@@ -82,27 +85,40 @@ pub(super) fn join(
     rng: &mut impl CryptoRng,
 ) -> Result<(), Error> {
     let (identity, grant) = device.accept(grant)?;
-    found(tx, policy, &identity, grant, now, rng)
+    let own = Account::new(&grant.user, grant.device, identity.public_key(), rng);
+    let user = UserRecord::new(&grant.user, grant.list);
+    let founding = Founding { own, identity, user, key: grant.account };
+    found(tx, policy, founding, now, rng)
 }
 
-fn found(
+/// What a device begins with.
+pub(super) struct Founding {
+    pub(super) own: Account,
+    pub(super) identity: IdentityKeyPair,
+    /// The account's own user.
+    pub(super) user: UserRecord,
+    /// The account key, where the device is to be a manager.
+    pub(super) key: Option<IdentityKeyPair>,
+}
+
+/// Makes the account of a store.
+pub(super) fn found(
     tx: &mut dyn Transaction,
     policy: &Policy,
-    identity: &IdentityKeyPair,
-    grant: Grant,
+    founding: Founding,
     now: UnixTime,
     rng: &mut impl CryptoRng,
 ) -> Result<(), Error> {
-    let account = Account::new(&grant.user, grant.device, identity.public_key(), rng);
-    let mut open = Open::first(tx, policy, account)?;
-    let tag = open.tag(&grant.user)?;
-    let mut user = UserRecord::new(&grant.user, grant.list);
-    user.verified = true;
+    let Founding { own, identity, mut user, key } = founding;
+    let mut open = Open::first(tx, policy, own)?;
+    let tag = open.tag(&user.name)?;
+    user.mark = Mark::Verified;
     open.put_user(tag, &user)?;
-    open.put_identity(identity)?;
-    if let Some(account_key) = &grant.account {
-        open.put_account_key(Some(account_key))?;
+    open.put_identity(&identity)?;
+    if let Some(key) = &key {
+        open.put_account_key(Some(key))?;
     }
+    linked::joined(&mut open, now)?;
     let mut some = prekeys::load(&mut open, &Which::Rotating)?;
     some.prekeys.rotate_if_due(now.as_secs(), rng)?;
     some.save(&mut open)?;
@@ -157,6 +173,34 @@ fn remove_device(
     upload::request(open)?;
     devices::tell_own(open, None, now, rng)
 }
+
+/// Where an account was restored without its other devices, and the server has its list by now:
+/// renews the account key, which those devices still know.
+pub(super) fn renew_if_due(
+    open: &mut Open<'_>,
+    now: UnixTime,
+    rng: &mut impl CryptoRng,
+) -> Result<(), Error> {
+    if open.get(Table::Account, RENEWAL)?.is_none() {
+        return Ok(());
+    }
+    let (old, mut own) = match own_to_change(open) {
+        // Somebody else decides about the account key: a person, or another manager.
+        Err(Error::NotPermitted | Error::Unlinked | Error::IdentityChanged(_)) => return Ok(()),
+        own => own?,
+    };
+    let new = IdentityKeyPair::generate(rng);
+    open.put_account_key(Some(&new))?;
+    let list = own.list.renewed(&old, &new)?;
+    let tag = open.tag(&own.name)?;
+    devices::put_in_place(open, tag, &mut own, list, now, rng)?;
+    open.delete(Table::Account, RENEWAL)?;
+    upload::request(open)?;
+    devices::tell_own(open, None, now, rng)
+}
+
+/// The row that says that the account key is to be renewed.
+pub(super) const RENEWAL: &[u8] = b"renewal";
 
 /// The account's key and its user, for a device that may change which devices there are.
 fn own_to_change(open: &mut Open<'_>) -> Result<(IdentityKeyPair, UserRecord), Error> {

@@ -44,11 +44,34 @@ pub(super) const ADDED: Allowance = Allowance { kind: 9, burst: 64, period: 3_60
 /// References that this device did not make, or that are asked for too often.
 pub(super) const MISSES: Allowance = Allowance { kind: 7, burst: 1_000, period: 10 };
 
+/// Handshakes of sealed envelopes without a good ticket, whoever sent them: 25 ms at once.
+pub(super) const NOBODYS_HANDSHAKES: Allowance = Allowance { kind: 10, burst: 64, period: 2 };
+
+/// Signals of the devices of one user: those of a call are far fewer.
+pub(super) const SIGNALS: Allowance = Allowance { kind: 24, burst: 1_024, period: 1 };
+
+/// Calls of a user whom this device never wrote to and whom nobody verified; and of all of those.
+pub(super) const CALLS: Allowance = Allowance { kind: 25, burst: 3, period: 600 };
+pub(super) const STRANGE_CALLS: Allowance = Allowance { kind: 26, burst: 16, period: 60 };
+
+/// History that a device of the account offers to this one.
+pub(super) const OFFERS: Allowance = Allowance { kind: 11, burst: 8, period: 3_600 };
+
+/// Comparisons with a user that are begun, by either side: each is a guess for somebody in between.
+pub(super) const COMPARISONS: Allowance = Allowance { kind: 20, burst: 5, period: 17_280 };
+
+/// Moves of a verification that a device repeats, or refuses.
+pub(super) const MOVES: Allowance = Allowance { kind: 21, burst: 32, period: 60 };
+
 /// Whose allowance it is.
 #[derive(Clone, Copy)]
 pub(super) enum Party {
     Contact(Tag),
     Stranger(Tag),
+    /// Everybody whose sealed envelopes show no good ticket.
+    Nobody,
+    /// All together.
+    Anyone,
 }
 
 impl Party {
@@ -56,6 +79,8 @@ impl Party {
         match self {
             Self::Contact(tag) => [&[kind, 0], &tag.0[..]].concat(),
             Self::Stranger(Tag([a, b, ..])) => [kind, 1, a & 0x0f, b].to_vec(),
+            Self::Nobody => [kind, 2].to_vec(),
+            Self::Anyone => [kind, 3].to_vec(),
         }
     }
 }
@@ -87,9 +112,20 @@ pub(super) fn take(
 
 /// Forgets what a contact used up.
 pub(super) fn forget(open: &mut Open<'_>, tag: Tag) -> Result<(), Error> {
-    for kind in
-        [HANDSHAKES, REQUESTS, ANSWERS, LISTS, SKIPS, MISSES, ADDED].map(|allowance| allowance.kind)
-    {
+    let all = [
+        HANDSHAKES,
+        REQUESTS,
+        ANSWERS,
+        LISTS,
+        SKIPS,
+        MISSES,
+        ADDED,
+        COMPARISONS,
+        MOVES,
+        SIGNALS,
+        CALLS,
+    ];
+    for kind in all.map(|allowance| allowance.kind) {
         open.delete(Table::Allowance, &Party::Contact(tag).key(kind))?;
     }
     Ok(())

@@ -60,7 +60,7 @@ pub(super) struct Queued {
     pub(super) references: Vec<[u8; 16]>,
 }
 
-/// Seconds after which a request is made again, or given up: a day, then two, then four.
+/// Seconds after which a request is made again: a day, then two.
 const fn again_after(attempts: u8) -> u64 {
     const DAY: u64 = 24 * 60 * 60;
     DAY << if attempts < MOST_ATTEMPTS { attempts } else { MOST_ATTEMPTS }

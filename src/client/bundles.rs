@@ -50,6 +50,9 @@ pub(super) fn add(
     if user.pending.is_some() {
         return Err(Error::IdentityChanged(of.user.as_str().into()));
     }
+    if user.unvouched {
+        return Err(Error::DevicesNeeded(of.user.as_str().into()));
+    }
     let listed = user.list.get(of.device);
     if listed.is_none_or(|listed| listed.identity != bundle.identity()) {
         return Err(Error::UnknownDevice(of.clone().into()));

@@ -7,20 +7,27 @@ use rand_core::CryptoRng;
 
 use super::allowances::{self, ADDED, LISTS, Party};
 use super::asking;
+use super::certificates;
 use super::inbox::{self, Event};
+use super::linked;
+use super::log;
 use super::outbox::{self, Letter, Target};
+use super::seen;
 use super::send;
+use super::tickets;
 use super::timers;
-use super::transaction::{Open, OwnUser, Tag};
+use super::transaction::{Open, OwnUser, Place, Tag};
 use super::wants::{self, Want};
 use crate::address::Address;
+use crate::certificate::Vouches;
 use crate::content::{Body, Content, ListStamp};
 use crate::crypto::secret::Secret;
 use crate::devices::{DeviceList, ListedDevice, Role};
 use crate::error::Error;
 use crate::identity::{IdentityKey, IdentityKeyPair};
 use crate::reference::{Class, Reference};
-use crate::sesame::{GRACE, Pending, Standing, UserRecord};
+use crate::sesame::{DeviceRecord, GRACE, Mark, Pending, Standing, UserRecord};
+use crate::store::Table;
 use crate::time::UnixTime;
 
 /// What became of a list.
@@ -50,6 +57,8 @@ pub(super) struct Sender<'a> {
     pub(super) address: &'a Address,
     pub(super) tag: Tag,
     pub(super) identity: &'a IdentityKey,
+    /// Whether the message says itself who sent it, and nobody else.
+    pub(super) is_sealed: bool,
 }
 
 /// Takes in a list that the server gave.
@@ -68,6 +77,7 @@ pub(super) fn update(
             look_again(open, &user, now)?;
             user
         }
+        Some(known) if known.unvouched => vouch(open, tag, known, list, now, rng)?,
         Some(mut known) => match learn(open, tag, &mut known, list, now, rng)? {
             Learned::Current | Learned::Waits => known,
             Learned::Old => return Err(Error::StaleDeviceList),
@@ -76,6 +86,49 @@ pub(super) fn update(
     };
     wants::have(open, &Want::Devices(user.into()))?;
     go_on(open, tag, &known, now)
+}
+
+/// The server says who a user is whom nobody vouched for. Returns what is known now.
+fn vouch(
+    open: &mut Open<'_>,
+    tag: Tag,
+    mut known: UserRecord,
+    list: DeviceList,
+    now: UnixTime,
+    rng: &mut impl CryptoRng,
+) -> Result<UserRecord, Error> {
+    let (is_same, claimed) = (known.list.account() == list.account(), known.list.account());
+    if is_same {
+        known.unvouched = false;
+        open.put_user(tag, &known)?;
+        learn(open, tag, &mut known, list, now, rng)?;
+    } else {
+        for listed in known.list.devices() {
+            forget_device(open, open.place(tag, &listed.identity), &listed.identity)?;
+        }
+        known = UserRecord::new(&known.name, list);
+        open.put_user(tag, &known)?;
+        let event = Event::NotTheirs { user: known.name.clone(), account: claimed };
+        inbox::tell(open, event, now, rng)?;
+    }
+    look_again(open, &known, now)?;
+    Ok(known)
+}
+
+/// Forgets a device: one that was removed and whose grace is over, or that was never a user's.
+pub(super) fn forget_device(
+    open: &mut Open<'_>,
+    place: Place,
+    identity: &IdentityKey,
+) -> Result<(), Error> {
+    let mut record: DeviceRecord = open.record(place, identity)?;
+    let sessions = record.drop_all();
+    open.delete_sessions(place, &sessions)?;
+    open.delete(Table::Device, &place.key())?;
+    tickets::forget_device(open, place)?;
+    seen::forget(open, place)?;
+    log::forget_device(open, place)?;
+    asking::forget_device(open, place)
 }
 
 /// Notes for which devices something waits, now that it is known which a user has: the user's own,
@@ -87,7 +140,7 @@ pub(super) fn go_on(
     now: UnixTime,
 ) -> Result<(), Error> {
     asking::keep(open, tag, (now, GRACE), |device| user.is_known(device))?;
-    if user.pending.is_some() {
+    if user.waits() {
         return Ok(());
     }
     send::settle(open, tag)?;
@@ -212,14 +265,20 @@ pub(super) fn put_in_place(
     now: UnixTime,
     rng: &mut impl CryptoRng,
 ) -> Result<Vec<u32>, Error> {
+    let is_own = open.is_own(&user.name);
     let added = user.replace(list, now);
+    for device in added.iter().filter(|_| is_own) {
+        if let Some(listed) = user.list.get(*device) {
+            linked::note(open, &listed.identity, now)?;
+        }
+    }
     open.put_user(tag, user)?;
     look_again(open, user, now)?;
     if user.has_gone() {
         timers::set_grace(open, now, tag)?;
     }
     let is_here = user.list.device_of(&open.account.identity).is_some();
-    if open.is_own(&user.name) && !is_here {
+    if is_own && !is_here {
         inbox::tell(open, Event::Unlinked, now, rng)?;
     }
     Ok(added)
@@ -234,7 +293,7 @@ pub(super) fn admit(
     now: UnixTime,
     rng: &mut impl CryptoRng,
 ) -> Result<Admitted, Error> {
-    let Sender { address, tag, identity } = *sender;
+    let Sender { address, tag, identity, .. } = *sender;
     let is_known = |bytes: &&[u8]| {
         known.as_ref().is_some_and(|user| {
             ListStamp::of(&user.list) == content.list && user.list.encode() == **bytes
@@ -251,17 +310,46 @@ pub(super) fn admit(
             return Ok(Admitted::Refused(Error::DevicesNeeded(address.user.as_str().into())));
         }
         (None, Some(list)) if is_listed(&list, sender) => {
-            let user = UserRecord::new(&address.user, list);
+            let vouched = vouched(open, sender, content, &list, now);
+            if vouched == Vouches::Expired {
+                let needed = Error::DevicesNeeded(address.user.as_str().into());
+                return Ok(Admitted::Refused(needed));
+            }
+            let mut user = UserRecord::new(&address.user, list);
+            user.unvouched = vouched == Vouches::No;
             open.put_user(tag, &user)?;
             look_again(open, &user, now)?;
-            wants::have(open, &Want::Devices(address.user.clone()))?;
+            if user.unvouched {
+                wants::want(open, Want::Devices(address.user.clone()), now)?;
+            } else {
+                wants::have(open, &Want::Devices(address.user.clone()))?;
+            }
             go_on(open, tag, &user, now)?;
             user
         }
         (None, Some(_)) => {
             return Ok(Admitted::Refused(Error::UnknownDevice(Box::new(address.clone()))));
         }
-        (Some(user), Some(list)) => brought(open, sender, user, list, now, rng)?,
+        (Some(user), Some(list)) => {
+            let vouched = vouched(open, sender, content, &list, now);
+            if vouched == Vouches::Yes && user.unvouched {
+                vouch(open, tag, user, list, now, rng)?
+            } else if list.account() != user.list.account()
+                && vouched != Vouches::Yes
+                && !open.is_own(&user.name)
+            {
+                // Anybody can sign a list of their own under this name, and seal it.
+                let is_pending = |Pending(known): &Pending| known.account() == list.account();
+                if !user.pending.as_ref().is_some_and(is_pending) {
+                    wants::want(open, Want::Devices(address.user.clone()), now)?;
+                    let changed = Error::IdentityChanged(user.name.as_str().into());
+                    return Ok(Admitted::Refused(changed));
+                }
+                brought(open, sender, user, list, now, rng)?
+            } else {
+                brought(open, sender, user, list, now, rng)?
+            }
+        }
         (Some(user), None) => user,
     };
     Ok(match user.standing(address.device, identity, now) {
@@ -269,6 +357,22 @@ pub(super) fn admit(
         Standing::Unknown => Admitted::Refused(Error::UnknownDevice(Box::new(address.clone()))),
         standing => Admitted::Apart(user, standing),
     })
+}
+
+/// What is to be believed of the list that a content encloses: an open one was fetched under the
+/// user's name, as far as the transport says; a sealed one has nothing but its certificate.
+fn vouched(
+    open: &Open<'_>,
+    sender: &Sender<'_>,
+    content: &Content<'_>,
+    list: &DeviceList,
+    now: UnixTime,
+) -> Vouches {
+    if !sender.is_sealed {
+        return Vouches::Yes;
+    }
+    let (certificate, user) = (content.sealed.certificate, &sender.address.user);
+    certificates::vouches(open, certificate, user, &list.account(), now)
 }
 
 /// Only a list that the sender is in is the sender's to bring.
@@ -286,7 +390,7 @@ fn brought(
     now: UnixTime,
     rng: &mut impl CryptoRng,
 ) -> Result<UserRecord, Error> {
-    let Sender { address, tag, identity } = *sender;
+    let Sender { address, tag, identity, .. } = *sender;
     let ask = Want::Devices(address.user.clone());
     let is_removed = user.standing(address.device, identity, now) == Standing::Removed;
     if open.is_own(&user.name) && may_follow(&user, &list, sender) {
@@ -401,8 +505,8 @@ pub(super) fn tell_mark(
     rng: &mut impl CryptoRng,
 ) -> Result<(), Error> {
     let account = user.list.account();
-    let body =
-        Body::Mark { verified: user.verified, account: account.as_bytes(), user: &user.name };
+    let verified = user.mark == Mark::Verified;
+    let body = Body::Mark { verified, account: account.as_bytes(), user: &user.name };
     let letter = Letter { body, class: Class::Other, resent: None, message: None };
     for mut target in own_targets(open, None, now)? {
         outbox::post(open, &mut target, &letter, now, rng)?;

@@ -1,15 +1,17 @@
-//! What time ends: texts in the log, what is known of removed devices, requests without an answer.
+//! What time ends: texts in the log, what is known of removed devices, requests without an answer,
+//! verifications.
 
 use rand_core::CryptoRng;
 
 use super::asking;
-use super::inbox::{self, EnvelopeId, Event};
+use super::calls;
+use super::compare;
+use super::devices;
 use super::log::{self, TextKey};
 use super::messages;
 use super::seen;
 use super::timers::{self, Kind};
 use super::transaction::{Open, Place, Tag};
-use super::trust;
 use super::wants::{self, Want};
 use crate::address::Address;
 use crate::error::Error;
@@ -38,12 +40,16 @@ pub(super) fn run(
             log::remove(open, &key)?;
         }
     }
+    for due in timers::due(open, Kind::Signal, now, most)? {
+        calls::expire(open, due.subject())?;
+        timers::done(open, &due)?;
+    }
     for due in timers::due(open, Kind::Removed, now, most)? {
         if let Some(tag) = due.subject().try_into().ok().map(Tag)
             && let Some(mut user) = open.user(tag)?
         {
             for identity in user.forget_gone(now) {
-                trust::forget_device(open, open.place(tag, &identity), &identity)?;
+                devices::forget_device(open, open.place(tag, &identity), &identity)?;
             }
             open.put_user(tag, &user)?;
         }
@@ -54,20 +60,21 @@ pub(super) fn run(
         if let Some((place, number)) = due.subject().split_first_chunk()
             && let Ok(number) = number.try_into().map(u64::from_be_bytes)
         {
-            unanswered(open, Place::read(place), number, now, rng)?;
+            unanswered(open, Place::read(place), number, now)?;
         }
+    }
+    for due in timers::due(open, Kind::Verification, now, most)? {
+        if let Ok(tag) = due.subject().try_into().map(Tag) {
+            compare::expire(open, tag, now, rng)?;
+        }
+        timers::done(open, &due)?;
     }
     Ok(())
 }
 
-/// What was asked for in a request and did not come is asked for again, or is lost.
-fn unanswered(
-    open: &mut Open<'_>,
-    place: Place,
-    number: u64,
-    now: UnixTime,
-    rng: &mut impl CryptoRng,
-) -> Result<(), Error> {
+/// What was asked for in a request and did not come is asked for again. In the end nobody is told that
+/// it is lost: a server could make up envelopes that never were.
+fn unanswered(open: &mut Open<'_>, place: Place, number: u64, now: UnixTime) -> Result<(), Error> {
     let Some(request) = asking::sent_in(open, place, number)? else { return Ok(()) };
     let Some(user) = open.user(place.tag)? else { return Ok(()) };
     let mut devices = user.list.devices().iter();
@@ -82,16 +89,13 @@ fn unanswered(
             left.push(reference);
         }
     }
+    if request.attempts >= asking::MOST_ATTEMPTS {
+        return Ok(());
+    }
     for reference in asking::take_asked(open, place, &left)? {
-        let reference = Reference(reference);
-        if request.attempts < asking::MOST_ATTEMPTS {
-            let again = (reference, request.attempts.saturating_add(1));
-            asking::note(open, place.tag, of.device, again, now)?;
-            wants::want(open, Want::Work(of.clone()), now)?;
-        } else {
-            let envelope = EnvelopeId::of(open, &of, reference);
-            inbox::tell(open, Event::Lost { by: of.clone(), envelope }, now, rng)?;
-        }
+        let again = (Reference(reference), request.attempts.saturating_add(1));
+        asking::note(open, place.tag, of.device, again, now)?;
+        wants::want(open, Want::Work(of.clone()), now)?;
     }
     Ok(())
 }

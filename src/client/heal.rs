@@ -15,6 +15,7 @@ use super::asking::{self, Queued, SentRequest};
 use super::devices;
 use super::inbox::{self, EnvelopeId, Event};
 use super::log;
+use super::moves;
 use super::outbox::{self, Letter, Target};
 use super::transaction::{Open, Place, Tag};
 use super::wants::{self, Want};
@@ -42,6 +43,8 @@ pub(super) struct Unreadable<'a> {
     pub(super) reference: Reference,
     pub(super) why: Error,
     pub(super) is_initial: bool,
+    /// Whether the server does not know who sent it.
+    pub(super) is_sealed: bool,
 }
 
 /// Answers in one transaction are no more than this.
@@ -64,7 +67,7 @@ pub(super) fn unreadable(
     now: UnixTime,
     rng: &mut impl CryptoRng,
 ) -> Result<Healing, Error> {
-    let Unreadable { from, tag, reference, why, is_initial } = envelope;
+    let Unreadable { from, tag, reference, why, is_initial, is_sealed } = envelope;
     let can_heal = matches!(
         why,
         Error::UnknownHeader
@@ -82,7 +85,7 @@ pub(super) fn unreadable(
         return Ok(Healing::Refused(why.clone()));
     }
     let listed = user.and_then(|user| user.list.get(from.device));
-    let is_pending = user.is_some_and(|user| user.pending.is_some());
+    let is_pending = user.is_some_and(UserRecord::waits);
     if user.is_some() && listed.is_none() && !is_pending {
         return Ok(Healing::Refused(Error::UnknownDevice(Box::new((*from).clone()))));
     }
@@ -110,6 +113,12 @@ pub(super) fn unreadable(
         // Nothing is asked for under an account key that nobody has accepted: it waits. The server
         // may have a newer key by now, and a person can only accept what is shown here.
         (Some(_), _) if is_pending => wants::want(open, Want::Devices(from.user.clone()), now)?,
+        // The header opens, and the rest does not: somebody may have exchanged the ticket, to see
+        // who asks whom. It is asked for once something is written to the device.
+        (Some(_), Some(_)) if *is_sealed && *why == Error::Decrypt => {}
+        (Some(_), Some(_)) if *is_sealed => {
+            wants::want_quietly(open, Want::Work((*from).clone()), now)?;
+        }
         (Some(user), Some(listed)) => ask(open, *tag, user, listed, header_opened(why), now, rng)?,
         (Some(_), None) => {}
     }
@@ -382,7 +391,14 @@ impl Source {
                 }
                 None => None,
             },
-            Class::Request => asking::sent_in(open, target.place, named.number)?.map(Self::Request),
+            Class::Request => {
+                let request = asking::sent_in(open, target.place, named.number)?;
+                // Where all of it came meanwhile, something has to come in its place.
+                request.map(|request| match request.references.is_empty() {
+                    true => Self::Devices(request.at),
+                    false => Self::Request(request),
+                })
+            }
             Class::Other => Some(Self::Devices(UnixTime::MAX)),
         })
     }
@@ -397,7 +413,7 @@ impl Source {
 
     fn length(&self) -> usize {
         match self {
-            Self::Text(_, text) => text.as_ref().map_or(0, |text| text.text.len()),
+            Self::Text(_, text) => text.as_ref().map_or(0, log::TextRow::length),
             Self::Request(request) => request.references.len().saturating_mul(16),
             Self::Devices(_) => 1_024,
         }
@@ -417,11 +433,7 @@ impl Source {
             Self::Text(pointer, Some(text))
                 if log::take_resend(open, target.place, named.number, &pointer)? =>
             {
-                let body = if text.to == target.address.user {
-                    Body::Text { id: text.id, text: &text.text }
-                } else {
-                    Body::Copy { id: text.id, to: &text.to, text: &text.text }
-                };
+                let body = text.body(&target.address.user);
                 let letter = Letter { body, class: Class::Text, resent, message: None };
                 let (_, number) = outbox::post(open, target, &letter, now, rng)?;
                 // This envelope is new, however old the text is: it says how its session is now.
@@ -445,7 +457,10 @@ impl Source {
             Self::Devices(_) if open.is_own(&target.address.user) => {
                 devices::post_account(open, target, resent, now, rng)?;
             }
-            Self::Devices(_) => devices::post_list(open, target, resent, now, rng)?,
+            Self::Devices(_) => {
+                devices::post_list(open, target, resent, now, rng)?;
+                moves::again(open, target, now, rng)?;
+            }
         }
         Ok(Answered::Sent(length))
     }

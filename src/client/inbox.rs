@@ -1,6 +1,7 @@
 //! In: what waits for the app, the oldest first. Within one second, what different devices sent is
 //! in no particular order.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -8,12 +9,14 @@ use rand_core::CryptoRng;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use super::offer::HistoryOffer;
 use super::transaction::{Open, RowName, Tag};
 use super::{Client, Scope};
 use crate::address::Address;
 use crate::at_rest;
 use crate::codec;
 use crate::content::MessageId;
+use crate::content::attachment::{self, Attachment};
 use crate::error::Error;
 use crate::identity::IdentityKey;
 use crate::reference::Reference;
@@ -59,6 +62,9 @@ pub struct Text {
     pub message: MessageId,
     /// The text itself; wiped when dropped.
     pub text: Zeroizing<Vec<u8>>,
+    /// The files that belong to it, at most [`Attachment::MOST`]. Their blobs are still to be
+    /// fetched.
+    pub files: Vec<Attachment>,
     /// What is known of its author.
     pub trust: Trust,
     /// The envelope that could not be opened, and that this text was in:
@@ -134,11 +140,89 @@ pub enum Event {
         /// The device.
         from: Address,
     },
+    /// Another device of this account offers the account's history to this one, which was linked
+    /// lately: [`Client::take_history`] takes it. Ask the person first: what a stolen device offers
+    /// is whatever its thief wants.
+    History {
+        /// The device that offers it.
+        from: Address,
+        /// What it offers.
+        offer: Box<HistoryOffer>,
+    },
     /// This store was restored from a copy. What was sent and received after the copy was made may
     /// be missing here; everything is being renewed.
     Restored,
     /// This device was removed from the account.
     Unlinked,
+    /// What was shown as [`Trust::Unvouched`] under a user's name was somebody else's: the server's
+    /// device list of the user has another account key. Say so beside those texts.
+    NotTheirs {
+        /// The user whose name it was under.
+        user: String,
+        /// The account key that it was under.
+        account: IdentityKey,
+    },
+    /// The server takes no sealed mail for this user from this account: it asks for a pass that the
+    /// user did not give. The texts wait; [`Client::deliver`] sends them openly.
+    SealedRefused {
+        /// The user.
+        to: String,
+    },
+    /// Sealed envelopes came for contacts that this device does not know
+    /// ([`Client::unknown_contacts`]). Where the store was restored from a copy, ask the people whom
+    /// it may lack to write anew.
+    UnknownContact {
+        /// How many came so far.
+        envelopes: u64,
+    },
+    /// The code that this device shows was scanned: [`Client::confirm_scan`], once the person sees
+    /// that the other phone shows success.
+    CodeScanned {
+        /// Whom the code was for.
+        user: String,
+    },
+    /// The user wants to compare emoji or numbers: [`Client::accept_sas`].
+    SasAsked {
+        /// Who wants to.
+        user: String,
+    },
+    /// There is something to compare: [`Client::sas`] has it.
+    SasReady {
+        /// With whom.
+        user: String,
+    },
+    /// A comparison is over, and nobody was verified by it.
+    SasEnded {
+        /// With whom.
+        user: String,
+        /// Why.
+        why: SasEnd,
+    },
+}
+
+/// Why a comparison is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum SasEnd {
+    /// The other person does not want to compare now, or stopped.
+    Cancelled,
+    /// The other person says that the two values differ. Somebody may be in between: compare again,
+    /// and if they differ again, talk about nothing secret. Where the person here had said that they
+    /// are the same, the user is not verified any more.
+    Mismatch,
+    /// Another device compares: one of this account that answered first, or the other user's, which
+    /// began at the same time.
+    Taken,
+    /// The other device compares with somebody else of this account.
+    Busy,
+    /// Ten minutes are over.
+    Expired,
+    /// One of the two users has another account key than when it began.
+    KeyChanged,
+    /// The other device did not keep to what it had committed itself to. No honest one does that.
+    Forged,
+    /// This store was restored from a copy.
+    Interrupted,
 }
 
 /// Names an envelope that came and could not be opened, until what was in it comes again.
@@ -184,17 +268,18 @@ impl InboxId {
     }
 }
 
-/// Shows who wrote it and how long it is.
+/// Shows who wrote it, how long it is, and what its files show.
 impl core::fmt::Debug for Text {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(f, "Text({}, from {}, {} bytes)", self.message, self.from, self.text.len())
+        let Self { message, from, text, files, .. } = self;
+        write!(f, "Text({message}, from {from}, {} bytes, files: {files:?})", text.len())
     }
 }
 
 impl<S: Scope> Client<S> {
     /// What the app has not taken yet, the oldest first: at most `most`, and no more after 4 MiB of
-    /// text. It stays until [`Client::acknowledge`]. What several workers on one account received
-    /// from different devices within one second is in no particular order.
+    /// text. It stays until [`Client::acknowledge`]. What one device sent is in order; what
+    /// different devices sent within one second is in no particular one.
     ///
     /// # Errors
     /// [`Error::Store`], [`Error::BadState`]
@@ -243,9 +328,12 @@ struct RowText {
     from: Address,
     copy_to: Option<String>,
     message: MessageId,
+    /// Bytes of the text, and of what opens its files.
     length: u32,
     /// None: in its own row.
     text: Option<Inline>,
+    /// As they travel.
+    files: Inline,
     trust: Trust,
     resent: Option<EnvelopeId>,
 }
@@ -384,12 +472,15 @@ fn put(
         if is_long {
             open.put(Table::Inbox, &key(&[LONG], &name), &text.text)?;
         }
+        let files = attachment::encode(&text.files)?;
+        let length = text.text.len().saturating_add(files.len());
         Ok::<_, Error>(RowText {
             from: text.from.clone(),
             copy_to: text.copy_to.clone(),
             message: text.message,
-            length: u32::try_from(text.text.len()).unwrap_or(u32::MAX),
+            length: u32::try_from(length).unwrap_or(u32::MAX),
             text: (!is_long).then(|| Inline(text.text.clone())),
+            files: Inline(files),
             trust: text.trust,
             resent: text.resent,
         })
@@ -405,9 +496,10 @@ fn put(
 
 fn put_row(open: &mut Open<'_>, row_key: &[u8], row: &Row) -> Result<(), Error> {
     let length = match &row.item {
-        RowItem::Text(text) | RowItem::Late(text) => {
-            text.text.as_ref().map_or(0, |text| text.0.len())
+        RowItem::Text(RowText { text, files, .. }) | RowItem::Late(RowText { text, files, .. }) => {
+            text.as_ref().map_or(0, |text| text.0.len()).saturating_add(files.0.len())
         }
+        RowItem::Event(Event::History { .. }) => HistoryOffer::MOST,
         RowItem::Event(_) => 0,
     };
     open.put_as(Table::Inbox, row_key, row, length.saturating_add(700))
@@ -445,7 +537,8 @@ fn load(open: &mut Open<'_>, name: &RowName, row: RowText) -> Result<Text, Error
         None => open.get(Table::Inbox, &key(&[LONG], name))?.ok_or(Error::BadState)?,
     };
     let RowText { from, copy_to, message, trust, resent, .. } = row;
-    Ok(Text { from, copy_to, message, text, trust, resent })
+    let files = attachment::decode(&row.files.0).map_err(|_| Error::BadState)?;
+    Ok(Text { from, copy_to, message, text, files, trust, resent })
 }
 
 /// Removes a row that is listed, and the long text that belongs to it.

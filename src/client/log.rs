@@ -13,7 +13,8 @@ use zeroize::Zeroizing;
 use super::timers;
 use super::transaction::{Open, Place, Tag};
 use crate::at_rest;
-use crate::content::MessageId;
+use crate::content::attachment::Files;
+use crate::content::{Body, MessageId, Written};
 use crate::error::Error;
 use crate::sesame::DeviceRecord;
 use crate::store::Table;
@@ -34,6 +35,23 @@ pub(super) struct TextRow {
     pub(super) keep: Option<u64>,
     #[serde(with = "at_rest::run")]
     pub(super) text: Zeroizing<Vec<u8>>,
+    /// [`Files`], as they travel.
+    #[serde(with = "at_rest::run")]
+    pub(super) files: Zeroizing<Vec<u8>>,
+}
+
+impl TextRow {
+    /// What a device of a user is sent: the text, or a copy of it for the account's own.
+    pub(super) fn body(&self, of_user: &str) -> Body<'_> {
+        let files = Files::of(&self.files);
+        let written = Written { id: self.id, text: &self.text, files };
+        if self.to == of_user { Body::Text(written) } else { Body::Copy { to: &self.to, written } }
+    }
+
+    /// Bytes that count: of the text, and of what opens its files.
+    pub(super) fn length(&self) -> usize {
+        self.text.len().saturating_add(self.files.len())
+    }
 }
 
 /// What leads from the number of an envelope to its text.
@@ -115,7 +133,7 @@ pub(super) fn add(
     let mut totals = totals(open, tag)?;
     totals.written = totals.written.saturating_add(1);
     let key = TextKey::new(tag, now, totals.written, row.id);
-    let length = row.text.len();
+    let length = row.length();
     open.put_as(Table::Log, &key.0, row, length.saturating_add(320))?;
     timers::set_text(
         open,
@@ -143,7 +161,7 @@ fn trim(open: &mut Open<'_>, tag: Tag, totals: &mut Totals) -> Result<(), Error>
         }
         let text: TextRow = at_rest::state::decode(1, &row)?;
         totals.texts = totals.texts.saturating_sub(1);
-        totals.bytes = totals.bytes.saturating_sub(as_u64(text.text.len()));
+        totals.bytes = totals.bytes.saturating_sub(as_u64(text.length()));
         open.delete(Table::Log, &key)?;
     }
     Ok(())
@@ -159,7 +177,7 @@ pub(super) fn remove(open: &mut Open<'_>, key: &TextKey) -> Result<(), Error> {
     let tag = key.tag();
     let mut totals = totals(open, tag)?;
     totals.texts = totals.texts.saturating_sub(1);
-    totals.bytes = totals.bytes.saturating_sub(as_u64(row.text.len()));
+    totals.bytes = totals.bytes.saturating_sub(as_u64(row.length()));
     put_totals(open, tag, &totals)?;
     open.delete(Table::Log, &key.0)
 }
@@ -298,6 +316,11 @@ fn pointer_key(place: Place, number: u64) -> Vec<u8> {
 /// The row of what a user's texts come to.
 pub(super) fn totals_stored_in(tag: Tag) -> (Table, [u8; 17]) {
     (Table::Log, prefix(tag, TOTALS))
+}
+
+/// Whether this device ever wrote to a user.
+pub(super) fn has_written(open: &mut Open<'_>, tag: Tag) -> Result<bool, Error> {
+    Ok(totals(open, tag)?.written > 0)
 }
 
 fn totals(open: &mut Open<'_>, tag: Tag) -> Result<Totals, Error> {

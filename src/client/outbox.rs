@@ -7,16 +7,18 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::transaction::{Open, OwnUser, Place, RowName, Tag};
+use super::{Delivery, certificates, doors, tickets};
 use crate::address::Address;
 use crate::at_rest;
-use crate::content::{Body, Content, ListStamp, MessageId};
+use crate::content::{Body, Claimed, Content, ListStamp, MessageId, SealedFields};
 use crate::devices::{ListedDevice, Role};
-use crate::envelope::{self, Envelope, HEAD_LENGTH};
+use crate::envelope::{self, Head};
 use crate::error::Error;
 use crate::reference::{Class, Named, Reference};
 use crate::sesame::{DeviceRecord, UserRecord};
 use crate::session::Session;
 use crate::store::Table;
+use crate::ticket::Ticket;
 use crate::time::UnixTime;
 
 /// An envelope that waits to be sent.
@@ -95,8 +97,14 @@ pub(super) fn writing(
         open.delete_sessions(place, &aged)?;
         let Some(id) = record.writing().map(|entry| entry.id) else { break };
         found = open.session(place, &id)?;
-        if found.is_some() {
-            break;
+        if let Some(session) = &found {
+            if tickets::can_write(open, place, session.is_answered())? {
+                break;
+            }
+            // Nothing that is sealed in it would be found: the next text begins one.
+            found = None;
+            record.close(&id);
+            continue;
         }
         record.lose(&id);
         open.delete_sessions(place, &[id])?;
@@ -114,7 +122,9 @@ pub(super) fn to_writing(
     now: UnixTime,
 ) -> Result<Option<Target>, Error> {
     let here = target.session.id();
-    if target.record.writing().is_some_and(|entry| entry.id == here) {
+    if target.record.writing().is_some_and(|entry| entry.id == here)
+        && tickets::can_write(open, target.place, target.session.is_answered())?
+    {
         return Ok(Some(target));
     }
     let Some(session) = writing(open, target.place, &mut target.record, now)? else {
@@ -134,10 +144,12 @@ pub(super) fn post(
     rng: &mut impl CryptoRng,
 ) -> Result<(RowName, u64), Error> {
     let own = open.own()?;
+    let seal = Seal::new(open, target, now, rng)?;
     let Target { address, place, record, session, known } = target;
     let id = session.id();
     let rank = record.entry(&id).map(|entry| entry.rank).filter(|_| !session.is_answered());
     let introduces = !session.is_answered() || letter.body.is_about_devices();
+    let here = open.account.address();
     let content = Content {
         list: own.stamp,
         // A manager that does not hold the account's key says that it knows no list of its own
@@ -147,27 +159,91 @@ pub(super) fn post(
         asks: record.asks_in(&id),
         resent: letter.resent,
         devices: introduces.then_some(own.list.as_slice()),
+        sealed: seal.fields(&here),
         body: letter.body,
     };
     let number = record.made;
     let named = Named { class: letter.class, number };
     let reference = open.account.references.reference(named, &id, &record.identity, rng);
-    let head = Envelope::head(reference);
-    let bound = envelope::bound_to(&head, &open.account.address(), address);
+    let head = Head::new(reference, seal.ticket);
+    let from = if seal.is_first { None } else { Some(&here) };
+    let bound = envelope::bound_to(head.as_slice(), from, address);
     let message = session.encrypt(&Zeroizing::new(content.encode()), &bound, rng)?;
-    let length = HEAD_LENGTH.saturating_add(message.as_bytes().len());
+    let length = head.as_slice().len().saturating_add(message.as_bytes().len());
     let mut envelope = Vec::with_capacity(length);
-    envelope.extend_from_slice(&head);
+    envelope.extend_from_slice(head.as_slice());
     envelope.extend_from_slice(message.as_bytes());
     record.made = number.saturating_add(1);
     open.put_session(*place, session)?;
-    let name = open.row_name(now, number, rng);
+    // A signal is worth nothing soon: it goes first.
+    let name = match letter.body {
+        Body::Signal(_) => open.first_row_name(now, number, rng),
+        _ => open.row_name(now, number, rng),
+    };
     if envelope.len() > INLINE {
         open.put(Table::Outbox, &key(LONG, &name), &core::mem::take(&mut envelope))?;
     }
     let (to, message) = (address.clone(), letter.message);
     put(open, &name, &OutboxRow { to, message, attempts: 0, not_before: None, envelope })?;
     Ok((name, number))
+}
+
+/// What seals an envelope, and what goes into its content for that.
+struct Seal {
+    /// None: the envelope is open.
+    ticket: Option<Ticket>,
+    /// It is sealed, and of a session that was not answered: it says who sent it inside.
+    is_first: bool,
+    given: Vec<[u8; Ticket::LENGTH]>,
+    certificate: Option<Vec<u8>>,
+    pass: Option<doors::Pass>,
+    knows_pass: Option<u32>,
+}
+
+impl Seal {
+    fn new(
+        open: &mut Open<'_>,
+        target: &Target,
+        now: UnixTime,
+        rng: &mut impl CryptoRng,
+    ) -> Result<Self, Error> {
+        let Target { address, place, record, session, .. } = target;
+        let mut seal = Self {
+            ticket: None,
+            is_first: false,
+            given: Vec::new(),
+            certificate: None,
+            pass: None,
+            knows_pass: None,
+        };
+        if open.policy.delivery != Delivery::Sealed {
+            return Ok(seal);
+        }
+        let mut peer = tickets::peer(open, *place)?;
+        let is_unanswered = !session.is_answered();
+        if tickets::seals(open, place.tag)? {
+            seal.ticket = Some(peer.take().unwrap_or_else(|| Ticket::random(rng)));
+            seal.is_first = is_unanswered;
+        }
+        if seal.is_first {
+            seal.certificate = certificates::own(open)?.map(|own| own.encode());
+        }
+        seal.given = tickets::give(open, address, record, &mut peer, now, rng)?;
+        (seal.pass, seal.knows_pass) = doors::to_tell(open, place.tag, &peer)?;
+        tickets::put_peer(open, *place, &peer)?;
+        Ok(seal)
+    }
+
+    fn fields<'a>(&'a self, here: &'a Address) -> SealedFields<'a> {
+        let claimed = Claimed { device: here.device, user: &here.user };
+        SealedFields {
+            tickets: &self.given,
+            sender: self.is_first.then_some(claimed),
+            certificate: self.certificate.as_deref(),
+            pass: self.pass.as_ref().map(|pass| (pass.number(), pass.as_bytes())),
+            knows_pass: self.knows_pass,
+        }
+    }
 }
 
 /// Whether this device is to hold the account's key and does not, and writes to one that may.

@@ -7,21 +7,29 @@ use alloc::vec::Vec;
 use rand_core::CryptoRng;
 use zeroize::Zeroizing;
 
-use super::allowances::{self, HANDSHAKES, Party, SKIPS, STRANGE_SKIPS};
+use super::allowances::{
+    self, Allowance, HANDSHAKES, NOBODYS_HANDSHAKES, Party, SKIPS, STRANGE_SKIPS,
+};
 use super::aside::{self, AsideRow};
 use super::asking;
+use super::calls;
+use super::compare;
 use super::devices::{self, Admitted, Sender};
+use super::doors;
 use super::heal::{self, Healing, Unreadable};
+use super::history;
 use super::inbox::{self, EnvelopeId, Event, Incoming, Item, Text};
 use super::outbox::{self, Target};
 use super::prekeys;
 use super::seen;
+use super::tickets::{self, Shown};
 use super::transaction::{Open, OwnUser, Place, Tag};
 use super::trust;
+use super::verify;
 use super::wants::{self, Want};
 use super::{Client, Scope};
 use crate::address::Address;
-use crate::content::{Body, Content, ListStamp, MessageId};
+use crate::content::{Body, Claimed, Content, ListStamp, Move, SealedFields, Written, attachment};
 use crate::envelope::{self, Envelope};
 use crate::error::Error;
 use crate::identity::IdentityKey;
@@ -29,6 +37,7 @@ use crate::reference::Reference;
 use crate::sesame::{DeviceRecord, Standing, Trust, UserRecord};
 use crate::session::{MessageKind, Session, SessionId};
 use crate::store::Table;
+use crate::ticket::Ticket;
 use crate::time::UnixTime;
 
 /// What became of an envelope. Acknowledge it to the server in any case but one: see
@@ -42,6 +51,8 @@ pub enum Received {
     /// It is in the inbox only once somebody accepts the account key that it came under:
     /// [`Client::held`].
     Held,
+    /// A signal of a call: [`Client::take_signals`] has it.
+    Signal,
     /// It was between the devices themselves: nothing to show.
     Handled,
     /// It was here before.
@@ -64,7 +75,8 @@ impl<S: Scope> Client<S> {
     /// but [`Received::Refused`].
     ///
     /// The transport needs to be right about `from` only for things to work: nothing opens under a
-    /// false name.
+    /// false name. A sealed envelope says to this device alone who sent it; where the transport says
+    /// something else, it is refused.
     ///
     /// # Errors
     /// [`Error::Store`], [`Error::BadState`]: do not acknowledge it.
@@ -79,12 +91,26 @@ impl<S: Scope> Client<S> {
     }
 }
 
-/// Where an envelope comes from, and when.
+/// Where an envelope comes from, how, and when.
 #[derive(Clone, Copy)]
 struct Arrival<'a> {
     from: &'a Address,
     tag: Tag,
+    /// The message says itself who sent it, and nobody else.
+    is_sealed: bool,
     now: UnixTime,
+}
+
+/// What became of an envelope, and of whom it is, where that is known.
+struct Judged {
+    received: Received,
+    from: Option<Address>,
+}
+
+impl Judged {
+    const fn nobodys(received: Received) -> Self {
+        Self { received, from: None }
+    }
 }
 
 /// A device that may have sent an envelope.
@@ -102,9 +128,16 @@ struct Opened {
     handshake: Option<prekeys::Used>,
 }
 
+/// A session that a message began, and what was in the message.
+struct Begun {
+    session: Session,
+    plaintext: Zeroizing<Vec<u8>>,
+    used: prekeys::Used,
+}
+
 /// How opening ended.
-enum Opening {
-    Opened(Box<Opened>),
+enum Opening<T> {
+    Opened(Box<T>),
     Failed(Error),
 }
 
@@ -115,10 +148,29 @@ fn receive(
     now: UnixTime,
     rng: &mut impl CryptoRng,
 ) -> Result<Received, Error> {
-    // An open envelope does not say who sent it.
-    let Some(from) = from else { return Ok(Received::Refused(Error::NoSender)) };
-    let received = receive_once(open, from, bytes, now, rng)?;
-    let Received::Refused(why) = &received else { return Ok(received) };
+    if envelope::is_sealed(bytes) {
+        let mut drawn = [0; 2];
+        rng.fill_bytes(&mut drawn);
+        open.quiet = u64::from(u16::from_be_bytes(drawn)) % MOST_QUIET;
+    }
+    let received = receive_or_set_aside(open, from, bytes, now, rng);
+    open.quiet = 0;
+    received
+}
+
+/// What sealed mail makes the client ask of the network is asked at a time that is drawn, within
+/// this many seconds: 10 minutes.
+const MOST_QUIET: u64 = 10 * 60;
+
+fn receive_or_set_aside(
+    open: &mut Open<'_>,
+    from: Option<&Address>,
+    bytes: &[u8],
+    now: UnixTime,
+    rng: &mut impl CryptoRng,
+) -> Result<Received, Error> {
+    let Judged { received, from } = receive_once(open, from, bytes, now, rng)?;
+    let (Received::Refused(why), Some(from)) = (&received, &from) else { return Ok(received) };
     let wanted = match why {
         Error::DevicesNeeded(_) | Error::UnknownDevice(_) => true,
         Error::RateLimited | Error::IdentityChanged(_) => false,
@@ -149,13 +201,15 @@ pub(super) fn again(
     let tag = open.tag(user)?;
     let mut is_left = false;
     for row in aside::take(open, tag, now)? {
-        let received = receive_once(open, &row.from, &row.envelope, now, rng)?;
+        // A sealed one says itself whose it is.
+        let from = Some(&row.from).filter(|_| !envelope::is_sealed(&row.envelope));
+        let judged = receive_once(open, from, &row.envelope, now, rng)?;
         if let Received::Refused(
             Error::DevicesNeeded(_)
             | Error::UnknownDevice(_)
             | Error::RateLimited
             | Error::IdentityChanged(_),
-        ) = received
+        ) = judged.received
         {
             is_left |= aside::set(open, tag, &row, rng)?;
         }
@@ -165,21 +219,155 @@ pub(super) fn again(
 
 fn receive_once(
     open: &mut Open<'_>,
-    from: &Address,
+    from: Option<&Address>,
     bytes: &[u8],
+    now: UnixTime,
+    rng: &mut impl CryptoRng,
+) -> Result<Judged, Error> {
+    let envelope = match Envelope::decode(bytes) {
+        Ok(envelope) => envelope,
+        Err(error) => return Ok(Judged::nobodys(Received::Refused(error))),
+    };
+    match (envelope.ticket, from) {
+        (Some(ticket), from) => receive_sealed(open, from, (&envelope, ticket), now, rng),
+        (None, Some(from)) => receive_from(open, from, &envelope, now, rng),
+        // An open envelope does not say who sent it.
+        (None, None) => Ok(Judged::nobodys(Received::Refused(Error::NoSender))),
+    }
+}
+
+/// Opens a sealed envelope: its ticket says whose it is, or the session that its handshake began.
+/// Where it begins one, nobody knows before it is opened.
+fn receive_sealed(
+    open: &mut Open<'_>,
+    transport: Option<&Address>,
+    (envelope, ticket): (&Envelope<'_>, Ticket),
+    now: UnixTime,
+    rng: &mut impl CryptoRng,
+) -> Result<Judged, Error> {
+    let shown = tickets::read(open, ticket)?;
+    let contact = match &shown {
+        Shown::Contact(contact) => Some(&contact.address),
+        Shown::Nobody | Shown::Nothing => None,
+    };
+    if let Some(address) = contact {
+        let tag = open.tag(&address.user)?;
+        if doors::is_blocked(open, tag)? {
+            return Ok(Judged::nobodys(Received::Refused(Error::Blocked)));
+        }
+    }
+    let sender = match envelope.message.ephemeral_key() {
+        None => contact.cloned(),
+        Some(key) => match tickets::by_handshake(open, key)? {
+            Some(sender) => Some(sender),
+            None => return begin(open, transport, contact, envelope, now, rng),
+        },
+    };
+    match sender {
+        Some(sender) if transport.is_none_or(|transport| *transport == sender) => {
+            receive_from(open, &sender, envelope, now, rng)
+        }
+        Some(_) => Ok(Judged::nobodys(Received::Refused(Error::Decrypt))),
+        None => {
+            if let Shown::Nobody = shown
+                && let Some(envelopes) = tickets::count_nobody(open)?
+            {
+                inbox::tell(open, Event::UnknownContact { envelopes }, now, rng)?;
+            }
+            Ok(Judged::nobodys(Received::Refused(Error::UnknownHeader)))
+        }
+    }
+}
+
+/// Opens a sealed envelope that begins a session. Whose it is, the message says once it has opened;
+/// the identity in its handshake alone proves nothing, and nothing is done by it.
+///
+/// A good ticket charges its contact, so that a flood of handshakes takes nothing from contacts.
+fn begin(
+    open: &mut Open<'_>,
+    transport: Option<&Address>,
+    contact: Option<&Address>,
+    envelope: &Envelope<'_>,
+    now: UnixTime,
+    rng: &mut impl CryptoRng,
+) -> Result<Judged, Error> {
+    let (party, allowance) = match contact {
+        Some(contact) => (Party::Contact(open.tag(&contact.user)?), &HANDSHAKES),
+        None => (Party::Nobody, &NOBODYS_HANDSHAKES),
+    };
+    let bound = envelope::bound_to(envelope.head, None, &open.account.address());
+    let opened = match open_handshake(open, envelope, &bound, (party, allowance), now)? {
+        Opening::Opened(opened) => opened,
+        Opening::Failed(why) => {
+            let Some(from) = contact else {
+                return Ok(Judged::nobodys(Received::Refused(why)));
+            };
+            return fail(open, (from, true), envelope, why, now, rng);
+        }
+    };
+    let Begun { session, plaintext, used } = *opened;
+    let claimed = match Content::decode(&plaintext).map(|content| content.sealed.sender) {
+        Ok(Some(claimed)) => Address::new(claimed.user, claimed.device),
+        Ok(None) => return Ok(Judged::nobodys(Received::Refused(Error::Malformed))),
+        Err(error) => return Ok(Judged::nobodys(Received::Refused(error))),
+    };
+    let tag = open.tag(&claimed.user)?;
+    let own = open.own()?;
+    let refused = if claimed == open.account.address() || session.peer() == open.account.identity {
+        Some(Error::OwnIdentity)
+    } else if transport.is_some_and(|transport| *transport != claimed) {
+        Some(Error::Decrypt)
+    } else if doors::is_blocked(open, tag)? {
+        Some(Error::Blocked)
+    } else {
+        None
+    };
+    if let Some(error) = refused {
+        return Ok(Judged::nobodys(Received::Refused(error)));
+    }
+    let place = open.place(tag, &session.peer());
+    let record = open.record(place, &session.peer())?;
+    let candidate = Candidate { place, record };
+    let opened = Opened { candidate, session, plaintext, handshake: Some(used) };
+    let known = open.user(tag)?;
+    let arrival = Arrival { from: &claimed, tag, is_sealed: true, now };
+    let received = take_in(open, arrival, envelope.reference, opened, (known, &own), rng)?;
+    Ok(Judged { received, from: Some(claimed) })
+}
+
+/// Opens an envelope of a known address.
+fn receive_from(
+    open: &mut Open<'_>,
+    from: &Address,
+    envelope: &Envelope<'_>,
+    now: UnixTime,
+    rng: &mut impl CryptoRng,
+) -> Result<Judged, Error> {
+    let received = receive_known(open, from, envelope, now, rng)?;
+    Ok(Judged { received, from: Some(from.clone()) })
+}
+
+fn receive_known(
+    open: &mut Open<'_>,
+    from: &Address,
+    envelope: &Envelope<'_>,
     now: UnixTime,
     rng: &mut impl CryptoRng,
 ) -> Result<Received, Error> {
     if *from == open.account.address() {
         return Ok(Received::Refused(Error::OwnIdentity));
     }
-    let (tag, envelope) = match (open.tag(&from.user), Envelope::decode(bytes)) {
-        (Ok(tag), Ok(envelope)) => (tag, envelope),
-        (Err(error), _) | (_, Err(error)) => return Ok(Received::Refused(error)),
+    let tag = match open.tag(&from.user) {
+        Ok(tag) => tag,
+        Err(error) => return Ok(Received::Refused(error)),
     };
-    let arrival = Arrival { from, tag, now };
+    let arrival = Arrival { from, tag, is_sealed: envelope.ticket.is_some(), now };
     let own_tag = open.tag(&open.account.user)?;
-    open.prefetch(&[(Table::User, &tag.0), (Table::User, &own_tag.0)])?;
+    let (doors, blocked) = doors::blocked_in(tag);
+    open.prefetch(&[(Table::User, &tag.0), (Table::User, &own_tag.0), (doors, &blocked)])?;
+    if doors::is_blocked(open, tag)? {
+        return Ok(Received::Refused(Error::Blocked));
+    }
     let (known, own) = (open.user(tag)?, open.own()?);
     let candidates = candidates(open, arrival, known.as_ref())?;
     let places: Vec<Place> = candidates.iter().map(|candidate| candidate.place).collect();
@@ -188,21 +376,37 @@ fn receive_once(
     if is_initial && is_repeated(open, &places, envelope.reference)? {
         return Ok(Received::Duplicate);
     }
-    let opened = match open_message(open, arrival, &envelope, candidates, known.is_some())? {
+    let opened = match open_message(open, arrival, envelope, candidates, known.is_some())? {
         Opening::Opened(opened) => opened,
         Opening::Failed(_) if !is_initial && is_repeated(open, &places, envelope.reference)? => {
             return Ok(Received::Duplicate);
         }
         Opening::Failed(why) => {
-            let reference = envelope.reference;
-            let unreadable = Unreadable { from, tag, reference, why, is_initial };
-            return Ok(match heal::unreadable(open, &unreadable, known.as_ref(), now, rng)? {
-                Healing::Asked => Received::AskedAgain(EnvelopeId::of(open, from, reference)),
-                Healing::Refused(error) => Received::Refused(error),
-            });
+            let judged = fail(open, (from, is_initial), envelope, why, now, rng)?;
+            return Ok(judged.received);
         }
     };
     take_in(open, arrival, envelope.reference, *opened, (known, &own), rng)
+}
+
+/// Nothing opens an envelope of a known address: it is asked for.
+fn fail(
+    open: &mut Open<'_>,
+    (from, is_initial): (&Address, bool),
+    envelope: &Envelope<'_>,
+    why: Error,
+    now: UnixTime,
+    rng: &mut impl CryptoRng,
+) -> Result<Judged, Error> {
+    let (tag, reference) = (open.tag(&from.user)?, envelope.reference);
+    let known = open.user(tag)?;
+    let is_sealed = envelope.ticket.is_some();
+    let unreadable = Unreadable { from, tag, reference, why, is_initial, is_sealed };
+    let received = match heal::unreadable(open, &unreadable, known.as_ref(), now, rng)? {
+        Healing::Asked => Received::AskedAgain(EnvelopeId::of(open, from, reference)),
+        Healing::Refused(error) => Received::Refused(error),
+    };
+    Ok(Judged { received, from: Some(from.clone()) })
 }
 
 /// The devices that the lists give this number, with what is known of them.
@@ -239,9 +443,11 @@ fn open_message(
     envelope: &Envelope<'_>,
     mut candidates: Vec<Candidate>,
     is_contact: bool,
-) -> Result<Opening, Error> {
+) -> Result<Opening<Opened>, Error> {
     let message = &envelope.message;
-    let bound = envelope::bound_to(envelope.head, arrival.from, &open.account.address());
+    let is_first = arrival.is_sealed && message.kind() == MessageKind::Initial;
+    let from = if is_first { None } else { Some(arrival.from) };
+    let bound = envelope::bound_to(envelope.head, from, &open.account.address());
     let party = if is_contact { Party::Contact(arrival.tag) } else { Party::Stranger(arrival.tag) };
     let sessions = candidates.iter().flat_map(|candidate| {
         candidate.record.sessions().iter().map(|entry| (candidate.place, entry.id))
@@ -275,10 +481,32 @@ fn open_message(
             }
         }
     }
-    if message.kind() == MessageKind::Regular {
+    // A sealed one came here by the session of its handshake, which is there no more.
+    if message.kind() == MessageKind::Regular || arrival.is_sealed {
         return Ok(Opening::Failed(Error::UnknownHeader));
     }
-    if !allowances::take(open, &HANDSHAKES, party, 1, arrival.now)? {
+    let begun = open_handshake(open, envelope, &bound, (party, &HANDSHAKES), arrival.now)?;
+    let Begun { session, plaintext, used } = match begun {
+        Opening::Opened(begun) => *begun,
+        Opening::Failed(error) => return Ok(Opening::Failed(error)),
+    };
+    let place = open.place(arrival.tag, &session.peer());
+    let record = open.record(place, &session.peer())?;
+    let candidate = Candidate { place, record };
+    let opened = Opened { candidate, session, plaintext, handshake: Some(used) };
+    Ok(Opening::Opened(Box::new(opened)))
+}
+
+/// Makes the session that an initial message begins, where its sender's allowance is not used up.
+fn open_handshake(
+    open: &mut Open<'_>,
+    envelope: &Envelope<'_>,
+    bound: &[u8],
+    (party, allowance): (Party, &Allowance),
+    now: UnixTime,
+) -> Result<Opening<Begun>, Error> {
+    let message = &envelope.message;
+    if !allowances::take(open, allowance, party, 1, now)? {
         return Ok(Opening::Failed(Error::RateLimited));
     }
     let identity = open.identity()?;
@@ -287,19 +515,13 @@ fn open_message(
         Ok(session) => session,
         Err(error) => return Ok(Opening::Failed(error)),
     };
-    let plaintext = match decrypt(open, &mut session, envelope, &bound, party, arrival.now)? {
+    let plaintext = match decrypt(open, &mut session, envelope, bound, party, now)? {
         Decrypted::Text(plaintext) => plaintext,
         Decrypted::Not(error) => return Ok(Opening::Failed(error)),
     };
     Session::consume(&mut some.prekeys, message)?;
-    let place = open.place(arrival.tag, &session.peer());
-    let record = open.record(place, &session.peer())?;
-    Ok(Opening::Opened(Box::new(Opened {
-        candidate: Candidate { place, record },
-        session,
-        plaintext,
-        handshake: Some(some.used()?),
-    })))
+    let used = some.used()?;
+    Ok(Opening::Opened(Box::new(Begun { session, plaintext, used })))
 }
 
 /// Decrypts, within what the sender may cost: a message that skips many others is charged before
@@ -319,7 +541,7 @@ fn decrypt(
     let skipped = session.skipped_by(&header);
     let allowance = match party {
         Party::Contact(_) => &SKIPS,
-        Party::Stranger(_) => &STRANGE_SKIPS,
+        Party::Stranger(_) | Party::Nobody | Party::Anyone => &STRANGE_SKIPS,
     };
     if skipped > FREE_SKIPS && !allowances::take(open, allowance, party, skipped / FREE_SKIPS, now)?
     {
@@ -348,20 +570,26 @@ fn take_in(
     (known, own): (Option<UserRecord>, &OwnUser),
     rng: &mut impl CryptoRng,
 ) -> Result<Received, Error> {
-    let Arrival { from, tag, now } = arrival;
+    let Arrival { from, tag, is_sealed, now } = arrival;
     let Opened { candidate: Candidate { place, mut record }, session, plaintext, handshake } =
         opened;
     let content = match Content::decode(&plaintext) {
         Ok(content) => content,
         Err(error) => return Ok(Received::Refused(error)),
     };
+    // A sealed message that says who sent it says the same as its session.
+    let is_other =
+        |claimed: Claimed<'_>| (claimed.device, claimed.user) != (from.device, &*from.user);
+    if is_sealed && content.sealed.sender.is_some_and(is_other) {
+        return Ok(Received::Refused(Error::Malformed));
+    }
     let was_writing = record.writing().is_some();
     let dropped = match count(&mut record, &session, &content, open.policy.seen / 2, now) {
         Ok(dropped) => dropped,
         Err(error) => return Ok(Received::Refused(error)),
     };
     let identity = record.identity;
-    let sender = Sender { address: from, tag, identity: &identity };
+    let sender = Sender { address: from, tag, identity: &identity, is_sealed };
     let (user, standing) = match devices::admit(open, &sender, known, &content, now, rng)? {
         Admitted::Device(user) => (user, Standing::Listed),
         // A device that was removed begins no session.
@@ -371,7 +599,7 @@ fn take_in(
         Admitted::Apart(user, standing) => (user, standing),
         Admitted::Refused(error) => return Ok(Received::Refused(error)),
     };
-    let may_reply = standing == Standing::Listed && user.pending.is_none();
+    let may_reply = standing == Standing::Listed && !user.waits();
     match has_to_wait(open, place, &content, standing, may_reply)? {
         Wait::No => {}
         Wait::ForPerson => {
@@ -392,26 +620,51 @@ fn take_in(
         let is_text = content.body.message().is_some();
         seen::note(open, place, &mut record, &names, is_text)?;
     }
+    let began = handshake.is_some();
     if let Some(used) = handshake {
         prekeys::consume(open, used)?;
+        if is_sealed {
+            let key = session.ephemeral_key();
+            tickets::note_handshake(open, key, (from, &identity), session.id())?;
+        }
     }
     open.delete_sessions(place, &dropped)?;
     open.put_session(place, &session)?;
     open.put_record(place, &record)?;
+    if !is_repeated && standing == Standing::Listed {
+        take_fields(open, place, (&content.sealed, began), open.is_own(&from.user), now)?;
+    }
     let (number, asked_in) = (record.opened, session.id());
     let (address, stamp) = (from.clone(), ListStamp::of(&user.list));
     let target = Target { address, place, record, session, known: stamp };
     let mut reply = if may_reply { outbox::to_writing(open, target, now)? } else { None };
     // What waited for a bundle to begin a session need not: the peer began one.
     if !was_writing && reply.is_some() {
+        wants::have(open, &Want::Bundle(from.clone()))?;
         wants::want(open, Want::Work(from.clone()), now)?;
     }
     devices::compare(open, own, &user, &content, reply.as_mut(), now, rng)?;
     if is_repeated {
         return Ok(Received::Duplicate);
     }
-    let letter = Letter { sender, place, number, asked_in, standing, trust: user.trust(), now };
+    let trust = user.trust();
+    let letter = Letter { sender, place, number, asked_in, standing, may_reply, trust, now };
     handle(open, &letter, &content, reply, rng)
+}
+
+/// Takes in what a content brought for sealed mail to its sender.
+fn take_fields(
+    open: &mut Open<'_>,
+    place: Place,
+    (fields, began): (&SealedFields<'_>, bool),
+    is_own: bool,
+    now: UnixTime,
+) -> Result<(), Error> {
+    tickets::take_in(open, place, fields.tickets, fields.knows_pass, began)?;
+    match fields.pass {
+        Some(pass) => doors::take_in(open, place.tag, pass, is_own, now),
+        None => Ok(()),
+    }
 }
 
 /// Whether a content can be taken now.
@@ -436,8 +689,8 @@ fn has_to_wait(
         (Standing::Removed, Body::Request { .. }) => Wait::No,
         (_, Body::Request { .. }) if !may_reply => Wait::ForPerson,
         (_, Body::Request { .. }) if !asking::has_room(open, place)? => Wait::ForRoom,
-        (Standing::Pending, Body::Text { text, .. } | Body::Copy { text, .. })
-            if !inbox::can_hold(open, place.tag, text.len())? =>
+        (Standing::Pending, Body::Text(written) | Body::Copy { written, .. })
+            if !inbox::can_hold(open, place.tag, written.length())? =>
         {
             Wait::ForPerson
         }
@@ -458,9 +711,9 @@ fn handle(
     let (from, is_own) = (sender.address, open.is_own(&sender.address.user));
     let is_listed = *standing == Standing::Listed;
     match content.body {
-        Body::Text { id, text } => return deliver(open, letter, content, None, id, text, rng),
-        Body::Copy { id, to, text } if is_own => {
-            return deliver(open, letter, content, Some(to.into()), id, text, rng);
+        Body::Text(written) => return deliver(open, letter, content, None, written, rng),
+        Body::Copy { to, written } if is_own => {
+            return deliver(open, letter, content, Some(to.into()), written, rng);
         }
         Body::Unsupported => {
             let event = Event::Unsupported { from: from.clone() };
@@ -478,11 +731,32 @@ fn handle(
         Body::Mark { verified, account, user } if is_listed && is_own => {
             trust::take_mark(open, user, account, verified, *now, rng)?;
         }
+        Body::History(history) if is_listed && is_own => {
+            if let Some(incoming) = history::offered(open, sender, &history, (*number, *now), rng)?
+            {
+                return Ok(Received::Incoming(Box::new(incoming)));
+            }
+        }
+        Body::Move(Move::Scanned { answer }) if is_listed && !is_own => {
+            verify::take_scanned(open, *place, answer, *now, rng)?;
+        }
+        Body::Move(a_move) if is_listed && !is_own => {
+            compare::take(open, sender, a_move, *now, rng)?;
+        }
+        Body::Signal(signal) if letter.may_reply => {
+            return match calls::take_in(open, sender, letter.trust, &signal, *number, *now, rng)? {
+                true => Ok(Received::Signal),
+                false => Ok(Received::Handled),
+            };
+        }
         Body::Request { .. }
+        | Body::Move(_)
+        | Body::Signal(_)
         | Body::Devices
         | Body::Copy { .. }
         | Body::Account(_)
         | Body::Mark { .. }
+        | Body::History(_)
         | Body::Ignored => {}
     }
     Ok(Received::Handled)
@@ -514,6 +788,8 @@ struct Letter<'a> {
     /// The session that it came in.
     asked_in: SessionId,
     standing: Standing,
+    /// Whether its user's account key is the accepted one, and every list has it.
+    may_reply: bool,
     trust: Trust,
     now: UnixTime,
 }
@@ -523,16 +799,16 @@ fn deliver(
     letter: &Letter<'_>,
     content: &Content<'_>,
     copy_to: Option<String>,
-    message: MessageId,
-    text: &[u8],
+    Written { id, text, files }: Written<'_>,
     rng: &mut impl CryptoRng,
 ) -> Result<Received, Error> {
     let Letter { ref sender, place, number, standing, trust, now, .. } = *letter;
     let text = Text {
         from: sender.address.clone(),
         copy_to,
-        message,
+        message: id,
         text: Zeroizing::new(text.to_vec()),
+        files: attachment::decode(files.as_bytes())?,
         // Nobody vouches for a device that is not listed, however well its user is known.
         trust: if standing == Standing::Listed { trust } else { Trust::Unaccepted },
         resent: content.resent.map(|reference| EnvelopeId::of(open, sender.address, reference)),

@@ -36,6 +36,13 @@ impl<'t> Client<Open<'t>> {
     }
 }
 
+impl<'a> Rows<'a> {
+    #[cfg(feature = "std")]
+    pub(super) fn over(tx: &'a mut dyn Transaction) -> Self {
+        Self { tx }
+    }
+}
+
 impl Rows<'_> {
     /// As [`Transaction::get`].
     ///

@@ -6,15 +6,17 @@ use alloc::vec::Vec;
 use rand_core::CryptoRng;
 use zeroize::Zeroizing;
 
+use super::asking;
 use super::inbox::{self, Event};
 use super::log::{self, Pointer, TextRow};
 use super::messages::{self, MessageRow, Progress};
 use super::outbox::{self, Letter, Target};
+use super::outgoing::Outgoing;
 use super::transaction::{Open, Place, Tag};
 use super::wants::{self, Want};
-use super::{Client, Scope};
+use super::{Client, Delivery, Scope};
 use crate::address::Address;
-use crate::content::{Body, MessageId};
+use crate::content::{MessageId, attachment};
 use crate::devices::ListedDevice;
 use crate::error::Error;
 use crate::identity::IdentityKey;
@@ -25,10 +27,12 @@ use crate::store::Table;
 use crate::time::UnixTime;
 
 impl<S: Scope> Client<S> {
-    /// The longest text: 2^20 - 4,096 bytes. Larger things travel as files.
-    pub const MAX_TEXT: usize = Session::MAX_PLAINTEXT - 4_096;
+    /// The longest text, with what is said of its files: 2^20 - 4,096 bytes. Larger things travel
+    /// as files ([`file`](crate::file)).
+    pub const MAX_TEXT: usize = MAX_TEXT;
 
-    /// Writes a text to a user, and a copy for every other device of this account.
+    /// Writes to a user, and a copy for every other device of this account: a text, or an
+    /// [`Outgoing`], which has files or disappears.
     ///
     /// It is encrypted at once for every device that there is a session with. For the others it
     /// waits in the store: [`Client::tasks`] says what to fetch for them, and the text is encrypted
@@ -36,32 +40,18 @@ impl<S: Scope> Client<S> {
     /// [`Client::progress`] says how far it is.
     ///
     /// # Errors
-    /// [`Error::TooLong`]: more than [`Client::MAX_TEXT`]. [`Error::BadName`]. [`Error::Unlinked`]:
-    /// this device was removed from the account. [`Error::Store`].
-    pub fn write(
+    /// [`Error::TooLong`]: more than [`Client::MAX_TEXT`], or more than
+    /// [`Attachment::MOST`](crate::Attachment::MOST) files. [`Error::BadName`].
+    /// [`Error::Unlinked`]: this device was removed from the account. [`Error::Store`].
+    pub fn write<'m>(
         &mut self,
         to: &str,
-        text: &[u8],
+        message: impl Into<Outgoing<'m>>,
         now: UnixTime,
         rng: &mut impl CryptoRng,
     ) -> Result<MessageId, Error> {
-        self.run(|open| open.whole(|open| write(open, to, text, None, now, rng)))
-    }
-
-    /// As [`Client::write`], of a text that disappears: this device forgets it after `keep`
-    /// seconds, and does not send it again to a device that could not open it later than that.
-    ///
-    /// # Errors
-    /// As [`Client::write`].
-    pub fn write_disappearing(
-        &mut self,
-        to: &str,
-        text: &[u8],
-        keep: u64,
-        now: UnixTime,
-        rng: &mut impl CryptoRng,
-    ) -> Result<MessageId, Error> {
-        self.run(|open| open.whole(|open| write(open, to, text, Some(keep), now, rng)))
+        let message = message.into();
+        self.run(|open| open.whole(|open| write(open, to, message, now, rng)))
     }
 
     /// As [`Client::write`], but refuses where the text would have to wait for something.
@@ -70,16 +60,20 @@ impl<S: Scope> Client<S> {
     /// Nothing was written. [`Error::DevicesNeeded`], [`Error::BundlesNeeded`]: what to fetch, for
     /// [`Client::update_devices`] and [`Client::add_bundle`]. [`Error::IdentityChanged`]: somebody
     /// has to accept the user's new account key. Others as [`Client::write`].
-    pub fn encrypt(
+    pub fn encrypt<'m>(
         &mut self,
         to: &str,
-        text: &[u8],
+        message: impl Into<Outgoing<'m>>,
         now: UnixTime,
         rng: &mut impl CryptoRng,
     ) -> Result<MessageId, Error> {
+        let message = message.into();
         self.run(|open| {
             open.whole(|open| {
                 let (_, user) = open.known_user(to)?;
+                if user.unvouched {
+                    return Err(Error::DevicesNeeded(user.name.as_str().into()));
+                }
                 let Some(recipients) = recipients(open, to)? else {
                     return Err(Error::IdentityChanged(user.name.as_str().into()));
                 };
@@ -92,7 +86,7 @@ impl<S: Scope> Client<S> {
                 if !missing.is_empty() {
                     return Err(Error::BundlesNeeded(missing.into_boxed_slice()));
                 }
-                write(open, to, text, None, now, rng)
+                write(open, to, message, now, rng)
             })
         })
     }
@@ -119,6 +113,9 @@ impl<S: Scope> Client<S> {
         })
     }
 }
+
+/// What is left of the longest plaintext once everything else has found room beside the text.
+const MAX_TEXT: usize = Session::MAX_PLAINTEXT.saturating_sub(4_096);
 
 /// A device that a text is for.
 pub(super) struct Recipient {
@@ -151,7 +148,7 @@ fn recipients(open: &mut Open<'_>, to: &str) -> Result<Option<Recipients>, Error
     let here = open.account.identity;
     if tag != own.tag {
         let Some(user) = open.user(tag)? else { return Ok(None) };
-        if user.pending.is_some() {
+        if user.waits() {
             return Ok(None);
         }
         let user = Arc::new(user);
@@ -177,19 +174,20 @@ fn recipients(open: &mut Open<'_>, to: &str) -> Result<Option<Recipients>, Error
 fn write(
     open: &mut Open<'_>,
     to: &str,
-    text: &[u8],
-    keep: Option<u64>,
+    message: Outgoing<'_>,
     now: UnixTime,
     rng: &mut impl CryptoRng,
 ) -> Result<MessageId, Error> {
-    if text.len() > Session::MAX_PLAINTEXT.saturating_sub(4_096) {
+    let Outgoing { text, files, keep } = message;
+    let files = attachment::encode(files)?;
+    if text.len().saturating_add(files.len()) > MAX_TEXT {
         return Err(Error::TooLong);
     }
     let tag = open.tag(to)?;
     announce(open, to, tag)?;
     open.linked()?;
     let id = MessageId::random(rng);
-    let text = TextRow { id, to: to.into(), keep, text: Zeroizing::new(text.to_vec()) };
+    let text = TextRow { id, to: to.into(), keep, text: Zeroizing::new(text.to_vec()), files };
     let key = log::add(open, tag, &text, now)?;
     let mut row = MessageRow::new(to.into(), key);
     match recipients(open, to)? {
@@ -201,7 +199,10 @@ fn write(
             for recipient in &recipients.devices {
                 let Recipient { tag, user, listed } = recipient;
                 match outbox::target(open, *tag, user, listed, now)? {
-                    Some(mut target) => encrypt_for(open, &mut target, &text, &mut row, now, rng)?,
+                    Some(mut target) => {
+                        encrypt_for(open, &mut target, &text, &mut row, now, rng)?;
+                        ask_too(open, &target, now)?;
+                    }
                     None => {
                         is_draft = true;
                         let address = Address::new(&user.name, listed.device);
@@ -216,6 +217,17 @@ fn write(
     }
     messages::put(open, tag, id, row)?;
     Ok(id)
+}
+
+/// What is to be asked for of a device, and would have shown the server whose sealed envelope could
+/// not be opened, is asked for along with a text to it.
+fn ask_too(open: &mut Open<'_>, target: &Target, now: UnixTime) -> Result<(), Error> {
+    if open.policy.delivery == Delivery::Sealed
+        && asking::any(open, target.place.tag, target.address.device)?
+    {
+        wants::want(open, Want::Work(target.address.clone()), now)?;
+    }
+    Ok(())
 }
 
 /// What every text to a user reads.
@@ -259,11 +271,7 @@ fn encrypt_for(
     now: UnixTime,
     rng: &mut impl CryptoRng,
 ) -> Result<(), Error> {
-    let body = if text.to == target.address.user {
-        Body::Text { id: text.id, text: &text.text }
-    } else {
-        Body::Copy { id: text.id, to: &text.to, text: &text.text }
-    };
+    let body = text.body(&target.address.user);
     let letter = Letter { body, class: Class::Text, resent: None, message: Some(text.id) };
     let (name, number) = outbox::post(open, target, &letter, now, rng)?;
     let pointer = Pointer::new(row.text, now);
@@ -299,7 +307,7 @@ pub(super) fn go_on(
         }
         match log::text(open, &row.text)? {
             Some(text) => {
-                (texts, bytes) = (texts.saturating_add(1), bytes.saturating_add(text.text.len()));
+                (texts, bytes) = (texts.saturating_add(1), bytes.saturating_add(text.length()));
                 encrypt_for(open, target, &text, &mut row, now, rng)?;
             }
             // Its time was over before the device could be reached.

@@ -6,10 +6,13 @@ use alloc::vec::Vec;
 use rand_core::CryptoRng;
 use serde::{Deserialize, Serialize};
 
+use super::account;
 use super::aside;
 use super::asking;
 use super::bundles;
+use super::certificates;
 use super::devices;
+use super::doors::{self, Pass};
 use super::expiry;
 use super::inbox::{self, Event};
 use super::messages;
@@ -25,6 +28,7 @@ use crate::address::Address;
 use crate::at_rest;
 use crate::content::MessageId;
 use crate::devices::DeviceList;
+use crate::envelope;
 use crate::error::Error;
 use crate::time::UnixTime;
 
@@ -64,6 +68,25 @@ pub enum Action {
         /// The text in it, where there is one that a person wrote.
         message: Option<MessageId>,
     },
+    /// Send a sealed envelope, on a connection that does not say who this device is. Answer as
+    /// for [`Action::Send`], or with [`Answer::Refused`] where the server does not take it with this
+    /// pass. While mail is sealed, fetch device lists and bundles on such a connection too.
+    SendSealed {
+        /// Where it goes.
+        to: Address,
+        /// The envelope.
+        envelope: Vec<u8>,
+        /// What the server takes it with, where the receiver gave one.
+        pass: Option<Pass>,
+        /// The text in it, where there is one that a person wrote.
+        message: Option<MessageId>,
+    },
+    /// Fetch a sender certificate of this account ([`SenderCertificate`](crate::SenderCertificate)).
+    /// Answer with [`Answer::Certificate`].
+    FetchCertificate,
+    /// Tell the server this account's pass: it takes sealed mail for the account's devices with the
+    /// last two of them, the older one for 30 days more. Answer with [`Answer::Done`].
+    SetPass(Pass),
 }
 
 /// Shows what it is about and how long it is.
@@ -77,6 +100,11 @@ impl core::fmt::Debug for Action {
             Self::Send { to, envelope, message } => {
                 write!(f, "Send({to}, {} bytes, {message:?})", envelope.len())
             }
+            Self::SendSealed { to, envelope, pass, message } => {
+                write!(f, "SendSealed({to}, {} bytes, {pass:?}, {message:?})", envelope.len())
+            }
+            Self::FetchCertificate => f.write_str("FetchCertificate"),
+            Self::SetPass(pass) => write!(f, "SetPass({pass:?})"),
         }
     }
 }
@@ -97,6 +125,11 @@ pub enum Answer<'a> {
     Devices(&'a [u8]),
     /// The bundle.
     Bundle(&'a [u8]),
+    /// The certificate.
+    Certificate(&'a [u8]),
+    /// The server takes no sealed mail for the receiver with this pass. The envelope waits, and is
+    /// tried again later; the app is told ([`Event::SealedRefused`]).
+    Refused,
     /// The server does not have it, or does not know whom it is for.
     Missing,
     /// The network failed. The task comes again, later each time.
@@ -125,6 +158,8 @@ enum Key {
     Bundle(Address),
     /// The envelope, and the text in it.
     Send(#[serde(with = "at_rest::array")] RowName, Option<MessageId>),
+    Certificate,
+    Pass(u32),
 }
 
 /// Seconds for which a task that was handed out is not handed out again.
@@ -249,6 +284,8 @@ fn tasks(
     {
         tasks.add(Key::Upload(number), Action::Upload(bytes));
     }
+    certificates::ensure(open, now)?;
+    doors::ensure(open, now, rng)?;
     let own = Want::Devices(open.account.user.clone());
     // Somebody says that there is a newer list of the account. This device may have been removed,
     // and may be a copy of itself: nothing leaves before the server was asked.
@@ -288,7 +325,7 @@ fn go_on(open: &mut Open<'_>, now: UnixTime, rng: &mut impl CryptoRng) -> Result
                 true => _ = wants::failed(open, &want, now)?,
                 false => wants::have(open, &want)?,
             },
-            Want::Devices(_) | Want::Bundle(_) => {}
+            Want::Devices(_) | Want::Bundle(_) | Want::Certificate | Want::Pass => {}
         }
     }
     Ok(())
@@ -304,7 +341,7 @@ fn wanted(open: &mut Open<'_>, tasks: &mut Tasks, now: UnixTime) -> Result<(), E
             Want::Bundle(address) => {
                 // A user whose account key changed waits for a person, and for nothing else.
                 let tag = open.tag(&address.user)?;
-                let Some(user) = open.user(tag)?.filter(|user| user.pending.is_none()) else {
+                let Some(user) = open.user(tag)?.filter(|user| !user.waits()) else {
                     continue;
                 };
                 if user.list.get(address.device).is_none() {
@@ -312,6 +349,11 @@ fn wanted(open: &mut Open<'_>, tasks: &mut Tasks, now: UnixTime) -> Result<(), E
                     continue;
                 }
                 (Key::Bundle(address.clone()), Action::FetchBundle(address.clone()))
+            }
+            Want::Certificate => (Key::Certificate, Action::FetchCertificate),
+            Want::Pass => {
+                let Some(pass) = doors::own(open)? else { continue };
+                (Key::Pass(pass.number()), Action::SetPass(pass))
             }
             Want::Work(_) | Want::Aside(_) => continue,
         };
@@ -331,7 +373,14 @@ fn to_send(open: &mut Open<'_>, tasks: &mut Tasks, now: UnixTime) -> Result<(), 
         let Some(row) = outbox::hand_out(open, &name, now, now.after(LEASE))? else { continue };
         let OutboxRow { to, message, envelope, .. } = row;
         bytes = bytes.saturating_add(envelope.len());
-        tasks.add(Key::Send(name, message), Action::Send { to, envelope, message });
+        let action = if envelope::is_sealed(&envelope) {
+            let tag = open.tag(&to.user)?;
+            let pass = doors::to_show(open, tag)?;
+            Action::SendSealed { to, envelope, pass, message }
+        } else {
+            Action::Send { to, envelope, message }
+        };
+        tasks.add(Key::Send(name, message), action);
     }
     Ok(())
 }
@@ -351,7 +400,10 @@ fn complete(
             upload::compare(open, None, now, rng).map(|()| Completed::Handled)
         }
         (Key::Upload(number), Answer::Done) => {
-            upload::done(open, *number).map(|()| Completed::Handled)
+            if upload::done(open, *number)? {
+                account::renew_if_due(open, now, rng)?;
+            }
+            Ok(Completed::Handled)
         }
         (Key::Devices(user), Answer::Devices(list)) => {
             let updated = DeviceList::decode(list)
@@ -375,6 +427,25 @@ fn complete(
             }
             retried(open, &Want::Bundle(address.clone()), added, now, rng)
         }
+        (Key::Certificate, Answer::Certificate(bytes)) => {
+            let taken = certificates::take(open, bytes, now);
+            retried(open, &Want::Certificate, taken, now, rng)
+        }
+        (Key::Pass(number), Answer::Done) => {
+            if doors::own(open)?.is_some_and(|pass| pass.number() == *number) {
+                wants::have(open, &Want::Pass)?;
+            }
+            Ok(Completed::Handled)
+        }
+        (Key::Certificate, _) => later(open, &Want::Certificate, now, rng),
+        (Key::Pass(_), _) => later(open, &Want::Pass, now, rng),
+        (Key::Send(name, _), Answer::Refused) => {
+            if let Some(row) = outbox::row(open, name)? {
+                doors::refused(open, &row.to.user, now, rng)?;
+            }
+            outbox::failed(open, name, now)?;
+            Ok(Completed::Later)
+        }
         (Key::Send(name, message), Answer::Done) => sent(open, name, *message),
         (Key::Send(name, _), Answer::Missing) => unsendable(open, name, now, rng),
         // Nobody of that name: what came under it is worth nothing.
@@ -384,6 +455,11 @@ fn complete(
             Ok(Completed::Handled)
         }
         (Key::Devices(user), _) => later(open, &Want::Devices(user.clone()), now, rng),
+        // There may be a newer list, without this device: the known one can be as old as an archive.
+        (Key::Bundle(address), Answer::Missing) => {
+            wants::want(open, Want::Devices(address.user.clone()), now)?;
+            later(open, &Want::Bundle(address.clone()), now, rng)
+        }
         (Key::Bundle(address), _) => later(open, &Want::Bundle(address.clone()), now, rng),
         (Key::Send(name, _), _) => {
             outbox::failed(open, name, now)?;
@@ -434,7 +510,9 @@ fn later(
     let (to, device) = match want {
         Want::Devices(user) => (user.as_str(), None),
         Want::Bundle(address) => (address.user.as_str(), Some(address.device)),
-        Want::Work(_) | Want::Aside(_) => return Ok(Completed::Handled),
+        Want::Work(_) | Want::Aside(_) | Want::Certificate | Want::Pass => {
+            return Ok(Completed::Handled);
+        }
     };
     for message in send::give_up(open, to, device)? {
         inbox::tell(open, Event::Undelivered { message, to: to.into(), device }, now, rng)?;

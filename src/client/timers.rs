@@ -18,6 +18,10 @@ pub(super) enum Kind {
     Removed,
     /// A request to a device; the subject is the device's place and the number of the envelope.
     Request,
+    /// A verification with a user; the subject is the user's tag.
+    Verification,
+    /// A signal; the subject says where it is.
+    Signal,
 }
 
 impl Kind {
@@ -26,6 +30,8 @@ impl Kind {
             Self::Text => 0x10,
             Self::Removed => 0x11,
             Self::Request => 0x12,
+            Self::Verification => 0x18,
+            Self::Signal => 0x13,
         }
     }
 }
@@ -59,6 +65,16 @@ pub(super) fn set_request(
     number: u64,
 ) -> Result<(), Error> {
     put(open, Kind::Request, due, &place.key_with(&number.to_be_bytes()))
+}
+
+/// A verification with a user is over after this time.
+pub(super) fn set_verification(open: &mut Open<'_>, due: UnixTime, tag: Tag) -> Result<(), Error> {
+    put(open, Kind::Verification, due, &tag.0)
+}
+
+/// A signal is worth nothing any more.
+pub(super) fn set_signal(open: &mut Open<'_>, due: UnixTime, subject: &[u8]) -> Result<(), Error> {
+    put(open, Kind::Signal, due, subject)
 }
 
 fn put(open: &mut Open<'_>, kind: Kind, due: UnixTime, subject: &[u8]) -> Result<(), Error> {

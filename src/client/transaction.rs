@@ -3,7 +3,6 @@
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU32, Ordering};
 
 use rand_core::CryptoRng;
 use serde::de::DeserializeOwned;
@@ -39,6 +38,9 @@ pub struct Open<'t> {
     writes: u64,
     /// How many rows with a drawn name were made.
     named: u16,
+    /// Seconds by which the network is asked later for what came sealed: none while an open envelope
+    /// is looked at.
+    pub(super) quiet: u64,
     /// What failed after something was written: nothing of the transaction may stay.
     broken: Option<Error>,
 }
@@ -52,10 +54,6 @@ pub(crate) struct Account {
     pub(super) identity: IdentityKey,
     row_key: RowKey,
     pub(super) references: ReferenceKeys,
-    /// Counts the rows that a client names. Workers that load the account for each transaction have
-    /// none: the numbers of what a device sent keep its order.
-    #[serde(skip)]
-    named: Option<AtomicU32>,
 }
 
 /// What names in keys of rows are made with: a stored secret, ready for use.
@@ -122,10 +120,9 @@ impl Place {
     }
 }
 
-/// The name of a row of the inbox or outbox:
-/// `time:u40 || sequence:u24 || number:u64 || count:u16 || drawn:6`, where `sequence` counts the
-/// rows that this client named. The rows are in the order of their names; no two are alike, even in
-/// a store that was restored from a copy.
+/// The name of a row of the inbox or outbox: `time:u64 || number:u64 || count:u16 || drawn:6`. The
+/// rows are in the order of their names; no two are alike, even in a store that was restored from
+/// a copy.
 pub(super) type RowName = [u8; 24];
 
 /// The format of a store. It changes when a version of this crate cannot read what an older one
@@ -133,6 +130,8 @@ pub(super) type RowName = [u8; 24];
 const FORMAT: u32 = 1;
 
 const FORMAT_ROW: &[u8] = b"format";
+/// How far the restoration of an archive into this store is; there is no account before its end.
+pub(super) const RESTORATION: &[u8] = b"restoration";
 const ACCOUNT: &[u8] = b"account";
 const RESTORATIONS: &[u8] = b"restorations";
 const IDENTITY: &[u8] = b"identity";
@@ -158,7 +157,7 @@ impl Account {
     ) -> Self {
         let row_key = RowKey::from(Secret::random(rng));
         let references = ReferenceKeys::random(rng);
-        Self { user: user.into(), device, identity, row_key, references, named: None }
+        Self { user: user.into(), device, identity, row_key, references }
     }
 
     /// Reads the account of a store.
@@ -170,7 +169,12 @@ impl Account {
         let Some(format) = tx.get(Table::Account, FORMAT_ROW)? else {
             // An account without a format is one of no released version.
             let exists = tx.get(Table::Account, ACCOUNT)?.is_some();
-            return Err(if exists { Error::BadState } else { Error::NoAccount });
+            let is_begun = tx.get(Table::Account, RESTORATION)?.is_some();
+            return Err(match (exists, is_begun) {
+                (true, _) => Error::BadState,
+                (false, true) => Error::UnfinishedRestoration,
+                (false, false) => Error::NoAccount,
+            });
         };
         match format.as_slice().try_into().map(u32::from_be_bytes) {
             Ok(FORMAT) => {}
@@ -179,11 +183,6 @@ impl Account {
         }
         let account = tx.get(Table::Account, ACCOUNT)?.ok_or(Error::NoAccount)?;
         at_rest::state::decode(1, &account)
-    }
-
-    /// The rows that are named from now on are in the order in which they are.
-    pub(super) fn count_rows(&mut self) {
-        self.named = Some(AtomicU32::new(0));
     }
 
     pub(super) fn address(&self) -> Address {
@@ -227,6 +226,7 @@ impl<'t> Open<'t> {
             own: None,
             writes: 0,
             named: 0,
+            quiet: 0,
             broken: None,
         })
     }
@@ -242,6 +242,9 @@ impl<'t> Open<'t> {
         {
             return Err(Error::AccountExists);
         }
+        if tx.get(Table::Account, RESTORATION)?.is_some() {
+            return Err(Error::UnfinishedRestoration);
+        }
         tx.put(Table::Account, FORMAT_ROW, &FORMAT.to_be_bytes())?;
         tx.put(Table::Account, ACCOUNT, &at_rest::state::encode(1, &account, 512))?;
         let account = Arc::new(account);
@@ -254,6 +257,7 @@ impl<'t> Open<'t> {
             own: None,
             writes: 2,
             named: 0,
+            quiet: 0,
             broken: None,
         })
     }
@@ -363,16 +367,27 @@ impl<'t> Open<'t> {
         number: u64,
         rng: &mut impl CryptoRng,
     ) -> RowName {
-        let sequence = self.account.named.as_ref();
-        let sequence = sequence.map_or(0, |next| next.fetch_add(1, Ordering::Relaxed));
         let mut name = [0; 24];
         rng.fill_bytes(&mut name);
-        // A time beyond 2^40 is 34,000 years from now.
-        name[..8].copy_from_slice(&(now.as_secs() << 24).to_be_bytes());
-        name[5..8].copy_from_slice(&sequence.to_be_bytes()[1..]);
+        name[..8].copy_from_slice(&now.as_secs().to_be_bytes());
         name[8..16].copy_from_slice(&number.to_be_bytes());
         name[16..18].copy_from_slice(&self.named.to_be_bytes());
         self.named = self.named.saturating_add(1);
+        name
+    }
+
+    /// A name for a row that comes before all that [`Open::row_name`] names:
+    /// `0:8 || time:u40 || number:u24 || count:u16 || drawn:6`.
+    pub(super) fn first_row_name(
+        &mut self,
+        now: UnixTime,
+        number: u64,
+        rng: &mut impl CryptoRng,
+    ) -> RowName {
+        let mut name = self.row_name(now, number, rng);
+        let order = now.as_secs() << 24 | number & 0x00ff_ffff;
+        name[..8].copy_from_slice(&[0; 8]);
+        name[8..16].copy_from_slice(&order.to_be_bytes());
         name
     }
 
@@ -401,6 +416,21 @@ impl<'t> Open<'t> {
 
     pub(super) fn seen_key(&self, place: Place, name: &[u8; 16]) -> Vec<u8> {
         place.key_with(&[&[0], &self.account.short_name(b"seen", name)[..]].concat())
+    }
+
+    /// The row that says which session an initial message began:
+    /// `HANDSHAKE || HMAC(row key, "handshake" || EK_A)[..16]`.
+    pub(super) fn handshake_key(&self, ephemeral_key: &[u8; 32]) -> Vec<u8> {
+        const HANDSHAKE: u8 = 3;
+        [&[HANDSHAKE][..], &self.account.short_name(b"handshake", ephemeral_key)].concat()
+    }
+
+    /// A number that tickets are made with:
+    /// `HMAC(row key, "contact" || identity || attempt:u8)[..5]`.
+    pub(super) fn contact_number(&self, identity: &IdentityKey, attempt: u8) -> [u8; 5] {
+        let of = [&identity.as_bytes()[..], &[attempt]].concat();
+        let [a, b, c, d, e, ..] = self.account.short_name(b"contact", &of);
+        [a, b, c, d, e]
     }
 
     /// What an envelope that could not be opened is called:
@@ -507,6 +537,12 @@ impl<'t> Open<'t> {
 
     pub(super) fn delete_sessions(&mut self, place: Place, ids: &[SessionId]) -> Result<(), Error> {
         for id in ids {
+            if let Some(session) = self.session(place, id)? {
+                let began = self.handshake_key(session.ephemeral_key());
+                if self.get(Table::Ticket, &began)?.is_some() {
+                    self.delete(Table::Ticket, &began)?;
+                }
+            }
             let key = self.session_key(place, id);
             self.delete(Table::Session, &key)?;
         }

@@ -5,14 +5,17 @@ use alloc::vec::Vec;
 use rand_core::CryptoRng;
 
 use super::inbox::Event;
-use super::transaction::{Open, Place, RowName, Tag};
+use super::transaction::{Open, RowName, Tag};
 use super::{Client, Scope};
-use super::{allowances, aside, asking, devices, inbox, log, messages, outbox, seen, wants};
+use super::{
+    allowances, aside, calls, ceremonies, devices, doors, inbox, log, messages, outbox, tickets,
+    wants,
+};
 use crate::address::Address;
 use crate::devices::DeviceList;
 use crate::error::Error;
 use crate::identity::IdentityKey;
-use crate::sesame::{DeviceRecord, Pending, Trust, UserRecord};
+use crate::sesame::{Mark, Pending, Trust, UserRecord};
 use crate::session::SessionId;
 use crate::store::Table;
 use crate::time::UnixTime;
@@ -60,8 +63,10 @@ impl<S: Scope> Client<S> {
         })
     }
 
-    /// People compared their account keys, and this is the user's. The account's other devices are
-    /// told.
+    /// People compared their account keys, and this is the user's: the number of
+    /// [`Client::safety_number`] was the same on both screens. The account's other devices are
+    /// told, and take it over, but for those that were told of an [`Client::unverify`]: there
+    /// people compare again.
     ///
     /// # Errors
     /// [`Error::IdentityChanged`]: it is not the one known, or another one waits to be accepted.
@@ -79,7 +84,7 @@ impl<S: Scope> Client<S> {
                 if known.pending.is_some() || known.list.account() != *account {
                     return Err(Error::IdentityChanged(user.into()));
                 }
-                mark(open, known, true, now, rng)
+                mark(open, known, Mark::Verified, now, rng)
             })
         })
     }
@@ -102,7 +107,7 @@ impl<S: Scope> Client<S> {
                     return Err(Error::OwnIdentity);
                 }
                 let (_, known) = open.known_user(user)?;
-                mark(open, known, false, now, rng)
+                mark(open, known, Mark::Withdrawn, now, rng)
             })
         })
     }
@@ -227,7 +232,7 @@ fn accept_new_key(
         Some(list) if list.account() == *account => {
             let is_own = open.is_own(user);
             // This device's own people stand before both screens: that is the comparison.
-            known.verified = is_own;
+            known.mark = if is_own { Mark::Verified } else { Mark::Unset };
             if is_own {
                 open.put_account_key(None)?;
             }
@@ -250,21 +255,29 @@ fn accept_new_key(
     }
 }
 
-fn mark(
+/// Notes what people said of a user's account key, and tells the account's other devices.
+pub(super) fn mark(
     open: &mut Open<'_>,
     mut user: UserRecord,
-    verified: bool,
+    mark: Mark,
     now: UnixTime,
     rng: &mut impl CryptoRng,
 ) -> Result<(), Error> {
-    user.verified = verified;
+    user.mark = mark;
     let tag = open.tag(&user.name)?;
+    // The comparison says who the user is.
+    let is_vouched = mark == Mark::Verified && core::mem::take(&mut user.unvouched);
     open.put_user(tag, &user)?;
+    if is_vouched {
+        devices::look_again(open, &user, now)?;
+        devices::go_on(open, tag, &user, now)?;
+    }
     devices::tell_mark(open, &user, now, rng)
 }
 
 /// Takes a mark that another device of the account made. It counts for the account key that it was
-/// made for, and the person here is told of it: a stolen device could mark anybody.
+/// made for, and the person here is told of it: a stolen device could mark anybody. One that was
+/// withdrawn is set again by the person at this device alone.
 pub(super) fn take_mark(
     open: &mut Open<'_>,
     user: &str,
@@ -276,11 +289,22 @@ pub(super) fn take_mark(
     let tag = open.tag(user)?;
     let Some(mut known) = open.user(tag)? else { return Ok(()) };
     let is_for = known.pending.is_none() && known.list.account().as_bytes() == account;
-    if open.is_own(user) || !is_for || known.verified == verified {
+    if open.is_own(user) || !is_for {
         return Ok(());
     }
-    known.verified = verified;
+    let before = known.mark;
+    known.mark = match (before, verified) {
+        (Mark::Unset | Mark::Verified, true) => Mark::Verified,
+        (Mark::Withdrawn, _) | (_, false) => Mark::Withdrawn,
+    };
+    if known.mark == before {
+        return Ok(());
+    }
     open.put_user(tag, &known)?;
+    // Where nobody had compared anything, there is nothing to tell of a withdrawal.
+    if before == Mark::Unset && !verified {
+        return Ok(());
+    }
     inbox::tell(open, Event::VerifiedElsewhere { user: user.into(), verified }, now, rng)
 }
 
@@ -295,12 +319,21 @@ fn forget(open: &mut Open<'_>, user: &str) -> Result<(), Error> {
     outbox::names(open, usize::MAX)?
         .iter()
         .try_for_each(|name| forget_envelope(open, tag, user, name))?;
+    if let Some(known) = open.user(tag)? {
+        for listed in known.list.devices() {
+            devices::forget_device(open, open.place(tag, &listed.identity), &listed.identity)?;
+        }
+    }
+    tickets::forget(open, tag)?;
+    doors::forget(open, tag)?;
     for table in [Table::Session, Table::Device, Table::Seen, Table::Request] {
         open.delete_all(table, &tag.0)?;
     }
     log::forget(open, tag)?;
     inbox::dismiss(open, tag)?;
     aside::forget(open, tag)?;
+    ceremonies::forget(open, tag)?;
+    calls::forget(open, tag)?;
     wants::forget(open, tag)?;
     allowances::forget(open, tag)?;
     open.delete(Table::User, &tag.0)
@@ -315,19 +348,4 @@ fn forget_envelope(open: &mut Open<'_>, tag: Tag, user: &str, name: &RowName) ->
         messages::withdraw(open, tag, id)?;
     }
     outbox::remove(open, name).map(drop)
-}
-
-/// Forgets a device whose grace after its removal is over.
-pub(super) fn forget_device(
-    open: &mut Open<'_>,
-    place: Place,
-    identity: &IdentityKey,
-) -> Result<(), Error> {
-    let mut record: DeviceRecord = open.record(place, identity)?;
-    let sessions = record.drop_all();
-    open.delete_sessions(place, &sessions)?;
-    open.delete(Table::Device, &place.key())?;
-    seen::forget(open, place)?;
-    log::forget_device(open, place)?;
-    asking::forget_device(open, place)
 }

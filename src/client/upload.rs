@@ -9,16 +9,15 @@ use alloc::vec::Vec;
 use rand_core::CryptoRng;
 use serde::{Deserialize, Serialize};
 
-use super::heal;
+use super::compare;
+use super::delivery;
 use super::inbox::{self, Event};
-use super::messages;
-use super::outbox;
 use super::prekeys::{self, Which};
 use super::send;
+use super::tickets;
 use super::transaction::Open;
 use super::wants::{self, Want};
 use crate::directory::{HeldList, Mode, Summary, Upload};
-use crate::envelope::Envelope;
 use crate::error::Error;
 use crate::prekey::Bundle;
 use crate::store::Table;
@@ -192,28 +191,9 @@ fn restored(
     some.prekeys.add_signed(now.as_secs(), rng)?;
     some.prekeys.add_last_resort(now.as_secs(), rng)?;
     some.save(open)?;
-    let mut asked = Vec::new();
-    loop {
-        let names = outbox::names(open, 64)?;
-        for name in &names {
-            if let Some(row) = outbox::row(open, name)? {
-                match row.message {
-                    Some(id) => {
-                        if let Some(message) = messages::get(open, id)? {
-                            let tag = open.tag(&message.to)?;
-                            messages::encrypt_again(open, tag, id)?;
-                        }
-                    }
-                    None => asked.push((row.to, Envelope::decode(&row.envelope)?.reference)),
-                }
-            }
-            outbox::remove(open, name)?;
-        }
-        if names.is_empty() {
-            break;
-        }
-    }
-    heal::withdrawn(open, asked, now, rng)?;
+    tickets::renew(open, now, rng)?;
+    delivery::make_anew(open, now, rng, |_| true)?;
+    compare::interrupt_all(open, now, rng)?;
     let own = open.own()?;
     wants::want(open, Want::Devices(own.user.name.clone()), now)?;
     send::note_drafts(open, None, now)?;
@@ -263,8 +243,8 @@ pub(super) fn next(
     Ok(Some((row.number, upload.encode())))
 }
 
-/// The server has the upload of this number.
-pub(super) fn done(open: &mut Open<'_>, number: u64) -> Result<(), Error> {
+/// The server has the upload of this number. Says whether that was the last one signed.
+pub(super) fn done(open: &mut Open<'_>, number: u64) -> Result<bool, Error> {
     let mut row = get(open)?;
     if row.number == number
         && let Some(uploaded) = row.signed.take()
@@ -273,6 +253,7 @@ pub(super) fn done(open: &mut Open<'_>, number: u64) -> Result<(), Error> {
         (row.due, row.not_before) = (Due::Nothing, None);
         row.on_server = u32::try_from(open.policy.prekeys_target).unwrap_or(u32::MAX);
         put(open, &row)?;
+        return Ok(true);
     }
-    Ok(())
+    Ok(false)
 }

@@ -23,6 +23,10 @@ pub(super) enum Want {
     Work(Address),
     /// Nothing from outside: envelopes that were set aside are to be looked at once more.
     Aside(String),
+    /// A sender certificate of this account.
+    Certificate,
+    /// That the server knows this account's pass.
+    Pass,
 }
 
 /// How it stands with a want.
@@ -40,11 +44,15 @@ const ASIDE: u8 = 1;
 const WORK: u8 = 2;
 const DEVICES: u8 = 3;
 const BUNDLE: u8 = 4;
+const CERTIFICATE: u8 = 5;
+const PASS: u8 = 6;
+
+/// Those that are of a user.
 const KINDS: [u8; 4] = [ASIDE, WORK, DEVICES, BUNDLE];
 
 /// Wants that need nothing from outside, and those that do.
 pub(super) const INSIDE: &[u8] = &[ASIDE, WORK];
-pub(super) const OUTSIDE: &[u8] = &[DEVICES, BUNDLE];
+pub(super) const OUTSIDE: &[u8] = &[PASS, CERTIFICATE, DEVICES, BUNDLE];
 
 /// A stranger brings about no want where there are this many already.
 const MOST_WANTS: usize = 2_048;
@@ -77,17 +85,36 @@ impl Want {
             Self::Devices(user) => Ok([&[DEVICES][..], &open.tag(user)?.0].concat()),
             Self::Bundle(address) => of_device(BUNDLE, address),
             Self::Work(address) => of_device(WORK, address),
+            Self::Certificate => Ok([CERTIFICATE].into()),
+            Self::Pass => Ok([PASS].into()),
         }
     }
 }
 
-/// Notes that something is wanted, unless that is known.
+/// Notes that something is wanted, unless that is known. What a sealed envelope brought about is
+/// wanted from outside a while later, or the server would learn whose envelope it was.
 pub(super) fn want(open: &mut Open<'_>, want: Want, now: UnixTime) -> Result<(), Error> {
+    let is_telling = match &want {
+        // Nothing is sent before the own list is fetched.
+        Want::Devices(user) => !open.is_own(user),
+        Want::Bundle(_) => true,
+        _ => false,
+    };
+    let since = if is_telling { now.after(open.quiet) } else { now };
+    want_from(open, want, since)
+}
+
+/// As [`want`], of work that would show the server whose envelope came.
+pub(super) fn want_quietly(open: &mut Open<'_>, want: Want, now: UnixTime) -> Result<(), Error> {
+    want_from(open, want, now.after(open.quiet))
+}
+
+fn want_from(open: &mut Open<'_>, want: Want, since: UnixTime) -> Result<(), Error> {
     let key = want.key(open)?;
     if open.get(Table::Task, &key)?.is_some() {
         return Ok(());
     }
-    put(open, &key, &WantRow { want, since: now, attempts: 0, not_before: now })
+    put(open, &key, &WantRow { want, since, attempts: 0, not_before: since })
 }
 
 /// Whether something is wanted.

@@ -1,9 +1,11 @@
-//! What goes on for a device once there is a session with it: requests, answers, drafts.
+//! What goes on for a device once there is a session with it: requests, signals, answers, drafts.
 
 use rand_core::CryptoRng;
 
 use super::asking;
+use super::calls;
 use super::heal;
+use super::moves;
 use super::outbox;
 use super::send;
 use super::transaction::Open;
@@ -21,7 +23,7 @@ pub(super) fn go_on(
 ) -> Result<(), Error> {
     let tag = open.tag(&of.user)?;
     let work = Want::Work(of.clone());
-    let user = open.user(tag)?.filter(|user| user.pending.is_none());
+    let user = open.user(tag)?.filter(|user| !user.waits());
     let Some((user, listed)) =
         user.and_then(|user| user.list.get(of.device).copied().map(|listed| (user, listed)))
     else {
@@ -33,10 +35,18 @@ pub(super) fn go_on(
     let place = open.place(tag, &listed.identity);
     let answers = !asking::queued(open, place)?.is_empty();
     let drafts = send::any_for(open, &user.name, &listed.identity)?;
+    let signals = calls::any_for(open, tag, of.device)?;
+    let moves = moves::any_for(open, tag, &listed.identity)?;
     let mut is_left = false;
-    if answers || drafts {
+    if signals || answers || drafts || moves {
         match outbox::target(open, tag, &user, &listed, now)? {
             Some(mut target) => {
+                if signals {
+                    calls::go_on(open, &mut target, now, rng)?;
+                }
+                if moves {
+                    moves::go_on(open, &mut target, now, rng)?;
+                }
                 if answers {
                     is_left |= heal::answer(open, &mut target, now, rng)?;
                 }

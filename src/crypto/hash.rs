@@ -1,11 +1,18 @@
-//! SHA-256 (FIPS 180-4) of long bytes that are no secret, through the crate sha2, which compresses
-//! many blocks at once.
+//! SHA-256 of long bytes that are no secret, and SHA-512 (FIPS 180-4), through the crate sha2, which
+//! compresses many blocks at once.
 
-use sha2::{Digest, Sha256};
+use sha2::{Digest, Sha256, Sha512};
 
 /// `H(bytes)`
 pub(crate) fn of(bytes: &[u8]) -> [u8; 32] {
     Sha256::digest(bytes).into()
+}
+
+/// `SHA-512(parts[0] || parts[1] || ..)`
+pub(crate) fn sha512(parts: &[&[u8]]) -> [u8; 64] {
+    let mut hash = Sha512::new();
+    parts.iter().for_each(|part| hash.update(part));
+    hash.finalize().into()
 }
 
 /// A hash of what comes piece by piece.

@@ -85,7 +85,7 @@ impl LabelKey {
         let (before, after) = sealed.split_at_mut(c.len());
         before.copy_from_slice(&c);
         after.copy_from_slice(&mask(&key, front, &c, &plain));
-        sealed
+        mark::public(sealed)
     }
 
     /// `None`: nobody who holds this key made it for this envelope.
@@ -163,7 +163,6 @@ fn mask(
     let mask = key.mac(&[b"hint", reference, c]);
     let mut masked = *bytes;
     masked.iter_mut().zip(mask.expose()).for_each(|(byte, mask)| *byte ^= mask);
-    // It goes over the wire, or is judged by the check.
     masked
 }
 

@@ -110,10 +110,10 @@ impl SenderKeyRecord {
         }
         let mut held = Held { chain, previous, standing: Standing::Current };
         // The one before it ends, if it is here.
-        if let Some(previous) = previous {
-            if let Some(before) = self.held_mut(previous.chain) {
-                before.close(previous.end, now);
-            }
+        if let Some(previous) = previous
+            && let Some(before) = self.held_mut(previous.chain)
+        {
+            before.close(previous.end, now);
         }
         // The one after it is here already, and says where it ends.
         let id = held.chain.id();

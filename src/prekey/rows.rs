@@ -28,13 +28,16 @@ use crate::crypto::mark;
 use crate::error::Error;
 
 /// What a row is called.
+///
+/// The long variant is in a box of its own: in a list of keys, the room that the short ones have to
+/// spare would hold what the stack held before.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum RowKey {
     Signed(u32),
     OneTimeKem(u32),
     LastResort(u32),
     OneTime(u32),
-    Accepted(Accepted),
+    Accepted(Box<Accepted>),
 }
 
 /// What a change to prekeys does to their rows.
@@ -81,7 +84,10 @@ impl RowKey {
             ONE_TIME_KEM => Self::OneTimeKem(id),
             LAST_RESORT => Self::LastResort(id),
             ONE_TIME => Self::OneTime(id),
-            ACCEPTED => Self::Accepted(Accepted { last_resort: id, digest: *reader.array()? }),
+            ACCEPTED => {
+                let digest = *reader.array()?;
+                Self::Accepted(Box::new(Accepted { last_resort: id, digest }))
+            }
             _ => return Err(Error::Malformed),
         };
         reader.end()?;
@@ -97,7 +103,7 @@ impl RowKey {
     /// The rows that decide about a handshake: which of them exist is all that [`Prekeys::secrets`]
     /// looks at.
     pub(crate) fn of_handshake(ids: &PrekeyIds, ephemeral_key: &PublicKey) -> Vec<Self> {
-        let accepted = Accepted::new(ids.kem, ephemeral_key);
+        let accepted = Box::new(Accepted::new(ids.kem, ephemeral_key));
         let kem = [Self::OneTimeKem(ids.kem), Self::LastResort(ids.kem), Self::Accepted(accepted)];
         let rows = [Self::Signed(ids.signed)].into_iter().chain(kem);
         rows.chain(ids.one_time.map(Self::OneTime)).collect()
@@ -120,8 +126,10 @@ impl Prekeys {
             .map(|(id, prekey)| (RowKey::LastResort(*id), encode(&**prekey)));
         let one_time =
             keys.one_time.iter().map(|(id, prekey)| (RowKey::OneTime(*id), encode(&**prekey)));
-        let accepted =
-            keys.accepted.iter().map(|accepted| (RowKey::Accepted(accepted.clone()), encode(&())));
+        let accepted = keys
+            .accepted
+            .iter()
+            .map(|accepted| (RowKey::Accepted(Box::new(accepted.clone())), encode(&())));
         signed.chain(kem).chain(last_resort).chain(one_time).chain(accepted)
     }
 
@@ -143,7 +151,7 @@ impl Prekeys {
                 RowKey::OneTime(id) => add(&mut keys.one_time, id, row)?,
                 RowKey::Accepted(accepted) => {
                     state::decode::<()>(VERSION, row)?;
-                    keys.accepted.insert(accepted);
+                    keys.accepted.insert(*accepted);
                 }
             }
         }

@@ -25,6 +25,7 @@ use rand_core::CryptoRng;
 use super::StoreFault;
 use crate::codec::{Reader, Writer};
 use crate::crypto::kdf::{self, HmacKey};
+use crate::crypto::mark;
 use crate::crypto::secret::Secret;
 use crate::error::Error;
 use crate::lock::{Argon2Cost, Context, Lock, LockKind, Opened, Slot, slot};
@@ -191,8 +192,9 @@ impl LockRow {
             row = row.u32(older.number).bytes(&older.sealed);
         }
         let mut row = row.done();
-        let commit = commit(master, &row);
-        row.extend_from_slice(commit.expose());
+        // A tag, which stands in the row for anyone to see.
+        let commit = mark::public(*commit(master, &row).expose());
+        row.extend_from_slice(&commit);
         row
     }
 

@@ -4,7 +4,8 @@
 
 use subrosa::{
     Address, Client, Completed, DeviceList, Error, IdentityKey, InboxId, Incoming, MessageId,
-    Progress, Received, Role, Scope, SessionInfo, Task, TaskId, UnixTime, UserTrust,
+    Outgoing, Progress, Received, Role, SasStage, SasValue, Scanned, Scope, SessionInfo, Task,
+    TaskId, UnixTime, UserTrust,
 };
 
 use super::network::Seeded;
@@ -38,6 +39,17 @@ pub(crate) enum Call {
     RemoveDevice(u32),
     ApplyPolicy,
     Connected,
+    SafetyNumber(String),
+    ShowCode(String),
+    HideCode(String),
+    Scan(String, String),
+    ConfirmScan(String),
+    StartSas(String),
+    AcceptSas(String),
+    Sas(String),
+    ConfirmSas(String, SasValue),
+    RejectSas(String),
+    CancelSas(String),
 }
 
 /// What a call returns.
@@ -55,6 +67,9 @@ pub(crate) enum Did {
     Devices(Option<DeviceList>),
     Sessions(Vec<SessionInfo>),
     Grant(Vec<u8>),
+    Letters(String),
+    Scanned(Scanned),
+    Sas(Option<SasStage>),
 }
 
 impl Call {
@@ -62,7 +77,7 @@ impl Call {
     pub(crate) const fn name(&self) -> &'static str {
         match self {
             Self::Write { .. } => "write",
-            Self::WriteDisappearing { .. } => "write_disappearing",
+            Self::WriteDisappearing { .. } => "write, disappearing",
             Self::Encrypt { .. } => "encrypt",
             Self::Withdraw { .. } => "withdraw",
             Self::Progress { .. } => "progress",
@@ -86,6 +101,17 @@ impl Call {
             Self::RemoveDevice { .. } => "remove_device",
             Self::ApplyPolicy { .. } => "apply_policy",
             Self::Connected { .. } => "connected",
+            Self::SafetyNumber { .. } => "safety_number",
+            Self::ShowCode { .. } => "show_code",
+            Self::HideCode { .. } => "hide_code",
+            Self::Scan { .. } => "scan",
+            Self::ConfirmScan { .. } => "confirm_scan",
+            Self::StartSas { .. } => "start_sas",
+            Self::AcceptSas { .. } => "accept_sas",
+            Self::Sas { .. } => "sas",
+            Self::ConfirmSas { .. } => "confirm_sas",
+            Self::RejectSas { .. } => "reject_sas",
+            Self::CancelSas { .. } => "cancel_sas",
         }
     }
 
@@ -98,7 +124,8 @@ impl Call {
         Ok(match self {
             Self::Write(to, text) => Did::Message(client.write(to, text, now, rng)?),
             Self::WriteDisappearing(to, text, keep) => {
-                Did::Message(client.write_disappearing(to, text, *keep, now, rng)?)
+                let message = Outgoing::new(text).disappears_after(*keep);
+                Did::Message(client.write(to, message, now, rng)?)
             }
             Self::Encrypt(to, text) => Did::Message(client.encrypt(to, text, now, rng)?),
             Self::Withdraw(message) => Did::Flag(client.withdraw(*message)?),
@@ -131,6 +158,17 @@ impl Call {
             Self::RemoveDevice(device) => nothing(client.remove_device(*device, now, rng))?,
             Self::ApplyPolicy => nothing(client.apply_policy(now))?,
             Self::Connected => nothing(client.connected())?,
+            Self::SafetyNumber(user) => Did::Letters(client.safety_number(user)?.to_string()),
+            Self::ShowCode(user) => Did::Letters(client.show_code(user, now, rng)?.to_string()),
+            Self::HideCode(user) => nothing(client.hide_code(user))?,
+            Self::Scan(user, text) => Did::Scanned(client.scan(user, text, now, rng)?),
+            Self::ConfirmScan(user) => nothing(client.confirm_scan(user, now, rng))?,
+            Self::StartSas(user) => nothing(client.start_sas(user, now, rng))?,
+            Self::AcceptSas(user) => nothing(client.accept_sas(user, now, rng))?,
+            Self::Sas(user) => Did::Sas(client.sas(user, now)?),
+            Self::ConfirmSas(user, value) => nothing(client.confirm_sas(user, value, now, rng))?,
+            Self::RejectSas(user) => nothing(client.reject_sas(user, now, rng))?,
+            Self::CancelSas(user) => nothing(client.cancel_sas(user, now, rng))?,
         })
     }
 }

@@ -7,18 +7,30 @@ use std::collections::{BTreeMap, VecDeque};
 
 use rand_core::CryptoRng;
 use subrosa::directory::{Directory, Refusal};
+use subrosa::protocol::IdentityKeyPair;
 use subrosa::{
-    Action, Address, Answer, Client, Completed, DeviceList, Error, Incoming, MessageId, Received,
-    Scope, Task, UnixTime,
+    Action, Address, Answer, Client, Completed, DeviceList, Error, Incoming, MessageId, Pass,
+    Received, Scope, SenderCertificate, Task, UnixTime,
 };
 
-/// An envelope on its way.
+/// An envelope on its way. Of a sealed one, the server does not know where it is from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Mail {
     pub(crate) from: Address,
     pub(crate) to: Address,
     pub(crate) envelope: Vec<u8>,
     pub(crate) message: Option<MessageId>,
+}
+
+impl Mail {
+    /// Where it is from, as far as the server can say.
+    pub(crate) fn named(&self) -> Option<&Address> {
+        (!self.is_sealed()).then_some(&self.from)
+    }
+
+    pub(crate) fn is_sealed(&self) -> bool {
+        self.envelope.starts_with(&[1, 3])
+    }
 }
 
 /// The server. It sees ciphertext alone.
@@ -30,6 +42,10 @@ pub(crate) struct Post {
     pub(crate) mail: BTreeMap<Address, VecDeque<Mail>>,
     /// What was ever taken, for whoever repeats it.
     pub(crate) past: Vec<Mail>,
+    /// The last two passes of each account that has any.
+    pub(crate) passes: BTreeMap<String, Vec<Pass>>,
+    /// What it signs sender certificates with, as key 1.
+    pub(crate) issuer: Option<IdentityKeyPair>,
 }
 
 /// What the server says to a task.
@@ -39,6 +55,8 @@ pub(crate) enum Reply {
     Summary(Vec<u8>),
     Devices(Vec<u8>),
     Bundle(Vec<u8>),
+    Certificate(Vec<u8>),
+    Refused,
     Missing,
     Failed,
 }
@@ -50,6 +68,8 @@ impl Reply {
             Self::Summary(bytes) => Answer::Summary(bytes),
             Self::Devices(bytes) => Answer::Devices(bytes),
             Self::Bundle(bytes) => Answer::Bundle(bytes),
+            Self::Certificate(bytes) => Answer::Certificate(bytes),
+            Self::Refused => Answer::Refused,
             Self::Missing => Answer::Missing,
             Self::Failed => Answer::Failed,
         }
@@ -82,6 +102,32 @@ impl Post {
                 self.send(Mail { from, to, envelope: envelope.clone(), message: *message });
                 Reply::Done
             }
+            Action::SendSealed { to, envelope, pass, message } => {
+                if self.list(&to.user).is_none_or(|list| list.get(to.device).is_none()) {
+                    return Reply::Missing;
+                }
+                let passes = self.passes.get(&to.user);
+                if passes.is_some_and(|all| pass.as_ref().is_none_or(|pass| !all.contains(pass))) {
+                    return Reply::Refused;
+                }
+                let (from, to) = (own.clone(), to.clone());
+                self.send(Mail { from, to, envelope: envelope.clone(), message: *message });
+                Reply::Done
+            }
+            Action::SetPass(pass) => {
+                let passes = self.passes.entry(own.user.clone()).or_default();
+                passes.push(pass.clone());
+                passes.drain(..passes.len().saturating_sub(2)).for_each(drop);
+                Reply::Done
+            }
+            Action::FetchCertificate => match (&self.issuer, self.list(&own.user)) {
+                (Some(issuer), Some(list)) => {
+                    let issued =
+                        SenderCertificate::issue(issuer, 1, &own.user, list.account(), now);
+                    Reply::Certificate(issued.expect("it has a name").encode())
+                }
+                _ => Reply::Failed,
+            },
             other => panic!("{other:?}"),
         }
     }
@@ -170,9 +216,7 @@ impl Post {
     ) -> Vec<Received> {
         let mail = self.take(&client.address().clone());
         mail.into_iter()
-            .map(|mail| {
-                client.receive(Some(&mail.from), &mail.envelope, now, rng).expect("receive")
-            })
+            .map(|mail| client.receive(mail.named(), &mail.envelope, now, rng).expect("receive"))
             .collect()
     }
 }

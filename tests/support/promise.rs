@@ -128,8 +128,10 @@ impl Promise {
         if self.unaware.contains(from) {
             return;
         }
-        let initial = envelope[19] == 2;
-        let at = 18 + 2 + if initial { 1660 } else { 0 };
+        // A sealed envelope has a ticket before its message.
+        let head = if envelope[1] == 3 { 34 } else { 18 };
+        let initial = envelope[head + 1] == 2;
+        let at = head + 2 + if initial { 1660 } else { 0 };
         let nonce = (from.clone(), envelope[at..at + 12].try_into().unwrap());
         let first = self.nonces.entry(nonce).or_insert_with(|| envelope.to_vec());
         assert!(first == envelope, "{from} used the key of a header twice");

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use subrosa::directory::Summary;
 use subrosa::store::Memory;
 use subrosa::{
-    Action, Address, Client, Completed, DeviceList, Error, IdentityKey, Item, NewDevice, Policy,
-    Progress, Received, Role, Task, UnixTime,
+    Action, Address, Client, Completed, Delivery, DeviceList, Error, IdentityKey, Item, NewDevice,
+    Policy, Progress, Received, Role, Task, UnixTime,
 };
 
 use super::network::{NOW, Seeded};
@@ -91,10 +91,11 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64, delivery: Delivery) -> Self {
         let mut rng = Seeded::new(seed, "society");
         let mut policy = Policy::default();
         (policy.prekeys_low, policy.prekeys_target) = (2, 5);
+        policy.delivery = delivery;
         let is_long = rng.chance(400);
         if is_long {
             policy.log_age = 90 * DAY;
@@ -265,7 +266,9 @@ impl World {
                 tasks.iter().for_each(|task| self.see(at, task));
                 break;
             }
-            any |= tasks.iter().any(|task| matches!(task.action, Action::Send { .. }));
+            any |= tasks
+                .iter()
+                .any(|task| matches!(task.action, Action::Send { .. } | Action::SendSealed { .. }));
             if self.chaos && self.rng.chance(300) {
                 self.shuffle(&mut tasks);
             }
@@ -285,7 +288,9 @@ impl World {
 
     /// An envelope is handed out: from now on, anybody may have it.
     fn see(&mut self, at: usize, task: &Task) {
-        if let Action::Send { to, envelope, message } = &task.action {
+        if let Action::Send { to, envelope, message }
+        | Action::SendSealed { to, envelope, message, .. } = &task.action
+        {
             let from = self.address(at);
             self.promise.handed_out(&from, (to, envelope, *message));
         }
@@ -374,7 +379,9 @@ impl World {
             (Action::FetchBundle(of), Reply::Bundle(bundle)) => {
                 self.bundles.entry(of.clone()).or_default().push(bundle.clone());
             }
-            (Action::Send { envelope, .. }, Reply::Done) => self.promise.left(envelope),
+            (Action::Send { envelope, .. } | Action::SendSealed { envelope, .. }, Reply::Done) => {
+                self.promise.left(envelope);
+            }
             _ => {}
         }
         reply
@@ -460,8 +467,12 @@ impl World {
             Received::Refused(error) => {
                 // A device that was restored to before it knew the sender takes a regular message
                 // for noise of a stranger.
-                let unknown =
-                    error == Error::UnknownHeader && self.promise.refused(&address, envelope);
+                // A sealed first message that does not open says to nobody whom to ask.
+                let unasked = envelope.starts_with(&[1, 3])
+                    && matches!(error, Error::UnknownPrekey | Error::Replay);
+                let was_restored = (error == Error::UnknownHeader || unasked)
+                    && self.promise.refused(&address, envelope);
+                let unknown = was_restored || unasked;
                 let gone = self.promise.is_gone(from) || self.promise.is_gone(&address);
                 assert!(gone || unknown, "{address} refuses what {from} sent: {error}");
             }
@@ -471,8 +482,10 @@ impl World {
     }
 
     fn deliver(&mut self, at: usize, from: &Address, envelope: &[u8]) -> Received {
-        let received = self
-            .with(at, |client, now, keys| client.receive(Some(from), envelope, now, keys).unwrap());
+        // Of sealed mail, the server does not know where it is from.
+        let named = Some(from).filter(|_| !envelope.starts_with(&[1, 3]));
+        let received =
+            self.with(at, |client, now, keys| client.receive(named, envelope, now, keys).unwrap());
         let address = self.address(at);
         let name = u32::from_be_bytes(envelope[2..6].try_into().unwrap());
         self.note(|| match &received {
@@ -710,6 +723,14 @@ impl World {
         match kind {
             0 => envelope.truncate(byte.max(6)),
             1 => envelope.push(0),
+            2 if envelope.starts_with(&[1, 3]) => {
+                // With the ticket of another one.
+                let Some(other) = self.any_letter(at) else { return };
+                if other.envelope[18..34] == envelope[18..34] {
+                    return;
+                }
+                envelope[18..34].copy_from_slice(&other.envelope[18..34]);
+            }
             2 => {
                 // From somebody else, as the transport says.
                 let other = self.devices[self.rng.below(self.devices.len())].address.clone();
@@ -751,6 +772,10 @@ impl World {
         }
         let (owed, missing) = self.promise.missing();
         assert!(missing.is_empty(), "not shown: {missing:#?}");
+        // What failed comes again by now, and requests that nobody answered are made again. What is
+        // left after that would come without end.
+        self.now = self.now.after(6 * HOUR + MINUTE);
+        self.settle();
         (0..self.devices.len()).for_each(|at| self.check_device(at));
         self.tally.owed = owed;
         self.tally.written = self.promise.written.len();
@@ -802,8 +827,6 @@ impl World {
             );
             assert_eq!(client.held(user, 10).unwrap(), [], "{address} of {user}");
         }
-        // What failed would come again by now.
-        self.now = self.now.after(6 * HOUR + MINUTE);
         let tasks = self.with(at, |client, now, keys| client.tasks(10, now, keys).unwrap());
         let may_be = |task: &Task| match &task.action {
             Action::FetchSummary | Action::Upload(_) => true,

@@ -11,7 +11,7 @@ use subrosa::protocol::{
     Bundle, IdentityKeyPair, Message, MessageKind, Prekeys, PublishedPrekeys, Session,
 };
 use subrosa::store::Memory;
-use subrosa::{DeviceList, IdentityKey};
+use subrosa::{DeviceList, IdentityKey, SenderCertificate, ServerKey};
 
 use crate::household::{BEGIN, HOUSEHOLD, contents, open};
 use crate::network::{ASSOCIATED_DATA, Letter, NOW, Pair, Party, Seeded, Side};
@@ -42,6 +42,21 @@ impl Parties {
 thread_local! {
     pub(crate) static PARTIES: Parties = Parties::meet();
     static BOBS: RefCell<Memory> = RefCell::new(HOUSEHOLD.with(|household| household.phone.clone()));
+}
+
+/// What decodes as a sender certificate has one form, and no key signed it that did not.
+pub fn certificate(data: &[u8]) {
+    let Ok(certificate) = SenderCertificate::decode(data) else { return };
+    assert_eq!(certificate.encode(), data);
+    let rng = &mut Seeded::new(1, "certificate");
+    let server = IdentityKeyPair::generate(rng);
+    for id in 0..=u8::MAX {
+        let trusted = [ServerKey { id, key: server.public_key() }];
+        assert!(certificate.verify(&trusted).is_err(), "nobody signed it");
+    }
+    let (user, account) = (certificate.user(), certificate.account());
+    let issued = SenderCertificate::issue(&server, 1, user, account, BEGIN).expect("it has a name");
+    assert_eq!(SenderCertificate::decode(&issued.encode()), Ok(issued));
 }
 
 /// What decodes as a message is opened by nobody, unless it is genuine.

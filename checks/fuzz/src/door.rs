@@ -9,7 +9,7 @@ use subrosa::{Address, Client, DeviceList, Error, Event, Item, Received, UnixTim
 
 use crate::household::{BEGIN, HOUSEHOLD, Household, address, copy, create, open, settle, texts};
 use crate::network::{NOW, Seeded};
-use crate::post::Post;
+use crate::post::{Mail, Post};
 
 /// Bob's phone, what is on the way to it, and devices that went bad.
 pub(crate) struct Door {
@@ -165,6 +165,13 @@ impl<'a> Liar<'a> {
         &self.bad.address
     }
 
+    /// What the phone wrote to this device in its session.
+    pub(crate) fn hear(&mut self, mail: &Mail) -> Option<Vec<u8>> {
+        let (head, message) = mail.envelope.split_at_checked(18)?;
+        let message = Message::decode(message).ok()?;
+        self.session.decrypt(&message, &bound_to(head, &mail.from, &mail.to)).ok()
+    }
+
     /// An envelope for the phone (`docs/client.md`, 2).
     pub(crate) fn envelope(
         &mut self,
@@ -183,6 +190,7 @@ pub(crate) const RANK: u8 = 1;
 pub(crate) const ASKS: u8 = 2;
 pub(crate) const RESENT: u8 = 3;
 pub(crate) const DEVICES: u8 = 4;
+pub(crate) const FILES: u8 = 5;
 
 /// What is in a message (`docs/client.md`, 3): a kind, the sender's list, fields, a body.
 pub(crate) fn content(kind: u8, list: &DeviceList, fields: &[(u8, &[u8])], body: &[u8]) -> Vec<u8> {

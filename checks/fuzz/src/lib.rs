@@ -5,11 +5,15 @@
 
 extern crate alloc;
 
+mod archive;
+mod calls;
 mod conversation;
 mod decode;
 mod directory;
 mod door;
 mod erasure;
+mod files;
+mod groups;
 mod household;
 mod input;
 mod linking;
@@ -19,11 +23,16 @@ pub mod seeds;
 mod society;
 mod tasks;
 mod vault;
+mod verifying;
 
 #[path = "../../../tests/support/network.rs"]
 mod network;
 #[path = "../../../tests/support/post.rs"]
 mod post;
+#[path = "../../../tests/support/replay.rs"]
+mod replay;
+#[path = "../../../tests/support/sender_keys.rs"]
+mod sender_keys;
 
 // What the crate's erasure code stands on, which is private there.
 #[path = "../../../src/at_rest.rs"]
@@ -33,22 +42,29 @@ mod error {
     pub(crate) use subrosa::Error;
 }
 
+pub use archive::{archive, archive_frames};
+pub use calls::{frame, signal};
 pub use conversation::conversation;
-pub use decode::{bundle, devices, identity, identity_key, message, prekeys, published, session};
+pub use decode::{
+    bundle, certificate, devices, identity, identity_key, message, prekeys, published, session,
+};
 pub use directory::{directory, summary, upload};
 pub use erasure::erasure;
+pub use files::file;
+pub use groups::{group_distribution, group_envelope, sender_key_record};
 pub use linking::{grant, link};
 pub use receive::{content, receive};
 pub use rows::rows;
 pub use society::society;
 pub use tasks::tasks;
 pub use vault::vault;
+pub use verifying::{moves, scan};
 
 /// A function of bytes that panics where the crate breaks a promise.
 pub type Target = fn(&[u8]);
 
 /// Every target.
-pub const TARGETS: [(&str, Target); 21] = [
+pub const TARGETS: [(&str, Target); 32] = [
     ("message", message),
     ("bundle", bundle),
     ("published", published),
@@ -57,6 +73,7 @@ pub const TARGETS: [(&str, Target); 21] = [
     ("identity", identity),
     ("identity_key", identity_key),
     ("devices", devices),
+    ("certificate", certificate),
     ("link", link),
     ("grant", grant),
     ("upload", upload),
@@ -67,7 +84,17 @@ pub const TARGETS: [(&str, Target); 21] = [
     ("tasks", tasks),
     ("rows", rows),
     ("vault", vault),
+    ("archive", archive),
+    ("archive_frames", archive_frames),
     ("erasure", erasure),
+    ("file", file),
     ("conversation", conversation),
     ("society", society),
+    ("scan", scan),
+    ("moves", moves),
+    ("group_envelope", group_envelope),
+    ("group_distribution", group_distribution),
+    ("sender_key_record", sender_key_record),
+    ("frame", frame),
+    ("signal", signal),
 ];

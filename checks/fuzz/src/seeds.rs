@@ -5,10 +5,13 @@ use rand_core::Rng;
 use serde_json::Value;
 use subrosa::DeviceList;
 
+use crate::archive::ARCHIVES;
 use crate::decode::PARTIES;
 use crate::directory::DESK;
-use crate::door::{ASKS, DEVICES, DOOR, RANK, RESENT, content};
-use crate::household::HOUSEHOLD;
+use crate::door::{ASKS, DEVICES, DOOR, FILES, RANK, RESENT, content};
+use crate::files::SEALED;
+use crate::groups::CHAIN;
+use crate::household::{BEGIN, HOUSEHOLD, open};
 use crate::linking::JOINING;
 use crate::network::{Seeded, Side};
 use crate::rows::ROWS;
@@ -25,8 +28,41 @@ pub fn seeds() -> Vec<Seed> {
     seeds.extend(envelopes());
     seeds.extend(server());
     seeds.extend(stores());
+    seeds.extend(archives());
     seeds.extend(chunks());
     seeds.extend(plays());
+    seeds.extend(files());
+    seeds.extend(groups());
+    seeds.extend(calls());
+    seeds.extend(verifying());
+    seeds
+}
+
+/// Codes to read, one of them right; and people who compare, with a device that lies.
+fn verifying() -> Vec<Seed> {
+    let mut seeds = Vec::new();
+    let file = read("verification.json");
+    for (at, case) in file["reads"].as_array().expect("a list").iter().enumerate() {
+        let text = case["text"].as_str().expect("a text");
+        seeds.push(("scan", format!("vector-{at}"), [b"x", text.as_bytes()].concat()));
+    }
+    let (rng, mut alice) =
+        (&mut Seeded::new(1, "code"), open(HOUSEHOLD.with(|household| household.alice.clone())));
+    let code = alice.show_code("bob", BEGIN, rng).expect("he is known");
+    seeds.push(("scan", "match".into(), [b"x", code.as_bytes()].concat()));
+    let said = data_encoding::BASE32_NOPAD.decode(code[9..].as_bytes()).expect("it is base32");
+    seeds.push(("scan", "match-bytes".into(), [&[0], &said[..]].concat()));
+    for (name, bytes) in [
+        ("begun-and-answered", &[0, 0, 8, 1, 5, 8, 1, 6, 8, 1, 5][..]),
+        ("asked-and-forged", &[6, 0, 9, 1, 0, 8, 0, 9, 4, 0, 0, 200, 2, 0]),
+        ("both-begin", &[0, 0, 6, 0, 9, 8, 0, 9, 10, 1, 0]),
+        ("begun-again", &[0, 0, 2, 0, 0, 0, 8, 1, 5, 8, 2, 6, 8, 2, 7, 10, 2, 1]),
+        ("asked-again", &[6, 0, 9, 6, 0, 8, 1, 0, 6, 0, 7, 10, 0, 3, 4, 0, 2, 100, 6, 0, 1]),
+        ("scanned", &[3, 0, 5, 0, 0, 32, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1]),
+        ("wrong-lengths", &[11, 0, 1, 0, 3, 1, 2, 3, 11, 0, 2, 0, 0, 11, 0, 3, 0, 1, 9]),
+    ] {
+        seeds.push(("moves", name.into(), bytes.to_vec()));
+    }
     seeds
 }
 
@@ -58,11 +94,55 @@ fn rejected() -> Vec<Seed> {
             "prekeys" => "prekeys",
             "published prekeys" => "published",
             "session" => "session",
+            // The first byte says that the rest is the archive.
+            "archive" => {
+                let bytes = [&[0][..], &bytes(&case["bytes"])].concat();
+                return Some(("archive", name.replace(".json", ""), bytes));
+            }
+            "file" | "file descriptor" => "file",
+            "group distribution" => "group_distribution",
+            "group envelope" => "group_envelope",
             what => panic!("{what}: no target"),
         };
-        Some((target, name.replace(".json", ""), bytes(&case["bytes"])))
+        // A blob comes with its descriptor.
+        let head = match case["what"].as_str()? {
+            "file" => [&[3][..], &bytes(&case["descriptor"])].concat(),
+            "file descriptor" | "group envelope" => vec![0],
+            _ => Vec::new(),
+        };
+        let seed = [head, bytes(&case["bytes"])].concat();
+        Some((target, name.replace(".json", ""), seed))
     };
     names.into_iter().filter_map(seed).collect()
+}
+
+/// Genuine archives, changed ones, and frames.
+fn archives() -> Vec<Seed> {
+    ARCHIVES.with(|archives| {
+        let mut seeds: Vec<Seed> = Vec::new();
+        for (at, (archive, _)) in archives.iter().enumerate() {
+            seeds.push(("archive", format!("genuine-{at}"), [&[0][..], archive].concat()));
+            for (number, change) in [[0, 0, 90], [1, 3, 0], [2, 0, 9]].iter().enumerate() {
+                let choice = [2 + u8::try_from(at).expect("there are two")];
+                let seed = [&choice[..], change].concat();
+                seeds.push(("archive", format!("changed-{at}-{number}"), seed));
+            }
+        }
+        let frames = &read("archive.json")["cases"][0]["frames"];
+        let mut bytes_before = vec![0];
+        for (count, frame) in (1_u64..).zip(frames.as_array().expect("a list")) {
+            let body = bytes(&frame["body"]);
+            let kind = u16::try_from(frame["type"].as_u64().expect("a number")).expect("a type");
+            bytes_before.extend_from_slice(&kind.to_be_bytes());
+            let length = u32::try_from(body.len()).expect("it is short");
+            bytes_before.extend_from_slice(&length.to_be_bytes());
+            bytes_before.extend_from_slice(&body);
+            // As far as this frame, with an end.
+            let end = [&bytes_before[..], &[0, 6, 0, 0, 0, 8], &count.to_be_bytes()].concat();
+            seeds.push(("archive_frames", format!("frames-{count}"), end));
+        }
+        seeds
+    })
 }
 
 fn vectors() -> Vec<Seed> {
@@ -79,6 +159,10 @@ fn vectors() -> Vec<Seed> {
     for (at, case) in read("prekeys.json")["bundles"].as_array().expect("a list").iter().enumerate()
     {
         seeds.push(("bundle", format!("vector-{at}"), bytes(&case["encoding"])));
+    }
+    let sealed = read("sealed.json");
+    for (at, case) in sealed["certificates"].as_array().expect("a list").iter().enumerate() {
+        seeds.push(("certificate", format!("genuine-{at}"), bytes(&case["certificate"])));
     }
     for case in read("handshake.json")["cases"].as_array().expect("a list") {
         for (at, event) in case["events"].as_array().expect("a list").iter().enumerate().take(3) {
@@ -164,6 +248,9 @@ fn contents() -> Vec<(&'static str, Vec<u8>)> {
     let rank = 1_801_000_000_u64.to_be_bytes();
     let of = |kind, fields: &[(u8, &[u8])], body: &[u8]| content(kind, &own, fields, body);
     let text = [&[9; 16][..], b"text"].concat();
+    // Two of one chunk, the second with something of the app's.
+    let file = [&[1, 16][..], &[0; 8], &[6; 64]].concat();
+    let files = [&[2][..], &file, &[0, 0], &file, &[0, 3], b"app"].concat();
     let mut contents = vec![
         ("text", of(1, &[], &text)),
         ("ranked", of(1, &[(RANK, &rank)], &text)),
@@ -181,9 +268,15 @@ fn contents() -> Vec<(&'static str, Vec<u8>)> {
         ("gone", of(6, &[], &[7; 32])),
         ("mark", of(7, &[], &[&[1][..], &own.account().encode(), b"alice"].concat())),
         ("no-mark", of(7, &[], &[&[0][..], &own.account().encode(), b"alice"].concat())),
+        ("scanned", of(8, &[], &[5; 32])),
+        ("start", of(9, &[], &[5; 48])),
+        ("nonce", of(10, &[], &[5; 48])),
+        ("end", of(11, &[], &[1; 17])),
         ("unsupported", of(99, &[], b"later")),
         ("ignored", of(200, &[], b"later")),
-        ("unsupported-field", of(1, &[(5, b"later")], &text)),
+        ("unsupported-field", of(1, &[(99, b"later")], &text)),
+        ("files", of(1, &[(FILES, &files)], &text)),
+        ("later-files", of(1, &[(FILES, &[&[1, 2][..], &files[2..]].concat())], &text)),
         ("ignored-field", of(1, &[(130, b"later")], &text)),
     ];
     for list in DOOR.with(|door| door.lists.clone()) {
@@ -313,6 +406,66 @@ fn chunks() -> Vec<Seed> {
         ] {
             let seed = [&message, &u16::to_be_bytes(first)[..], &run(held), play].concat();
             seeds.push(("erasure", format!("{name}-{length}"), seed));
+        }
+    }
+    seeds
+}
+
+fn files() -> Vec<Seed> {
+    SEALED.with(|sealed| {
+        let descriptor = sealed.descriptor.encode();
+        let seed = |name: &str, seed: &[&[u8]]| ("file", name.to_owned(), seed.concat());
+        vec![
+            seed("descriptor", &[&[0], &descriptor]),
+            seed("manifest", &[&[1], &sealed.manifest.encode()]),
+            seed("unchanged", &[&[2]]),
+            seed("changed", &[&[2, 16, 0, 1, 0xff, 0xff, 3]]),
+            seed("blob", &[&[3], &descriptor, &sealed.blob]),
+        ]
+    })
+}
+
+/// What a device gives and writes, what another one has of it, and what a member can seal.
+fn groups() -> Vec<Seed> {
+    CHAIN.with(|chain| {
+        let mut seeds: Vec<Seed> = vec![
+            ("group_distribution", "genuine".into(), chain.distribution.clone()),
+            ("sender_key_record", "genuine".into(), chain.stored.clone()),
+        ];
+        for (at, message) in chain.messages.iter().enumerate() {
+            let envelope = [&[0][..], message].concat();
+            seeds.push(("group_envelope", format!("genuine-{at}"), envelope));
+        }
+        let text = [&[7; 70][..], &[0x80, 0]].concat();
+        for number in [0_u32, 5, 7, 999, 1_000, u32::MAX] {
+            let sealed = [&[1][..], &number.to_be_bytes(), &text].concat();
+            seeds.push(("group_envelope", format!("sealed-{number}"), sealed));
+        }
+        seeds
+    })
+}
+
+/// Frames and signals of a call.
+fn calls() -> Vec<Seed> {
+    let mut seeds: Vec<Seed> = Vec::new();
+    for seed in 0..8 {
+        let mut rng = Seeded::new(seed, "frame");
+        let play = (0..200).map(|_| u8::try_from(rng.below(256)).expect("a byte")).collect();
+        seeds.push(("frame", format!("play-{seed}"), play));
+    }
+    for case in read("sframe.json")["header"].as_array().expect("a list").iter().step_by(17) {
+        let header = bytes(&case["encoded"]);
+        let raw = framed(3, &[&header[..], &[0; 16]].concat());
+        seeds.push(("frame", format!("header-{}-{}", case["kid"], case["ctr"]), raw));
+    }
+    let key = [&[0, 5, 0, 0, 0, 1][..], &[7; 32]].concat();
+    let bodies = [(6, &key[..]), (7, &[]), (8, &[]), (9, &[]), (1, b"sdp"), (10, b"later")];
+    for (at, (kind, rest)) in bodies.into_iter().enumerate() {
+        for who in 0..2 {
+            let frame = framed(2 * who, &[&[kind, 1][..], &[0, 9], rest].concat());
+            let again = [&frame[..], &framed(2 * who + 4, &[8, 1, 0, 10]), &[255, 9]].concat();
+            seeds.push(("signal", format!("one-{at}-{who}"), frame));
+            seeds.push(("signal", format!("more-{at}-{who}"), again));
         }
     }
     seeds

@@ -1,7 +1,9 @@
 //! Two users, one of them with two devices, in stores.
 
 use subrosa::store::Store;
-use subrosa::{Client, Error, Item, NewDevice, Received, Role, UnixTime, Zeroizing};
+use subrosa::{
+    Client, Error, Item, NewDevice, Received, Role, SasStage, Scanned, UnixTime, Zeroizing,
+};
 
 use crate::post::Post;
 use crate::{Drawn, NOW};
@@ -19,6 +21,7 @@ pub fn tell<S: Store>(stores: [S; 3], texts: usize, rng: &mut Drawn) -> Result<u
         vec![Client::create(first, "alice", now, rng)?, Client::create(second, "bob", now, rng)?];
     settle(&mut clients, post, &mut now, rng)?;
     talk(&mut clients, post, texts, &mut now, rng)?;
+    compare(&mut clients, post, now, rng)?;
 
     let new = NewDevice::generate(rng);
     let grant = {
@@ -57,6 +60,37 @@ pub fn tell<S: Store>(stores: [S; 3], texts: usize, rng: &mut Drawn) -> Result<u
     let new = clients[1].trust("alice")?.and_then(|trust| trust.new_account);
     clients[1].accept_new_key("alice", &new.expect("the key changed"), now, rng)?;
     talk(&mut clients, post, texts, &mut now, rng)
+}
+
+/// People compare keys: one scans a code, and both look at emoji.
+fn compare<S: Store>(
+    clients: &mut [Client<S>],
+    post: &mut Post,
+    now: UnixTime,
+    rng: &mut Drawn,
+) -> Result<(), Error> {
+    let mut deliver = |clients: &mut [Client<S>], rng: &mut Drawn| {
+        for _ in 0..3 {
+            for client in &mut *clients {
+                post.settle(client, now, rng);
+                drop(post.fetch(client, now, rng));
+            }
+        }
+    };
+    let code = clients[0].show_code("bob", now, rng)?;
+    assert_eq!(clients[1].scan("alice", &code, now, rng)?, Scanned::Match);
+    drop(code);
+    clients[0].start_sas("bob", now, rng)?;
+    deliver(clients, rng);
+    clients[0].confirm_scan("bob", now, rng)?;
+    clients[1].accept_sas("alice", now, rng)?;
+    deliver(clients, rng);
+    let value = match (clients[0].sas("bob", now)?, clients[1].sas("alice", now)?) {
+        (Some(SasStage::Compare(one)), Some(SasStage::Compare(other))) if one == other => one,
+        other => panic!("{other:?}"),
+    };
+    clients[0].confirm_sas("bob", &value, now, rng)?;
+    clients[1].confirm_sas("alice", &value, now, rng)
 }
 
 /// How many texts were read.

@@ -7,7 +7,10 @@ use std::convert::Infallible;
 use rand_core::{TryCryptoRng, TryRng};
 use sha2::{Digest, Sha256};
 
+pub mod archives;
+pub mod calls;
 pub mod clients;
+pub mod groups;
 #[path = "../../../tests/support/post.rs"]
 mod post;
 pub mod sessions;

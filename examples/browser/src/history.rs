@@ -5,6 +5,8 @@ use serde::{Deserialize, Serialize};
 use subrosa::{Error, Event, MessageId, Rows, Text, UnixTime};
 use wasm_bindgen::prelude::wasm_bindgen;
 
+use crate::files::Attached;
+
 /// A line of a conversation.
 #[wasm_bindgen(getter_with_clone)]
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -21,6 +23,8 @@ pub struct Line {
     pub late: bool,
     /// Whether nobody wrote it: something happened.
     pub notice: bool,
+    /// The files that came with it.
+    pub files: Vec<Attached>,
     /// The text, where this device wrote it.
     #[wasm_bindgen(skip)]
     pub message: Option<MessageId>,
@@ -41,7 +45,8 @@ impl Line {
     /// That came.
     pub(crate) fn text(text: &Text, at: UnixTime) -> Self {
         let words = String::from_utf8_lossy(&text.text).into_owned();
-        Self { mine: text.copy_to.is_some(), ..Self::new(words, at) }
+        let files = text.files.iter().filter_map(Attached::of).collect();
+        Self { mine: text.copy_to.is_some(), files, ..Self::new(words, at) }
     }
 
     /// That something happened.
@@ -51,7 +56,8 @@ impl Line {
 
     fn new(text: String, at: UnixTime) -> Self {
         let at = u32::try_from(at.as_secs()).map_or(0.0, f64::from);
-        Self { mine: false, text, at, waiting: false, late: false, notice: false, message: None }
+        let (files, message) = (Vec::new(), None);
+        Self { mine: false, text, at, waiting: false, late: false, notice: false, files, message }
     }
 }
 

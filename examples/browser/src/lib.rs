@@ -11,6 +11,7 @@ use subrosa::{Address, Client, Error, Policy, Progress, SystemRng, UnixTime, Use
 use wasm_bindgen::prelude::{JsValue, wasm_bindgen};
 
 mod failure;
+mod files;
 mod history;
 mod rows;
 mod server;
@@ -46,7 +47,7 @@ impl Device {
         Ok(Self { rows, server: Server::connect().await?, me })
     }
 
-    /// What is written is safe when this resolves. It goes out with [`Device::settle`], whenever
+    /// What is written is safe when this resolves. It goes out with [`Device::send`], whenever
     /// that succeeds.
     ///
     /// # Errors
@@ -81,16 +82,28 @@ impl Device {
         Ok(lines.await?)
     }
 
-    /// Does all that is due: takes mail in, and does the tasks of the client. Says whether there is
-    /// anything new, for other tabs to know.
+    /// Takes in the mail that has come. Says whether there is anything new, for other tabs to know.
     ///
-    /// It may stop anywhere and be called again, in this tab or in another: what is done is
-    /// committed, and what is not is due again within a minute.
+    /// It may stop anywhere and be called again, in this tab or in another, or in both at once:
+    /// each message is shown once.
     ///
     /// # Errors
     /// As [`Device::open`]: try again later.
-    pub async fn settle(&self) -> Result<bool, JsValue> {
-        Ok(self.do_what_is_due().await?)
+    pub async fn receive(&self) -> Result<bool, JsValue> {
+        Ok(self.take_mail_in().await?)
+    }
+
+    /// Does the tasks of the client: what was written goes out. Says whether there is anything new,
+    /// for other tabs to know.
+    ///
+    /// It may stop anywhere, and the next call goes on there. Two tabs must not do this at once, or
+    /// one of them may send what was written later while the other one is still sending what was
+    /// written earlier.
+    ///
+    /// # Errors
+    /// As [`Device::open`]: try again later.
+    pub async fn send(&self) -> Result<bool, JsValue> {
+        Ok(self.do_tasks().await?)
     }
 
     /// What is known of who somebody is; nothing before the first message.

@@ -1,12 +1,13 @@
 //! A stand-in for the app's server, in a database of the same browser: a directory of each user,
-//! and a mailbox of each device.
+//! a mailbox of each device, and the blobs of files.
 //!
 //! A real one is elsewhere, and has its users log in: `docs/server.md`. What is asked of it here is
 //! what an app asks of its own.
 
+use rand_core::Rng;
 use subrosa::directory::Directory;
 use subrosa::store::{Table, Transaction};
-use subrosa::{Address, Error, UnixTime};
+use subrosa::{Address, Error, SystemRng, UnixTime};
 
 use crate::failure::Result;
 use crate::rows::Rows;
@@ -14,6 +15,9 @@ use crate::rows::Rows;
 pub(crate) struct Server {
     rows: Rows,
 }
+
+/// What a blob is called: 16 bytes that are drawn, and that only its readers are told.
+pub(crate) type BlobId = [u8; 16];
 
 /// A piece of mail.
 pub(crate) struct Mail {
@@ -123,6 +127,24 @@ impl Server {
         found.await
     }
 
+    /// Keeps a blob, which this server cannot read. A real one counts what a user has, and deletes
+    /// by age.
+    pub(crate) async fn put_blob(&self, blob: &[u8]) -> Result<BlobId> {
+        let mut id = [0; 16];
+        SystemRng.fill_bytes(&mut id);
+        for (number, part) in (0_u32..).zip(blob.chunks(BLOB_PART)) {
+            let key = blob_key(&id, &number.to_be_bytes());
+            self.rows.transact(|tx| tx.put(Table::App, &key, part)).await?;
+        }
+        Ok(id)
+    }
+
+    /// A blob, as far as it is here.
+    pub(crate) async fn blob(&self, id: &BlobId) -> Result<Vec<u8>> {
+        let parts = self.rows.transact(|tx| tx.scan(Table::App, &blob_key(id, &[]), usize::MAX));
+        Ok(parts.await?.iter().flat_map(|(_, part)| part.iter().copied()).collect())
+    }
+
     /// A piece of mail is safe, and can be forgotten.
     pub(crate) async fn acknowledge(&self, mail: &Mail) -> Result<()> {
         self.rows.transact(|tx| tx.delete(Table::App, &mail.id)).await
@@ -130,6 +152,13 @@ impl Server {
 }
 
 const COUNT: &[u8] = b"count";
+
+/// Bytes of a blob in one row.
+const BLOB_PART: usize = 1 << 20;
+
+fn blob_key(id: &BlobId, rest: &[u8]) -> Vec<u8> {
+    [&b"b"[..], id, rest].concat()
+}
 
 fn key(kind: Kind, of: &Address, rest: &[u8]) -> Vec<u8> {
     let kind = match kind {

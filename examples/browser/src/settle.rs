@@ -1,7 +1,9 @@
 //! What a device does whenever something happened: it takes mail in, and does its tasks, over a
-//! store and a server that answer later.
+//! store and a server that answer later. Any number of tabs take mail in; one at a time does tasks.
 
-use subrosa::{Action, Answer, Completed, Error, Item, Received, SystemRng, Task, Text};
+use subrosa::{
+    Action, Answer, Client, Completed, Error, Item, Open, Received, SystemRng, Task, Text,
+};
 
 use crate::failure::Result;
 use crate::history::{self, Line};
@@ -9,21 +11,27 @@ use crate::server::Mail;
 use crate::{Device, now};
 
 impl Device {
-    pub(crate) async fn do_what_is_due(&self) -> Result<bool> {
+    pub(crate) async fn take_mail_in(&self) -> Result<bool> {
         let mut news = false;
         loop {
             let mail = self.server.mail(&self.me).await?;
             let mut any = false;
             for piece in &mail {
-                any |= self.receive(piece).await?;
+                any |= self.take_in(piece).await?;
             }
             news |= self.take_inbox().await?;
             if !any {
-                break;
+                return Ok(news);
             }
         }
+    }
+
+    pub(crate) async fn do_tasks(&self) -> Result<bool> {
+        let mut news = false;
+        let mut is_first = true;
         loop {
-            let tasks = self.rows.act(|client| client.tasks(100, now()?, &mut SystemRng)).await?;
+            let tasks = self.rows.act(|client| tasks(client, is_first)).await?;
+            is_first = false;
             if tasks.is_empty() {
                 break;
             }
@@ -33,12 +41,11 @@ impl Device {
             }
         }
         // What became of tasks may be news for a person.
-        news |= self.take_inbox().await?;
-        Ok(news)
+        Ok(news | self.take_inbox().await?)
     }
 
     /// A piece of mail is acknowledged once what was in it is in the store. Says whether it is.
-    async fn receive(&self, mail: &Mail) -> Result<bool> {
+    async fn take_in(&self, mail: &Mail) -> Result<bool> {
         let received = self
             .rows
             .act(|client| client.receive(Some(&mail.from), &mail.envelope, now()?, &mut SystemRng));
@@ -110,6 +117,25 @@ impl Device {
         });
         taken.await
     }
+}
+
+/// Here while a tab does tasks.
+const BUSY: &[u8] = b"busy";
+
+/// The next tasks. Where the tab before this one was closed in the midst of its own, those come
+/// first.
+fn tasks(client: &mut Client<Open<'_>>, is_first: bool) -> Result<Vec<Task>, Error> {
+    let was_busy = client.rows().get(BUSY)?.is_some();
+    if is_first && was_busy {
+        client.connected()?;
+    }
+    let tasks = client.tasks(100, now()?, &mut SystemRng)?;
+    match tasks.is_empty() {
+        true if was_busy => client.rows().delete(BUSY)?,
+        false if !was_busy => client.rows().put(BUSY, b"1")?,
+        _ => {}
+    }
+    Ok(tasks)
 }
 
 fn conversation(text: &Text) -> &str {

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use subrosa::Error;
 use subrosa::store::{Lock, Memory, Redb, Vault};
-use subrosa_leaks::{Drawn, clients, sessions, vaults};
+use subrosa_leaks::{Drawn, archives, calls, clients, groups, sessions, vaults};
 use subrosa_marks::memory::{self, Keeper};
 
 #[global_allocator]
@@ -39,12 +39,16 @@ fn main() -> ExitCode {
 
 type Story = fn() -> Result<(), Error>;
 
-const STORIES: [(&str, Story); 8] = [
+const STORIES: [(&str, Story); 11] = [
     ("sessions", || sessions::tell(3, 2_000, &mut Drawn::new(1)).map(drop)),
     ("sessions without one-time prekeys", || sessions::tell(0, 500, &mut Drawn::new(2)).map(drop)),
     ("skipped messages", || sessions::skip(2_500, 8, &mut Drawn::new(7)).map(drop)),
+    ("group messages", || groups::tell(1_500, &mut Drawn::new(9)).map(drop)),
+    ("frames of a call", || calls::frames(200, &mut Drawn::new(11))),
+    ("a call", || calls::tell(&mut Drawn::new(10))),
     ("locks of a vault", || vaults::lock(&mut Drawn::new(8))),
     ("rows in a vault", || vaults::tell(20, &mut Drawn::new(3))),
+    ("archives", || archives::tell(20, &mut Drawn::new(9))),
     ("clients in memory", || {
         clients::tell([Memory::new(), Memory::new(), Memory::new()], 60, &mut Drawn::new(4))
             .map(drop)

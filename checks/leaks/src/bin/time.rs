@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use subrosa::Error;
 use subrosa_leaks::sessions::Tally;
-use subrosa_leaks::{Drawn, sessions, vaults};
+use subrosa_leaks::{Drawn, calls, groups, sessions, vaults};
 
 fn main() -> ExitCode {
     if !subrosa_marks::is_watched() {
@@ -32,6 +32,8 @@ fn main() -> ExitCode {
 
 fn stories(rng: &mut Drawn) -> Result<Tally, Error> {
     vaults::tell(8, rng)?;
+    groups::tell(60, rng)?;
+    calls::frames(40, rng)?;
     sessions::tell(0, 50, rng)?;
     sessions::skip(200, 4, rng)?;
     sessions::tell(2, 600, rng)

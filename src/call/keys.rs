@@ -1,0 +1,157 @@
+//! The secret of a device for a generation, and the keys of its streams.
+
+use core::fmt;
+
+use super::frame::Suite;
+use crate::address::Address;
+use crate::crypto::kdf;
+use crate::crypto::secret::Secret;
+use crate::signal::CallId;
+
+/// What a frame belongs to. Each stream of a device has a key of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Stream {
+    /// The microphone.
+    Audio,
+    /// The camera.
+    Video,
+    /// What is on the screen.
+    Screen,
+    /// Anything else, such as a data channel.
+    Data,
+}
+
+impl Stream {
+    /// Every stream.
+    pub const ALL: [Self; 4] = [Self::Audio, Self::Video, Self::Screen, Self::Data];
+
+    /// The number in key ids: 0 to 3.
+    #[must_use]
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Audio => 0,
+            Self::Video => 1,
+            Self::Screen => 2,
+            Self::Data => 3,
+        }
+    }
+
+    const fn of(number: u64) -> Self {
+        match number & 3 {
+            0 => Self::Audio,
+            1 => Self::Video,
+            2 => Self::Screen,
+            _ => Self::Data,
+        }
+    }
+
+    /// Where it is in a row of four.
+    pub(super) fn index(self) -> usize {
+        usize::from(self.number())
+    }
+}
+
+/// `KID = generation << 2 | stream`
+pub(super) fn kid(generation: u32, stream: Stream) -> u64 {
+    u64::from(generation) << 2 | u64::from(stream.number())
+}
+
+/// The generation and the stream of a key id; none where no generation has that number.
+pub(super) fn of_kid(kid: u64) -> Option<(u32, Stream)> {
+    Some((u32::try_from(kid >> 2).ok()?, Stream::of(kid)))
+}
+
+/// Whose frames a key is for.
+#[derive(Clone, Copy)]
+pub(super) struct Owner<'a> {
+    pub(super) call: CallId,
+    pub(super) device: &'a Address,
+}
+
+impl Owner<'_> {
+    /// `HKDF(0, secret, "Subrosa v1 call" || call:16 || generation:u32 || stream:u8 || length:u8 ||
+    /// user || device:u32, 32)`
+    pub(super) fn base_key(
+        self,
+        secret: &Secret<32>,
+        generation: u32,
+        stream: Stream,
+    ) -> Secret<32> {
+        let user = self.device.user.as_bytes();
+        let info: [&[u8]; 7] = [
+            b"Subrosa v1 call",
+            self.call.as_bytes(),
+            &generation.to_be_bytes(),
+            &[stream.number()],
+            &[u8::try_from(user.len()).expect("names have at most 255 bytes")],
+            user,
+            &self.device.device.to_be_bytes(),
+        ];
+        let [key] = kdf::derive(&[0; 32], &[secret.expose()], &info);
+        key
+    }
+}
+
+/// The key of one stream of one device, for a media engine that has RFC 9605 itself: a browser's
+/// own, or libwebrtc's frame encryptors.
+pub struct ExportedKey {
+    /// The key id in the header of each frame.
+    pub kid: u64,
+    /// The stream.
+    pub stream: Stream,
+    /// The cipher suite.
+    pub suite: Suite,
+    pub(super) base_key: Secret<32>,
+}
+
+impl ExportedKey {
+    /// The `base_key` of RFC 9605, 4.4.2. Secret.
+    #[must_use]
+    pub const fn base_key(&self) -> &[u8; 32] {
+        self.base_key.expose()
+    }
+}
+
+/// Shows which key it is, and nothing of it.
+impl fmt::Debug for ExportedKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ExportedKey({}, {:?}, {:?})", self.kid, self.stream, self.suite)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_id_says_the_generation_and_the_stream() {
+        for generation in [0, 1, 7, u32::MAX] {
+            for stream in Stream::ALL {
+                assert_eq!(of_kid(kid(generation, stream)), Some((generation, stream)));
+            }
+        }
+        assert_eq!(of_kid(1 << 34), None);
+        assert_eq!(of_kid(u64::MAX), None);
+    }
+
+    #[test]
+    fn every_part_of_the_info_makes_another_key() {
+        let (here, there) = (Address::new("alice", 1), Address::new("alic", 1));
+        let other = Address::new("alice", 2);
+        let secret = Secret::new([7; 32]);
+        let key = |call, device, generation, stream| {
+            let owner = Owner { call: CallId::new([call; 16]), device };
+            *owner.base_key(&secret, generation, stream).expose()
+        };
+        let keys = [
+            key(1, &here, 0, Stream::Audio),
+            key(2, &here, 0, Stream::Audio),
+            key(1, &there, 0, Stream::Audio),
+            key(1, &other, 0, Stream::Audio),
+            key(1, &here, 1, Stream::Audio),
+            key(1, &here, 0, Stream::Video),
+        ];
+        let different: alloc::collections::BTreeSet<_> = keys.into_iter().collect();
+        assert_eq!(different.len(), 6);
+    }
+}

@@ -1,0 +1,259 @@
+//! Who may reach this account: people who are blocked, and the pass that a server takes sealed mail
+//! with (docs/sealed.md, 6).
+
+use alloc::vec::Vec;
+
+use rand_core::CryptoRng;
+use serde::{Deserialize, Serialize};
+
+use super::inbox::{self, Event};
+use super::tickets::PeerRow;
+use super::transaction::{Open, Tag};
+use super::wants::{self, Want};
+use super::{Client, Delivery, Scope};
+use crate::crypto::secret::Secret;
+use crate::error::Error;
+use crate::store::Table;
+use crate::time::UnixTime;
+
+/// What a server takes sealed mail for an account with: 16 bytes that the account gives to the
+/// people who may write to it, and to its server.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pass {
+    number: u32,
+    bytes: Secret<16>,
+}
+
+impl Pass {
+    /// The number of the pass: it goes up with each new one.
+    #[must_use]
+    pub const fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// The 16 bytes.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 16] {
+        self.bytes.expose()
+    }
+
+    /// Which of two devices of an account that changed it at once is followed.
+    fn is_before(&self, number: u32, bytes: &[u8; 16]) -> bool {
+        (self.number, self.bytes.expose()) < (number, bytes)
+    }
+}
+
+/// Shows its number.
+impl core::fmt::Debug for Pass {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "Pass({})", self.number)
+    }
+}
+
+impl<S: Scope> Client<S> {
+    /// Takes no mail of a user any more: it is refused before it costs more than an HMAC, or, where
+    /// only a message inside says whose it is, once that is read. The user is told nothing.
+    ///
+    /// Where the policy asks for a pass ([`Policy::requires_pass`](super::Policy)), the account gets
+    /// a new one, which everybody else learns with the next text to them: then the server takes no
+    /// sealed mail of the blocked user either. The account's other devices are not told whom this
+    /// one blocks.
+    ///
+    /// # Errors
+    /// [`Error::OwnIdentity`]: it is the account's own user. [`Error::BadName`], [`Error::Store`].
+    pub fn block(
+        &mut self,
+        user: &str,
+        now: UnixTime,
+        rng: &mut impl CryptoRng,
+    ) -> Result<(), Error> {
+        self.run(|open| {
+            open.whole(|open| {
+                if open.is_own(user) {
+                    return Err(Error::OwnIdentity);
+                }
+                let tag = open.tag(user)?;
+                if is_blocked(open, tag)? {
+                    return Ok(());
+                }
+                open.put(Table::Ticket, &key(BLOCKED, tag), &[])?;
+                if open.policy.requires_pass { change(open, now, rng) } else { Ok(()) }
+            })
+        })
+    }
+
+    /// Takes mail of a user again.
+    ///
+    /// # Errors
+    /// [`Error::BadName`], [`Error::Store`]
+    pub fn unblock(&mut self, user: &str) -> Result<(), Error> {
+        self.run(|open| {
+            open.whole(|open| {
+                let tag = open.tag(user)?;
+                open.delete(Table::Ticket, &key(BLOCKED, tag))
+            })
+        })
+    }
+
+    /// Whether mail of a user is refused.
+    ///
+    /// # Errors
+    /// [`Error::BadName`], [`Error::Store`]
+    pub fn is_blocked(&mut self, user: &str) -> Result<bool, Error> {
+        self.run(|open| {
+            let tag = open.tag(user)?;
+            is_blocked(open, tag)
+        })
+    }
+}
+
+/// The pass of another account.
+#[derive(Serialize, Deserialize)]
+struct TheirPass {
+    pass: Pass,
+    /// It came since its number was last named.
+    is_new: bool,
+}
+
+/// `BLOCKED || tag:16`, `THEIRS || tag:16`, `OWN`, `REFUSED || tag:16`.
+const BLOCKED: u8 = 6;
+const THEIRS: u8 = 7;
+const OWN: u8 = 8;
+const REFUSED: u8 = 9;
+
+fn key(kind: u8, tag: Tag) -> Vec<u8> {
+    [&[kind][..], &tag.0].concat()
+}
+
+/// The row that says that a user is blocked.
+pub(super) fn blocked_in(tag: Tag) -> (Table, Vec<u8>) {
+    (Table::Ticket, key(BLOCKED, tag))
+}
+
+pub(super) fn is_blocked(open: &mut Open<'_>, tag: Tag) -> Result<bool, Error> {
+    Ok(open.get(Table::Ticket, &key(BLOCKED, tag))?.is_some())
+}
+
+/// This account's pass.
+pub(super) fn own(open: &mut Open<'_>) -> Result<Option<Pass>, Error> {
+    open.get_as(Table::Ticket, &[OWN])
+}
+
+fn put_own(open: &mut Open<'_>, pass: &Pass, now: UnixTime) -> Result<(), Error> {
+    open.put_as(Table::Ticket, &[OWN], pass, 24)?;
+    wants::want(open, Want::Pass, now)
+}
+
+fn change(open: &mut Open<'_>, now: UnixTime, rng: &mut impl CryptoRng) -> Result<(), Error> {
+    let number = own(open)?.map_or(0, |pass| pass.number).saturating_add(1);
+    put_own(open, &Pass { number, bytes: Secret::random(rng) }, now)
+}
+
+/// Draws the account's first pass, where the policy asks for one and no other device of the account
+/// is there to do it: the listed device of the lowest number does.
+pub(super) fn ensure(
+    open: &mut Open<'_>,
+    now: UnixTime,
+    rng: &mut impl CryptoRng,
+) -> Result<(), Error> {
+    let is_asked_for = open.policy.delivery == Delivery::Sealed && open.policy.requires_pass;
+    if !is_asked_for || own(open)?.is_some() {
+        return Ok(());
+    }
+    let own = open.own()?;
+    let first = own.user.list.devices().first().map(|listed| listed.identity);
+    if first == Some(open.account.identity) { change(open, now, rng) } else { Ok(()) }
+}
+
+/// The pass that a content to a device carries, until the device names its number; and the number
+/// of its account's pass that it is to hear of.
+pub(super) fn to_tell(
+    open: &mut Open<'_>,
+    tag: Tag,
+    peer: &PeerRow,
+) -> Result<(Option<Pass>, Option<u32>), Error> {
+    if !open.policy.requires_pass {
+        return Ok((None, None));
+    }
+    let is_news = |pass: &Pass| pass.number != peer.knows_pass;
+    let pass = if is_blocked(open, tag)? { None } else { own(open)?.filter(is_news) };
+    let theirs = open.get_as::<TheirPass>(Table::Ticket, &key(THEIRS, tag))?;
+    let Some(mut theirs) = theirs.filter(|theirs| theirs.is_new) else { return Ok((pass, None)) };
+    theirs.is_new = false;
+    open.put_as(Table::Ticket, &key(THEIRS, tag), &theirs, 24)?;
+    Ok((pass, Some(theirs.pass.number)))
+}
+
+/// Takes in the pass that a content of a listed device brought: its account's, or, from a device of
+/// this account, the newer one of both.
+pub(super) fn take_in(
+    open: &mut Open<'_>,
+    tag: Tag,
+    (number, bytes): (u32, &[u8; 16]),
+    is_own: bool,
+    now: UnixTime,
+) -> Result<(), Error> {
+    let came = Pass { number, bytes: Secret::new(*bytes) };
+    if is_own && own(open)?.is_none_or(|own| own.is_before(number, bytes)) {
+        put_own(open, &came, now)?;
+    }
+    let known = open.get_as::<TheirPass>(Table::Ticket, &key(THEIRS, tag))?;
+    if known.is_none_or(|known| known.pass.number <= number) {
+        let row = TheirPass { pass: came, is_new: true };
+        open.put_as(Table::Ticket, &key(THEIRS, tag), &row, 24)?;
+        // What the server refused may be taken with it.
+        open.delete(Table::Ticket, &key(REFUSED, tag))?;
+    }
+    Ok(())
+}
+
+/// The pass to show with an envelope for a user's device.
+pub(super) fn to_show(open: &mut Open<'_>, tag: Tag) -> Result<Option<Pass>, Error> {
+    if tag == open.own()?.tag {
+        return own(open);
+    }
+    let theirs = open.get_as::<TheirPass>(Table::Ticket, &key(THEIRS, tag))?;
+    Ok(theirs.map(|theirs| theirs.pass))
+}
+
+/// The server refused sealed mail for a user: the app is told once, until something changes.
+pub(super) fn refused(
+    open: &mut Open<'_>,
+    to: &str,
+    now: UnixTime,
+    rng: &mut impl CryptoRng,
+) -> Result<(), Error> {
+    let key = key(REFUSED, open.tag(to)?);
+    if open.get(Table::Ticket, &key)?.is_none() {
+        open.put(Table::Ticket, &key, &[])?;
+        inbox::tell(open, Event::SealedRefused { to: to.into() }, now, rng)?;
+    }
+    Ok(())
+}
+
+/// Forgets a user's pass. Who is blocked stays so.
+pub(super) fn forget(open: &mut Open<'_>, tag: Tag) -> Result<(), Error> {
+    open.delete(Table::Ticket, &key(REFUSED, tag))?;
+    open.delete(Table::Ticket, &key(THEIRS, tag))
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::format;
+
+    use super::*;
+
+    #[test]
+    fn debug_shows_the_number_alone() {
+        let pass = Pass { number: 3, bytes: Secret::new([0x41; 16]) };
+        assert_eq!(format!("{pass:?}"), "Pass(3)");
+    }
+
+    #[test]
+    fn of_two_passes_the_higher_number_counts_and_then_the_higher_bytes() {
+        let pass = Pass { number: 3, bytes: Secret::new([5; 16]) };
+        assert!(pass.is_before(4, &[0; 16]) && pass.is_before(3, &[6; 16]));
+        assert!(!pass.is_before(3, &[5; 16]) && !pass.is_before(2, &[9; 16]));
+        assert!(!pass.is_before(3, &[4; 16]));
+    }
+}

@@ -1,0 +1,118 @@
+//! Who may reach an account.
+
+use subrosa::{Action, Delivery, Error, Event, Received};
+
+use super::world::{DAY, World, events, read};
+
+#[test]
+fn who_is_blocked_is_refused_whatever_they_send() {
+    let world = &mut World::new("blocked");
+    let (mut alice, mut bob) = world.talking();
+    alice.block("bob", world.now, &mut world.rng).unwrap();
+    assert!(alice.is_blocked("bob").unwrap());
+    world.write(&mut bob, "alice", "by a ticket");
+    world.work(&mut bob);
+    assert_eq!(world.fetch(&mut alice), [Received::Refused(Error::Blocked)]);
+    // In a session of his own making, which says who he is once it is open.
+    bob.reset(alice.address()).unwrap();
+    world.write(&mut bob, "alice", "by a handshake");
+    world.work(&mut bob);
+    for received in world.fetch(&mut alice) {
+        assert_eq!(received, Received::Refused(Error::Blocked));
+    }
+    // Openly.
+    bob.deliver("alice", Delivery::Open, world.now, &mut world.rng).unwrap();
+    world.write(&mut bob, "alice", "openly");
+    world.work(&mut bob);
+    assert_eq!(world.fetch(&mut alice), [Received::Refused(Error::Blocked)]);
+    assert_eq!(read(&mut alice), Vec::<String>::new());
+    alice.unblock("bob").unwrap();
+    world.write(&mut bob, "alice", "sorry");
+    world.settle_all(&mut [&mut bob, &mut alice]);
+    assert!(read(&mut alice).contains(&"sorry".to_owned()));
+    assert_eq!(alice.block("alice", world.now, &mut world.rng), Err(Error::OwnIdentity));
+}
+
+#[test]
+fn a_pass_is_told_and_shown_and_changed_when_somebody_is_blocked() {
+    let world = &mut World::new("pass");
+    world.policy.requires_pass = true;
+    let (mut alice, mut bob) = (world.create("alice"), world.create("bob"));
+    let mut carol = world.create("carol");
+    // A stranger has no pass: the text waits, the app is told, and nothing leaves openly.
+    world.write(&mut bob, "alice", "one");
+    world.work(&mut bob);
+    for _ in 0..3 {
+        world.pass(DAY);
+        world.work(&mut bob);
+    }
+    assert_eq!(world.post.past.len(), 0);
+    assert_eq!(events(&mut bob), [Event::SealedRefused { to: "alice".into() }]);
+    // A person decides to write openly; the answer is sealed, and brings the pass.
+    bob.deliver("alice", Delivery::Open, world.now, &mut world.rng).unwrap();
+    world.settle_all(&mut [&mut bob, &mut alice]);
+    assert_eq!(read(&mut alice), ["one"]);
+    assert!(world.post.past.iter().all(|mail| !mail.is_sealed()));
+    alice.deliver("bob", Delivery::Open, world.now, &mut world.rng).unwrap();
+    world.write(&mut alice, "bob", "two");
+    world.settle_all(&mut [&mut bob, &mut alice]);
+    for (app, other) in [(&mut alice, "bob"), (&mut bob, "alice")] {
+        app.deliver(other, Delivery::Sealed, world.now, &mut world.rng).unwrap();
+    }
+    let open = world.post.past.len();
+    for round in 0..3 {
+        world.write(&mut bob, "alice", &format!("b{round}"));
+        world.settle_all(&mut [&mut bob, &mut alice]);
+        world.write(&mut alice, "bob", &format!("a{round}"));
+        world.settle_all(&mut [&mut bob, &mut alice]);
+    }
+    assert!(world.post.past[open..].iter().all(super::post::Mail::is_sealed));
+    assert_eq!(read(&mut alice), ["b0", "b1", "b2"]);
+    // Alice blocks Carol: the pass changes, Bob hears of it with the next text, and goes on.
+    alice.block("carol", world.now, &mut world.rng).unwrap();
+    world.work(&mut alice);
+    assert_eq!(world.post.passes["alice"].len(), 2);
+    world.write(&mut alice, "bob", "a3");
+    world.settle_all(&mut [&mut bob, &mut alice]);
+    // The server takes the one before for a while; then no more.
+    world.post.passes.get_mut("alice").unwrap().remove(0);
+    world.write(&mut bob, "alice", "b3");
+    world.settle_all(&mut [&mut bob, &mut alice]);
+    assert_eq!(read(&mut alice), ["b3"]);
+    world.write(&mut carol, "alice", "let me in");
+    world.work(&mut carol);
+    assert_eq!(events(&mut carol), [Event::SealedRefused { to: "alice".into() }]);
+}
+
+#[test]
+fn the_devices_of_an_account_have_one_pass() {
+    let world = &mut World::new("one pass");
+    world.policy.requires_pass = true;
+    let mut alice = world.create("alice");
+    let mut phone = world.link(&mut alice);
+    world.write(&mut alice, "alice", "a note");
+    world.settle_all(&mut [&mut alice, &mut phone]);
+    world.write(&mut phone, "alice", "another");
+    world.settle_all(&mut [&mut alice, &mut phone]);
+    assert_eq!(read(&mut phone), ["a note"]);
+    assert_eq!(read(&mut alice), ["another"]);
+    phone.block("mallory", world.now, &mut world.rng).unwrap();
+    world.write(&mut phone, "alice", "a third");
+    world.settle_all(&mut [&mut alice, &mut phone]);
+    let numbers: Vec<u32> = world.post.passes["alice"].iter().map(subrosa::Pass::number).collect();
+    assert_eq!(numbers.last(), Some(&2));
+    assert_eq!(read(&mut alice), ["a third"]);
+}
+
+#[test]
+fn an_app_that_asks_for_nothing_sends_openly_and_gives_no_tickets() {
+    let world = &mut World::new("open");
+    world.policy = subrosa::Policy::default();
+    let (mut alice, mut bob) = world.talking();
+    world.write(&mut alice, "bob", "three");
+    let tasks = alice.tasks(9, world.now, &mut world.rng).unwrap();
+    assert!(tasks.iter().all(|task| matches!(task.action, Action::Send { .. })), "{tasks:?}");
+    world.pass(DAY);
+    world.settle(&mut [&mut alice, &mut bob]);
+    assert!(world.post.past.iter().all(|mail| !mail.is_sealed()));
+}

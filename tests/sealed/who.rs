@@ -1,0 +1,235 @@
+//! Who it is, without the server's word.
+
+use subrosa::{Error, Event, Received, Trust};
+
+use super::world::{App, DAY, MINUTE, World, events, is_initial, read, shown, ticket};
+
+fn from(address: &str, trust: Trust, text: &str) -> (String, Trust, String) {
+    (address.to_owned(), trust, text.to_owned())
+}
+
+#[test]
+fn people_read_each_other_and_no_envelope_says_who_wrote() {
+    let world = &mut World::new("conversation");
+    let (mut alice, mut bob) = world.talking();
+    let mut phone = world.link(&mut alice);
+    for round in 0..20 {
+        world.write(&mut alice, "bob", &format!("a{round}"));
+        world.settle_all(&mut [&mut alice, &mut bob, &mut phone]);
+        world.write(&mut bob, "alice", &format!("b{round}"));
+        world.settle_all(&mut [&mut alice, &mut bob, &mut phone]);
+    }
+    assert_eq!(read(&mut bob), (0..20).map(|round| format!("a{round}")).collect::<Vec<_>>());
+    assert_eq!(read(&mut alice), (0..20).map(|round| format!("b{round}")).collect::<Vec<_>>());
+    // The phone has both sides: the copies of its own user, and what Bob wrote.
+    assert_eq!(read(&mut phone).len(), 40);
+    assert!(world.post.past.iter().all(super::post::Mail::is_sealed), "all mail is sealed");
+    // Each ticket is shown once: they answer each other, so nobody runs out of them.
+    let regular = world.post.past.iter().filter(|mail| !is_initial(&mail.envelope));
+    let tickets: Vec<[u8; 16]> = regular.map(|mail| ticket(&mail.envelope)).collect();
+    let once: std::collections::BTreeSet<&[u8; 16]> = tickets.iter().collect();
+    assert!(
+        tickets.len() > 30 && once.len() == tickets.len(),
+        "{} of {}",
+        once.len(),
+        tickets.len()
+    );
+}
+
+#[test]
+fn nothing_is_written_to_somebody_nobody_vouches_for() {
+    let world = &mut World::new("unvouched");
+    let (mut alice, mut bob) = (world.create("alice"), world.create("bob"));
+    world.write(&mut alice, "bob", "hello");
+    world.work(&mut alice);
+    world.fetch(&mut bob);
+    assert_eq!(shown(&mut bob), [from("alice/1", Trust::Unvouched, "hello")]);
+    assert_eq!(bob.trust("alice").unwrap().unwrap().trust, Trust::Unvouched);
+    world.write(&mut bob, "alice", "who are you?");
+    let refused = bob.encrypt("alice", b"who?", world.now, &mut world.rng);
+    assert_eq!(refused, Err(Error::DevicesNeeded("alice".into())));
+    let before = world.post.past.len();
+    // A server that does not answer, and then one that does.
+    for _ in 0..10 {
+        let tasks = bob.tasks(100, world.now, &mut world.rng).unwrap();
+        for task in tasks {
+            drop(bob.complete(&task.id, subrosa::Answer::Failed, world.now, &mut world.rng));
+        }
+        world.pass(MINUTE);
+    }
+    assert_eq!(world.post.past.len(), before);
+    world.pass(DAY);
+    world.settle_all(&mut [&mut bob, &mut alice]);
+    assert_eq!(bob.trust("alice").unwrap().unwrap().trust, Trust::FirstUse);
+    assert_eq!(read(&mut alice), ["who are you?"]);
+}
+
+#[test]
+fn the_list_of_somebody_who_wrote_sealed_is_not_fetched_at_once() {
+    // Otherwise the server would see whose envelope came.
+    let mut delays = Vec::new();
+    for seed in 0..40 {
+        let world = &mut World::new(&format!("delay {seed}"));
+        let (mut alice, mut bob) = (world.create("alice"), world.create("bob"));
+        world.write(&mut alice, "bob", "hello");
+        world.work(&mut alice);
+        world.fetch(&mut bob);
+        let asks = |world: &mut World, bob: &mut App| {
+            let tasks = bob.tasks(9, world.now, &mut world.rng).unwrap();
+            tasks.iter().any(|task| matches!(task.action, subrosa::Action::FetchDevices(_)))
+        };
+        let delay = (0..=20).find(|_| {
+            let is_asked = asks(world, &mut bob);
+            world.pass(MINUTE / 2);
+            is_asked
+        });
+        delays.push(delay.expect("it is asked within 10 minutes"));
+    }
+    // They are drawn: not all alike, and few at once.
+    assert!(delays.iter().filter(|delay| **delay == 0).count() < 10, "{delays:?}");
+    assert!(delays.iter().any(|delay| *delay < 8) && delays.iter().any(|delay| *delay > 12));
+}
+
+#[test]
+fn people_who_compare_keys_need_no_server() {
+    let world = &mut World::new("compared");
+    let (mut alice, mut bob) = (world.create("alice"), world.create("bob"));
+    world.write(&mut alice, "bob", "hello");
+    world.work(&mut alice);
+    world.fetch(&mut bob);
+    let account = alice.trust("alice").unwrap().unwrap().account;
+    bob.verify("alice", &account, world.now, &mut world.rng).unwrap();
+    assert_eq!(bob.trust("alice").unwrap().unwrap().trust, Trust::Verified);
+    world.write(&mut bob, "alice", "it is you");
+    world.settle(&mut [&mut bob, &mut alice]);
+    assert_eq!(read(&mut alice), ["it is you"]);
+}
+
+/// Mallory, who has an account "bob" at a server of her own, writes to Alice.
+fn lie(world: &mut World, alice: &App, text: &str) -> Vec<super::post::Mail> {
+    let list = world.post.users[&alice.address().user].clone();
+    let mut real = std::mem::take(&mut world.post);
+    world.post.users.insert(alice.address().user.clone(), list);
+    world.post.issuer.clone_from(&real.issuer);
+    let mut mallory = world.create("bob");
+    world.write(&mut mallory, "alice", text);
+    world.work(&mut mallory);
+    let mail = world.post.take(alice.address());
+    std::mem::swap(&mut world.post, &mut real);
+    mail
+}
+
+#[test]
+fn a_liar_with_a_list_of_her_own_is_found_out_and_stops_no_mail() {
+    let world = &mut World::new("liar first");
+    let (mut alice, mut bob) = (world.create("alice"), world.create("bob"));
+    for mail in lie(world, &alice, "send money") {
+        drop(world.give(&mut alice, &mail));
+    }
+    assert_eq!(shown(&mut alice), [from("bob/1", Trust::Unvouched, "send money")]);
+    world.write(&mut alice, "bob", "how much?");
+    world.pass(11 * MINUTE);
+    world.work(&mut alice);
+    let told = events(&mut alice);
+    assert!(matches!(&told[..], [Event::NotTheirs { user, .. }] if user == "bob"), "{told:?}");
+    // What was written in the meantime goes to Bob.
+    world.settle_all(&mut [&mut alice, &mut bob]);
+    assert_eq!(read(&mut bob), ["how much?"]);
+    world.write(&mut bob, "alice", "what do you mean?");
+    world.settle_all(&mut [&mut bob, &mut alice]);
+    assert_eq!(shown(&mut alice), [from("bob/1", Trust::FirstUse, "what do you mean?")]);
+}
+
+#[test]
+fn a_sealed_list_under_another_account_key_changes_nothing() {
+    let world = &mut World::new("liar later");
+    let (mut alice, mut bob) = world.talking();
+    let before = alice.trust("bob").unwrap();
+    for round in 0..100 {
+        for mail in lie(world, &alice, "send money") {
+            let received = world.give(&mut alice, &mail);
+            let is_refused = matches!(received, Received::Refused(Error::RateLimited));
+            assert!(is_refused || received == Received::SetAside, "{round}: {received:?}");
+        }
+        world.pass(5);
+    }
+    assert_eq!(alice.trust("bob").unwrap(), before);
+    world.write(&mut alice, "bob", "three");
+    world.settle_all(&mut [&mut alice, &mut bob]);
+    world.write(&mut bob, "alice", "four");
+    world.settle_all(&mut [&mut alice, &mut bob]);
+    assert_eq!(read(&mut bob), ["three"]);
+    assert_eq!(read(&mut alice), ["four"]);
+    assert_eq!(alice.trust("bob").unwrap(), before);
+}
+
+#[test]
+fn a_new_account_key_that_the_server_has_waits_for_a_person() {
+    let world = &mut World::new("renewed");
+    let (mut alice, mut bob) = world.talking();
+    world.post.users.remove("bob");
+    let mut bob_anew = world.create("bob");
+    world.write(&mut bob_anew, "alice", "I lost my phone");
+    world.settle_all(&mut [&mut bob_anew, &mut alice]);
+    world.pass(DAY);
+    world.settle_all(&mut [&mut bob_anew, &mut alice]);
+    let trust = alice.trust("bob").unwrap().unwrap();
+    assert_eq!(trust.new_account, Some(bob_anew.trust("bob").unwrap().unwrap().account));
+    assert_eq!(alice.held("bob", 9).unwrap().len(), 1);
+    let account = trust.new_account.unwrap();
+    alice.accept_new_key("bob", &account, world.now, &mut world.rng).unwrap();
+    assert_eq!(shown(&mut alice), [from("bob/1", Trust::FirstUse, "I lost my phone")]);
+    assert_eq!(read(&mut bob), Vec::<String>::new());
+}
+
+#[test]
+fn a_certificate_says_at_once_who_it_is() {
+    let world = &mut World::with_certificates("certificate");
+    let (mut alice, mut bob) = (world.create("alice"), world.create("bob"));
+    world.write(&mut alice, "bob", "hello");
+    world.work(&mut alice);
+    world.fetch(&mut bob);
+    assert_eq!(shown(&mut bob), [from("alice/1", Trust::FirstUse, "hello")]);
+    world.write(&mut bob, "alice", "hello yourself");
+    world.settle(&mut [&mut bob, &mut alice]);
+    assert_eq!(read(&mut alice), ["hello yourself"]);
+    // One of a server that the app does not trust says nothing.
+    let mut carol = world.create("carol").with_policy(World::new("").policy);
+    world.write(&mut alice, "carol", "hello");
+    world.work(&mut alice);
+    world.fetch(&mut carol);
+    assert_eq!(shown(&mut carol), [from("alice/1", Trust::Unvouched, "hello")]);
+}
+
+#[test]
+fn an_expired_certificate_makes_the_message_wait_and_not_vanish() {
+    let world = &mut World::with_certificates("expired");
+    let (mut alice, mut bob) = (world.create("alice"), world.create("bob"));
+    world.write(&mut alice, "bob", "hello");
+    world.work(&mut alice);
+    let mail = world.post.take(bob.address());
+    world.pass(7 * DAY + 1);
+    for mail in &mail {
+        assert_eq!(world.give(&mut bob, mail), Received::SetAside);
+    }
+    assert_eq!(bob.trust("alice").unwrap(), None);
+    assert_eq!(shown(&mut bob), []);
+    world.settle_all(&mut [&mut bob, &mut alice]);
+    assert_eq!(shown(&mut bob), [from("alice/1", Trust::FirstUse, "hello")]);
+}
+
+#[test]
+fn certificates_are_renewed_before_they_expire() {
+    let world = &mut World::with_certificates("renewal");
+    let mut alice = world.create("alice");
+    for day in 0..30 {
+        world.pass(DAY);
+        world.work(&mut alice);
+        let name = format!("bob{day}");
+        let mut bob = world.create(&name);
+        world.write(&mut alice, &name, "hello");
+        world.work(&mut alice);
+        world.fetch(&mut bob);
+        assert_eq!(shown(&mut bob), [from("alice/1", Trust::FirstUse, "hello")], "day {day}");
+    }
+}
