@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use super::allowances::{self, CALLS, Party, SIGNALS, STRANGE_CALLS};
 use super::devices::Sender;
 use super::log;
-use super::outbox::{self, Letter, Target};
+use super::outbox::{self, Target};
 use super::timers;
 use super::transaction::{Open, Tag};
 use super::wants::{self, Want};
@@ -23,7 +23,6 @@ use crate::content::Body;
 use crate::devices::ListedDevice;
 use crate::error::Error;
 use crate::identity::{self, IdentityKey};
-use crate::reference::Class;
 use crate::sesame::{Trust, UserRecord};
 use crate::signal::{CallId, Members, ReceivedSignal, Signal, SignalBody, SignalKind};
 use crate::store::Table;
@@ -192,10 +191,7 @@ fn post(
     now: UnixTime,
     rng: &mut impl CryptoRng,
 ) -> Result<(), Error> {
-    let body = Body::Signal(signal);
-    let letter = Letter { body, class: Class::Other, resent: None, message: None };
-    let (name, _) = outbox::post(open, target, &letter, now, rng)?;
-    open.put_record(target.place, &target.record)?;
+    let name = outbox::tell(open, target, Body::Signal(signal), None, now, rng)?;
     timers::set_signal(open, signal.expires.after(1), &[&[IN_OUTBOX][..], &name].concat())
 }
 

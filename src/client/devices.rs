@@ -11,7 +11,7 @@ use super::certificates;
 use super::inbox::{self, Event};
 use super::linked;
 use super::log;
-use super::outbox::{self, Letter, Target};
+use super::outbox::{self, Target};
 use super::seen;
 use super::send;
 use super::tickets;
@@ -25,7 +25,7 @@ use crate::crypto::secret::Secret;
 use crate::devices::{DeviceList, ListedDevice, Role};
 use crate::error::Error;
 use crate::identity::{IdentityKey, IdentityKeyPair};
-use crate::reference::{Class, Reference};
+use crate::reference::Reference;
 use crate::sesame::{DeviceRecord, GRACE, Mark, Pending, Standing, UserRecord};
 use crate::store::Table;
 use crate::time::UnixTime;
@@ -463,9 +463,7 @@ pub(super) fn post_list(
     now: UnixTime,
     rng: &mut impl CryptoRng,
 ) -> Result<(), Error> {
-    let letter = Letter { body: Body::Devices, class: Class::Other, resent, message: None };
-    outbox::post(open, target, &letter, now, rng)?;
-    open.put_record(target.place, &target.record)
+    outbox::tell(open, target, Body::Devices, resent, now, rng).map(drop)
 }
 
 /// Sends the device list to a device of the account, with the account's key where the device is a
@@ -486,14 +484,7 @@ pub(super) fn post_account(
     };
     let seed = key.map(|key| key.seed());
     let body = Body::Account(seed.as_ref().map(Secret::expose));
-    outbox::post(
-        open,
-        target,
-        &Letter { body, class: Class::Other, resent, message: None },
-        now,
-        rng,
-    )?;
-    open.put_record(target.place, &target.record)
+    outbox::tell(open, target, body, resent, now, rng).map(drop)
 }
 
 /// Tells the account's other devices whether people compared the account key of a user: those that
@@ -507,10 +498,8 @@ pub(super) fn tell_mark(
     let account = user.list.account();
     let verified = user.mark == Mark::Verified;
     let body = Body::Mark { verified, account: account.as_bytes(), user: &user.name };
-    let letter = Letter { body, class: Class::Other, resent: None, message: None };
     for mut target in own_targets(open, None, now)? {
-        outbox::post(open, &mut target, &letter, now, rng)?;
-        open.put_record(target.place, &target.record)?;
+        outbox::tell(open, &mut target, body, None, now, rng)?;
     }
     Ok(())
 }

@@ -7,14 +7,13 @@ use super::devices::Sender;
 use super::inbox::{self, Event, Incoming, Item};
 use super::linked;
 use super::offer::HistoryOffer;
-use super::outbox::{self, Letter};
+use super::outbox;
 use super::transaction::Open;
 use super::{Client, Scope};
 use crate::address::Address;
 use crate::content::{Body, History};
 use crate::error::Error;
 use crate::file::Descriptor;
-use crate::reference::Class;
 use crate::time::UnixTime;
 
 impl<S: Scope> Client<S> {
@@ -65,10 +64,7 @@ fn offer(
     let Some(mut target) = outbox::target(open, own.tag, &own.user, listed, now)? else {
         return Err(Error::BundlesNeeded([address].into()));
     };
-    let body = Body::History(*history);
-    let letter = Letter { body, class: Class::Other, resent: None, message: None };
-    outbox::post(open, &mut target, &letter, now, rng)?;
-    open.put_record(target.place, &target.record)
+    outbox::tell(open, &mut target, Body::History(*history), None, now, rng).map(drop)
 }
 
 /// A device of the account offers its history. The app hears of it while this device is new, and

@@ -6,14 +6,13 @@ use alloc::vec::Vec;
 use rand_core::CryptoRng;
 
 use super::ceremonies::{self, Keys, Waiting};
-use super::outbox::{self, Letter, Target};
+use super::outbox::{self, Target};
 use super::transaction::{Open, OwnUser, Tag};
 use super::wants::{self, Want};
 use crate::address::Address;
 use crate::content::{Body, Move};
 use crate::error::Error;
 use crate::identity::IdentityKey;
-use crate::reference::Class;
 use crate::safety_number::Party;
 use crate::sas::{LastMove, Pair};
 use crate::sesame::UserRecord;
@@ -119,10 +118,7 @@ fn post_to(
     now: UnixTime,
     rng: &mut impl CryptoRng,
 ) -> Result<(), Error> {
-    let body = Body::Move(a_move);
-    let letter = Letter { body, class: Class::Other, resent: None, message: None };
-    outbox::post(open, target, &letter, now, rng)?;
-    open.put_record(target.place, &target.record)
+    outbox::tell(open, target, Body::Move(a_move), None, now, rng).map(drop)
 }
 
 /// Tells devices that a comparison is over, as far as there are sessions: without one, a device

@@ -246,6 +246,21 @@ impl Seal {
     }
 }
 
+/// Tells a device something that is no text, and writes its record. Returns the envelope's row.
+pub(super) fn tell(
+    open: &mut Open<'_>,
+    target: &mut Target,
+    body: Body<'_>,
+    resent: Option<Reference>,
+    now: UnixTime,
+    rng: &mut impl CryptoRng,
+) -> Result<RowName, Error> {
+    let letter = Letter { body, class: Class::Other, resent, message: None };
+    let (name, _) = post(open, target, &letter, now, rng)?;
+    open.put_record(target.place, &target.record)?;
+    Ok(name)
+}
+
 /// Whether this device is to hold the account's key and does not, and writes to one that may.
 fn is_without_key(open: &mut Open<'_>, own: &OwnUser, to: &Address) -> Result<bool, Error> {
     let here = own.user.list.device_of(&open.account.identity);
