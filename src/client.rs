@@ -20,6 +20,7 @@ mod account;
 mod allowances;
 mod aside;
 mod asking;
+mod backoff;
 mod bundles;
 mod calls;
 mod ceremonies;

@@ -6,6 +6,7 @@ use rand_core::CryptoRng;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use super::backoff::BackOff;
 use super::transaction::{Open, OwnUser, Place, RowName, Tag};
 use super::{Delivery, certificates, doors, tickets};
 use crate::address::Address;
@@ -37,11 +38,9 @@ pub(super) struct OutboxRow {
 }
 
 impl OutboxRow {
-    /// Whether it may be sent now. A time too far ahead was set by a clock that was, and is not
-    /// believed.
+    /// Whether it may be sent now.
     fn is_due(&self, now: UnixTime) -> bool {
-        let wait = self.not_before.map_or(0, |time| time.since(now));
-        wait == 0 || wait > LAST_WAIT
+        self.not_before.is_none_or(|time| BACK_OFF.is_due(time, now))
     }
 }
 
@@ -317,9 +316,7 @@ pub(super) fn hand_out(
 /// It could not be sent: it comes again later, and later each time.
 pub(super) fn failed(open: &mut Open<'_>, name: &RowName, now: UnixTime) -> Result<(), Error> {
     let Some(mut row) = head(open, name)? else { return Ok(()) };
-    let wait = FIRST_WAIT.checked_shl(u32::from(row.attempts)).unwrap_or(LAST_WAIT).min(LAST_WAIT);
-    row.attempts = row.attempts.saturating_add(1).min(32);
-    row.not_before = Some(now.after(wait));
+    row.not_before = Some(BACK_OFF.failed(&mut row.attempts, now));
     put(open, name, &row)
 }
 
@@ -384,9 +381,7 @@ const LONG: u8 = 1;
 /// Envelopes that wait in front of those that may be sent, as a rule.
 const FEW_WAITING: usize = 32;
 
-/// The first wait after a failure, doubled with each further one up to the last.
-const FIRST_WAIT: u64 = 5;
-const LAST_WAIT: u64 = 60 * 60;
+const BACK_OFF: BackOff = BackOff { first: 5, last: 60 * 60 };
 
 /// Envelopes up to this length are in the row that lists them.
 const INLINE: usize = 4_096;

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
+use super::backoff::BackOff;
 use super::transaction::{Open, Tag};
 use crate::address::Address;
 use crate::at_rest;
@@ -57,15 +58,11 @@ pub(super) const OUTSIDE: &[u8] = &[PASS, CERTIFICATE, DEVICES, BUNDLE];
 /// A stranger brings about no want where there are this many already.
 const MOST_WANTS: usize = 2_048;
 
-/// The first wait after a failure, doubled with each further one up to the last.
-const FIRST_WAIT: u64 = 15;
-const LAST_WAIT: u64 = 6 * 60 * 60;
+const BACK_OFF: BackOff = BackOff { first: 15, last: 6 * 60 * 60 };
 
 impl WantRow {
-    /// A time too far ahead was set by a clock that was, and is not believed.
     fn is_due(&self, now: UnixTime) -> bool {
-        let wait = self.not_before.since(now);
-        wait == 0 || wait > LAST_WAIT
+        BACK_OFF.is_due(self.not_before, now)
     }
 }
 
@@ -151,9 +148,7 @@ pub(super) fn failed(
 ) -> Result<Option<UnixTime>, Error> {
     let key = want.key(open)?;
     let Some(mut row) = open.get_as::<WantRow>(Table::Task, &key)? else { return Ok(None) };
-    let wait = FIRST_WAIT.checked_shl(u32::from(row.attempts)).unwrap_or(LAST_WAIT).min(LAST_WAIT);
-    row.not_before = now.after(wait);
-    row.attempts = row.attempts.saturating_add(1).min(32);
+    row.not_before = BACK_OFF.failed(&mut row.attempts, now);
     put(open, &key, &row)?;
     Ok(Some(row.since))
 }
