@@ -110,9 +110,7 @@ impl<S: Scope> Client<S> {
     ) -> Result<(), Error> {
         self.run(|open| {
             open.whole(|open| {
-                if open.is_own(user) {
-                    return Err(Error::OwnIdentity);
-                }
+                open.refuse_own(user)?;
                 let (tag, _) = open.known_user(user)?;
                 stop(open, tag, MISMATCH, now, rng)?;
                 withdraw(open, tag, now, rng)

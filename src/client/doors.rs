@@ -69,9 +69,7 @@ impl<S: Scope> Client<S> {
     ) -> Result<(), Error> {
         self.run(|open| {
             open.whole(|open| {
-                if open.is_own(user) {
-                    return Err(Error::OwnIdentity);
-                }
+                open.refuse_own(user)?;
                 let tag = open.tag(user)?;
                 if is_blocked(open, tag)? {
                     return Ok(());

@@ -35,9 +35,7 @@ impl Both {
     /// [`Error::OwnIdentity`]; [`Error::Unlinked`]; [`Error::DevicesNeeded`];
     /// [`Error::IdentityChanged`]: a changed key of either waits. [`Error::BadName`].
     pub(super) fn of(open: &mut Open<'_>, user: &str) -> Result<Self, Error> {
-        if open.is_own(user) {
-            return Err(Error::OwnIdentity);
-        }
+        open.refuse_own(user)?;
         let own = open.linked()?;
         let (tag, user) = open.known_user(user)?;
         for of in [&own.user, &user] {

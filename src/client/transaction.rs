@@ -454,6 +454,14 @@ impl<'t> Open<'t> {
         Ok((tag, user))
     }
 
+    /// Refuses the account's own user.
+    ///
+    /// # Errors
+    /// [`Error::OwnIdentity`]
+    pub(super) fn refuse_own(&self, user: &str) -> Result<(), Error> {
+        if self.is_own(user) { Err(Error::OwnIdentity) } else { Ok(()) }
+    }
+
     pub(super) fn put_user(&mut self, tag: Tag, user: &UserRecord) -> Result<(), Error> {
         if self.is_own(&user.name) {
             self.own = None;

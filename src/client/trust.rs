@@ -103,9 +103,7 @@ impl<S: Scope> Client<S> {
     ) -> Result<(), Error> {
         self.run(|open| {
             open.whole(|open| {
-                if open.is_own(user) {
-                    return Err(Error::OwnIdentity);
-                }
+                open.refuse_own(user)?;
                 let (_, known) = open.known_user(user)?;
                 mark(open, known, Mark::Withdrawn, now, rng)
             })
@@ -309,9 +307,7 @@ pub(super) fn take_mark(
 }
 
 fn forget(open: &mut Open<'_>, user: &str) -> Result<(), Error> {
-    if open.is_own(user) {
-        return Err(Error::OwnIdentity);
-    }
+    open.refuse_own(user)?;
     let tag = open.tag(user)?;
     while let Some((_, id)) = messages::drafts(open, Some(tag), 1)?.pop() {
         messages::withdraw(open, tag, id)?;
