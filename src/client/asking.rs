@@ -60,14 +60,16 @@ pub(super) struct Queued {
     pub(super) references: Vec<[u8; 16]>,
 }
 
-/// Seconds after which a request is made again: a day, then two.
-const fn again_after(attempts: u8) -> u64 {
+/// Seconds after which a request without an answer is made again: a day after the first one, two after
+/// the second. The third is the last.
+const fn again_after(attempts: u8) -> Option<u64> {
     const DAY: u64 = 24 * 60 * 60;
-    DAY << if attempts < MOST_ATTEMPTS { attempts } else { MOST_ATTEMPTS }
+    match attempts {
+        0 => Some(DAY),
+        1 => Some(2 * DAY),
+        _ => None,
+    }
 }
-
-/// How often a request is made again.
-pub(super) const MOST_ATTEMPTS: u8 = 2;
 
 fn prefix(tag: Tag, kind: u8) -> [u8; 17] {
     let mut key = [kind; 17];
@@ -199,7 +201,9 @@ pub(super) fn sent(
     let key = [&prefix[..], &number.to_be_bytes()].concat();
     let capacity = request.references.len().saturating_mul(16).saturating_add(32);
     open.put_as(Table::Request, &key, request, capacity)?;
-    timers::set_request(open, request.at.after(again_after(request.attempts)), place, number)?;
+    if let Some(after) = again_after(request.attempts) {
+        timers::set_request(open, request.at.after(after), place, number)?;
+    }
     record.requests = record.requests.saturating_add(1);
     if record.requests > MOST_SENT {
         for (key, _) in open.scan(Table::Request, &prefix, 1)? {

@@ -72,8 +72,8 @@ pub(super) fn run(
     Ok(())
 }
 
-/// What was asked for in a request and did not come is asked for again. In the end nobody is told that
-/// it is lost: a server could make up envelopes that never were.
+/// Asks again for what a request asked for and did not bring. A person never hears that it is lost: a
+/// server could make up envelopes that never were.
 fn unanswered(open: &mut Open<'_>, place: Place, number: u64, now: UnixTime) -> Result<(), Error> {
     let Some(request) = asking::sent_in(open, place, number)? else { return Ok(()) };
     let Some(user) = open.user(place.tag)? else { return Ok(()) };
@@ -88,9 +88,6 @@ fn unanswered(open: &mut Open<'_>, place: Place, number: u64, now: UnixTime) -> 
         if !seen::was_seen(open, place, &reference)? {
             left.push(reference);
         }
-    }
-    if request.attempts >= asking::MOST_ATTEMPTS {
-        return Ok(());
     }
     for reference in asking::take_asked(open, place, &left)? {
         let again = (Reference(reference), request.attempts.saturating_add(1));
