@@ -42,6 +42,7 @@ mod log;
 mod messages;
 mod moves;
 mod offer;
+mod opening;
 mod outbox;
 mod outgoing;
 mod prekeys;
@@ -323,8 +324,8 @@ impl<S: Store> Client<S> {
     /// Makes this a device of the account that answered its code with a grant: see [`NewDevice`].
     ///
     /// # Errors
-    /// [`Error::BadLinkCode`]: the grant answers another code. [`Error::AccountExists`]: the store is
-    /// not empty. [`Error::Store`].
+    /// [`Error::BadLinkCode`]: the grant answers another code. [`Error::AccountExists`]: the store
+    /// is not empty. [`Error::Store`].
     pub fn join(
         mut store: S,
         device: &NewDevice,

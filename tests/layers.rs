@@ -338,6 +338,7 @@ const INSIDE: &[(&str, &str, &[&str])] = &[
     ("client", "export", &["transaction"]),
     ("client", "import", &["devices", "offer", "rows", "transaction"]),
     ("client", "restore", &["account", "import", "rows", "transaction"]),
+    ("client", "opening", &["allowances", "prekeys", "transaction"]),
     (
         "client",
         "receive",
@@ -352,6 +353,7 @@ const INSIDE: &[(&str, &str, &[&str])] = &[
             "heal",
             "history",
             "inbox",
+            "opening",
             "outbox",
             "prekeys",
             "seen",

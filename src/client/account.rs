@@ -29,8 +29,8 @@ impl<S: Scope> Client<S> {
     /// # Errors
     /// [`Error::BadLinkCode`]: mistyped. [`Error::NotPermitted`]: this device does not hold the
     /// account key. [`Error::AccountExists`]: the device is linked already.
-    /// [`Error::TooManyDevices`]: 32 are. [`Error::IdentityChanged`]: another account key of the own
-    /// user waits to be accepted. [`Error::Unlinked`], [`Error::Store`].
+    /// [`Error::TooManyDevices`]: 32 are. [`Error::IdentityChanged`]: another account key of the
+    /// own user waits to be accepted. [`Error::Unlinked`], [`Error::Store`].
     pub fn link(
         &mut self,
         code: &str,

@@ -44,7 +44,7 @@ pub(super) const ADDED: Allowance = Allowance { kind: 9, burst: 64, period: 3_60
 /// References that this device did not make, or that are asked for too often.
 pub(super) const MISSES: Allowance = Allowance { kind: 7, burst: 1_000, period: 10 };
 
-/// Handshakes of sealed envelopes without a good ticket, whoever sent them: 25 ms at once.
+/// Handshakes of sealed envelopes without a good ticket, of all senders: 25 ms at once.
 pub(super) const NOBODYS_HANDSHAKES: Allowance = Allowance { kind: 10, burst: 64, period: 2 };
 
 /// Signals of the devices of one user: those of a call are far fewer.

@@ -60,8 +60,8 @@ pub(super) struct Queued {
     pub(super) references: Vec<[u8; 16]>,
 }
 
-/// Seconds after which a request without an answer is made again: a day after the first one, two after
-/// the second. The third is the last.
+/// Seconds after which a request without an answer is made again: a day after the first one, two
+/// after the second. The third is the last.
 const fn again_after(attempts: u8) -> Option<u64> {
     const DAY: u64 = 24 * 60 * 60;
     match attempts {

@@ -36,9 +36,9 @@ impl<S: Scope> Client<S> {
     /// has accepted the account key that such a list is under.
     ///
     /// # Errors
-    /// [`Error::DevicesNeeded`]: nothing is known of the user. [`Error::TooLong`]: the body is above
-    /// [`Signal::MAX_BODY`]. [`Error::OwnIdentity`]: to this device itself. [`Error::Unlinked`],
-    /// [`Error::BadName`], [`Error::Store`].
+    /// [`Error::DevicesNeeded`]: nothing is known of the user. [`Error::TooLong`]: the body is
+    /// above [`Signal::MAX_BODY`]. [`Error::OwnIdentity`]: to this device itself.
+    /// [`Error::Unlinked`], [`Error::BadName`], [`Error::Store`].
     pub fn signal(
         &mut self,
         to: &[Address],
@@ -242,8 +242,9 @@ pub(super) fn go_on(
     Ok(())
 }
 
-/// Takes in a signal of a device that counts without doubt; `number` counts what it sent. False where it is worth nothing any
-/// more, or is one too many: it is gone then, since nobody waits for it.
+/// Takes in a signal of a device that counts without doubt; `number` counts what it sent. False
+/// where it is worth nothing any more, or is one too many: it is gone then, since nobody waits for
+/// it.
 pub(super) fn take_in(
     open: &mut Open<'_>,
     sender: &Sender<'_>,

@@ -17,8 +17,8 @@ use crate::time::UnixTime;
 
 impl<S: Scope> Client<S> {
     /// Says how mail to a user is delivered from now on, where the policy is to seal it
-    /// ([`Policy::delivery`](super::Policy)): openly, which tells the server who writes to the user;
-    /// or sealed again. What waits to be sent to the user is encrypted anew for that.
+    /// ([`Policy::delivery`](super::Policy)): openly, which tells the server who writes to the
+    /// user; or sealed again. What waits to be sent to the user is encrypted anew for that.
     ///
     /// It is the one way in which anything leaves openly in the place of sealed mail: ask a person.
     /// The account's other devices get their copies sealed in any case, and are not told.

@@ -504,9 +504,9 @@ pub(super) fn tell_mark(
     Ok(())
 }
 
-/// The account's other devices that there is a session with. With those that there is none with, one
-/// is begun, in which they are told of the account; but not with `new`, which has nothing at the
-/// server yet, and knows all that there is to tell.
+/// The account's other devices that there is a session with. With those that there is none with,
+/// one is begun, in which they are told of the account; but not with `new`, which has nothing at
+/// the server yet, and knows all that there is to tell.
 fn own_targets(open: &mut Open<'_>, new: Option<u32>, now: UnixTime) -> Result<Vec<Target>, Error> {
     let own = open.own()?;
     let mut targets = Vec::new();

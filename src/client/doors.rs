@@ -54,10 +54,10 @@ impl<S: Scope> Client<S> {
     /// Takes no mail of a user any more: it is refused before it costs more than an HMAC, or, where
     /// only a message inside says whose it is, once that is read. The user is told nothing.
     ///
-    /// Where the policy asks for a pass ([`Policy::requires_pass`](super::Policy)), the account gets
-    /// a new one, which everybody else learns with the next text to them: then the server takes no
-    /// sealed mail of the blocked user either. The account's other devices are not told whom this
-    /// one blocks.
+    /// Where the policy asks for a pass ([`Policy::requires_pass`](super::Policy)), the account
+    /// gets a new one, which everybody else learns with the next text to them: then the server
+    /// takes no sealed mail of the blocked user either. The account's other devices are not told
+    /// whom this one blocks.
     ///
     /// # Errors
     /// [`Error::OwnIdentity`]: it is the account's own user. [`Error::BadName`], [`Error::Store`].

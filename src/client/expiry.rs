@@ -72,8 +72,8 @@ pub(super) fn run(
     Ok(())
 }
 
-/// Asks again for what a request asked for and did not bring. A person never hears that it is lost: a
-/// server could make up envelopes that never were.
+/// Asks again for what a request asked for and did not bring. A person never hears that it is lost:
+/// a server could make up envelopes that never were.
 fn unanswered(open: &mut Open<'_>, place: Place, number: u64, now: UnixTime) -> Result<(), Error> {
     let Some(request) = asking::sent_in(open, place, number)? else { return Ok(()) };
     let Some(user) = open.user(place.tag)? else { return Ok(()) };

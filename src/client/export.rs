@@ -19,7 +19,7 @@ use crate::time::UnixTime;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Contents {
-    /// The account's key: true. Whoever opens the archive can then be the account. It takes a
+    /// The account's key: true. Everybody who opens the archive can then be the account. It takes a
     /// device that holds the key, and locks that nobody guesses: keys, recovery codes and generated
     /// passphrases.
     pub account: bool,

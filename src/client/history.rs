@@ -18,8 +18,9 @@ use crate::time::UnixTime;
 
 impl<S: Scope> Client<S> {
     /// Offers the account's history to one of its devices, which was linked less than 24 hours ago:
-    /// `descriptor` is that of the blob that the archive of `export_history` is in, `key` what opens
-    /// it, `location` where the blob is, in at most 1,024 bytes that only the app understands.
+    /// `descriptor` is that of the blob that the archive of `export_history` is in, `key` what
+    /// opens it, `location` where the blob is, in at most 1,024 bytes that only the app
+    /// understands.
     ///
     /// The other device is told by [`Event::History`]. Delete the blob once it has it, or after a
     /// day.

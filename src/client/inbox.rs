@@ -169,8 +169,8 @@ pub enum Event {
         to: String,
     },
     /// Sealed envelopes came for contacts that this device does not know
-    /// ([`Client::unknown_contacts`]). Where the store was restored from a copy, ask the people whom
-    /// it may lack to write anew.
+    /// ([`Client::unknown_contacts`]). Where the store was restored from a copy, ask the people
+    /// whom it may lack to write anew.
     UnknownContact {
         /// How many came so far.
         envelopes: u64,
@@ -207,8 +207,8 @@ pub enum SasEnd {
     /// The other person does not want to compare now, or stopped.
     Cancelled,
     /// The other person says that the two values differ. Somebody may be in between: compare again,
-    /// and if they differ again, talk about nothing secret. Where the person here had said that they
-    /// are the same, the user is not verified any more.
+    /// and if they differ again, talk about nothing secret. Where the person here had said that
+    /// they are the same, the user is not verified any more.
     Mismatch,
     /// Another device compares: one of this account that answered first, or the other user's, which
     /// began at the same time.

@@ -32,10 +32,10 @@ impl<S: Store> Client<S> {
     /// user has to accept.
     ///
     /// The archive is checked as a whole before anything is written. Then it goes in pieces, each
-    /// in a transaction; `app` gets each of the app's frames in their order, and what it writes into
-    /// the rows is committed together with the note of how far the restoration is. Interrupted, the
-    /// same call with the same archive goes on where it was; no client can be opened before it is
-    /// done.
+    /// in a transaction; `app` gets each of the app's frames in their order, and what it writes
+    /// into the rows is committed together with the note of how far the restoration is.
+    /// Interrupted, the same call with the same archive goes on where it was; no client can be
+    /// opened before it is done.
     ///
     /// ```
     /// # use std::io::Cursor;

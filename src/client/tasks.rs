@@ -69,8 +69,8 @@ pub enum Action {
         message: Option<MessageId>,
     },
     /// Send a sealed envelope, on a connection that does not say who this device is. Answer as
-    /// for [`Action::Send`], or with [`Answer::Refused`] where the server does not take it with this
-    /// pass. While mail is sealed, fetch device lists and bundles on such a connection too.
+    /// for [`Action::Send`], or with [`Answer::Refused`] where the server does not take it with
+    /// this pass. While mail is sealed, fetch device lists and bundles on such a connection too.
     SendSealed {
         /// Where it goes.
         to: Address,
@@ -81,8 +81,8 @@ pub enum Action {
         /// The text in it, where there is one that a person wrote.
         message: Option<MessageId>,
     },
-    /// Fetch a sender certificate of this account ([`SenderCertificate`](crate::SenderCertificate)).
-    /// Answer with [`Answer::Certificate`].
+    /// Fetch a sender certificate of this account
+    /// ([`SenderCertificate`](crate::SenderCertificate)). Answer with [`Answer::Certificate`].
     FetchCertificate,
     /// Tell the server this account's pass: it takes sealed mail for the account's devices with the
     /// last two of them, the older one for 30 days more. Answer with [`Answer::Done`].
@@ -221,7 +221,7 @@ impl<S: Scope> Client<S> {
             open.whole(|open| {
                 let completed = complete(open, &task.0, answer, now, rng)?;
                 if is_first && completed == Completed::Handled {
-                    // Tasks handed out before now died with whoever had them.
+                    // Tasks handed out before now died with the process that had them.
                     resume(open)?;
                 }
                 Ok(completed)
@@ -455,7 +455,8 @@ fn complete(
             Ok(Completed::Handled)
         }
         (Key::Devices(user), _) => later(open, &Want::Devices(user.clone()), now, rng),
-        // There may be a newer list, without this device: the known one can be as old as an archive.
+        // There may be a newer list, without this device: the known one can be as old as an
+        // archive.
         (Key::Bundle(address), Answer::Missing) => {
             wants::want(open, Want::Devices(address.user.clone()), now)?;
             later(open, &Want::Bundle(address.clone()), now, rng)

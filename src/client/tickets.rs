@@ -20,10 +20,10 @@ use crate::ticket::{ContactNumber, Ticket, TicketKeys};
 use crate::time::UnixTime;
 
 impl<S: Scope> Client<S> {
-    /// How many sealed envelopes showed a ticket of this device for a contact that it does not know:
-    /// they came for a store that was restored from a copy older than the contact, or from somebody
-    /// who was forgotten. [`Event::UnknownContact`](super::Event::UnknownContact) tells of the first
-    /// one and of each doubling.
+    /// How many sealed envelopes showed a ticket of this device for a contact that it does not
+    /// know: they came for a store that was restored from a copy older than the contact, or from
+    /// somebody who was forgotten. [`Event::UnknownContact`](super::Event::UnknownContact) tells of
+    /// the first one and of each doubling.
     ///
     /// # Errors
     /// [`Error::Store`]
@@ -172,8 +172,8 @@ pub(super) fn put_peer(open: &mut Open<'_>, place: Place, row: &PeerRow) -> Resu
     open.put_as(Table::Ticket, &peer_key(place), row, 336)
 }
 
-/// Takes in what a content brought of the device's tickets, and the number of the pass it has. Where
-/// the content `began` a session, the device may not know its tickets of before any more.
+/// Takes in what a content brought of the device's tickets, and the number of the pass it has.
+/// Where the content `began` a session, the device may not know its tickets of before any more.
 pub(super) fn take_in(
     open: &mut Open<'_>,
     place: Place,

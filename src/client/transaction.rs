@@ -38,8 +38,8 @@ pub struct Open<'t> {
     writes: u64,
     /// How many rows with a drawn name were made.
     named: u16,
-    /// Seconds by which the network is asked later for what came sealed: none while an open envelope
-    /// is looked at.
+    /// Seconds by which the network is asked later for what came sealed: none while an open
+    /// envelope is looked at.
     pub(super) quiet: u64,
     /// What failed after something was written: nothing of the transaction may stay.
     broken: Option<Error>,
