@@ -327,22 +327,22 @@ impl Call {
     /// Gives the sealer of a stream away, for a media worker, and ends [`Call::seal`] for that
     /// stream until there is a new key. None where the one of the present key was given away.
     ///
-    /// A new key comes when somebody joins or leaves: after each [`Call::tick`], take the new sealer
-    /// if there is one, and use that from then on.
+    /// A new key comes when somebody joins or leaves: after each [`Call::tick`], take the new
+    /// sealer if there is one, and use that from then on.
     pub fn take_sender(&mut self, stream: Stream, now: u64) -> Option<Sealer> {
         self.advance(now);
         self.sending.take(Owner { call: self.id, device: &self.me }, stream)
     }
 
-    /// As [`Call::take_sender`], for a media engine that has RFC 9605 itself and counts from 0. None
-    /// where a frame of the stream was sealed here under the present key.
+    /// As [`Call::take_sender`], for a media engine that has RFC 9605 itself and counts from 0.
+    /// None where a frame of the stream was sealed here under the present key.
     pub fn export_sender(&mut self, stream: Stream, now: u64) -> Option<ExportedKey> {
         self.advance(now);
         self.sending.export(Owner { call: self.id, device: &self.me }, stream)
     }
 
     /// The keys that open the frames of a device, for a media engine that has RFC 9605 itself.
-    /// Whoever opens with them has to see to it that each frame is opened once.
+    /// The caller has to see to it that each frame is opened once.
     #[must_use]
     pub fn export(&self, from: &Address) -> Vec<ExportedKey> {
         let owner = Owner { call: self.id, device: from };

@@ -65,8 +65,8 @@ pub struct ListedDevice {
 pub enum Others {
     /// They stay: the old phone still works.
     Keep,
-    /// They are removed, and the account gets a new key: the old phone was lost or stolen. Everybody
-    /// who knows the user sees a changed key, and has to accept it.
+    /// They are removed, and the account gets a new key: the old phone was lost or stolen.
+    /// Everybody who knows the user sees a changed key, and has to accept it.
     Remove,
 }
 
@@ -377,8 +377,8 @@ impl DeviceList {
     /// Whether this list, by the same account key, takes the place of the known one.
     ///
     /// # Errors
-    /// [`Error::StaleDeviceList`]: it is older. [`Error::ForkedDeviceList`]: it differs from a list of
-    /// the same version, or is 2^16 or more ahead.
+    /// [`Error::StaleDeviceList`]: it is older. [`Error::ForkedDeviceList`]: it differs from a list
+    /// of the same version, or is 2^16 or more ahead.
     pub(crate) fn replaces(&self, known: &Self) -> Result<bool, Error> {
         if self.version < known.version {
             Err(Error::StaleDeviceList)

@@ -42,7 +42,8 @@ const VERSION: u8 = 1;
 /// The kind of an envelope whose sender the transport names.
 const OPEN: u8 = 1;
 
-/// The kind of an envelope whose sender the receiver alone finds out. Group envelopes will be kind 2.
+/// The kind of an envelope whose sender the receiver alone finds out. Group envelopes will be kind
+/// 2.
 const SEALED: u8 = 3;
 
 /// The length of the head of an open envelope, and of a sealed one.

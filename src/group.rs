@@ -16,8 +16,8 @@
 //! ```
 //!
 //! These are values: they do no I/O and know no clock. [`SenderKey`] is this device's chain,
-//! [`SenderKeyRecord`] what one device gave us, [`Envelope`] what travels. Whether somebody is in the
-//! group, and may have a chain, is for whoever calls to know.
+//! [`SenderKeyRecord`] what one device gave us, [`Envelope`] what travels. Whether somebody is in
+//! the group, and may have a chain, is for the caller to know.
 //!
 //! ```
 //! use subrosa::group::{Distribution, Envelope, LabelKey, Sender, SenderKey, SenderKeyRecord};

@@ -100,7 +100,8 @@ impl NewDevice {
     /// Opens the grant that answers the code.
     ///
     /// # Errors
-    /// [`Error::BadLinkCode`]: it answers another code. [`Error::UnsupportedVersion`], [`Error::Malformed`], ..: it is not a grant.
+    /// [`Error::BadLinkCode`]: it answers another code. [`Error::UnsupportedVersion`],
+    /// [`Error::Malformed`], ..: it is not a grant.
     pub(crate) fn accept(&self, grant: &[u8]) -> Result<(IdentityKeyPair, Grant), Error> {
         let mut reader = Reader::new(grant);
         if reader.u8()? != VERSION {

@@ -64,7 +64,8 @@ pub(crate) struct Responded {
 /// The initiator's part. Draws 32 bytes, the ephemeral key, then 32 to encapsulate with.
 ///
 /// # Errors
-/// [`Error::OwnIdentity`]: the bundle is one's own. [`Error::InvalidKey`]: an X25519 result is all zero.
+/// [`Error::OwnIdentity`]: the bundle is one's own. [`Error::InvalidKey`]: an X25519 result is all
+/// zero.
 pub(crate) fn initiate(
     identity: &IdentityKeyPair,
     bundle: &VerifiedBundle,

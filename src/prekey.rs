@@ -205,7 +205,8 @@ impl Prekeys {
     /// which still holds `on_server`, has `target`. Returns how many.
     ///
     /// # Errors
-    /// [`Error::Exhausted`]: the 2^32 - 1 ids of this device are used up; a new identity starts again.
+    /// [`Error::Exhausted`]: the 2^32 - 1 ids of this device are used up; a new identity starts
+    /// again.
     pub fn refill(
         &mut self,
         on_server: usize,

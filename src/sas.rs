@@ -68,7 +68,7 @@ impl SasValue {
     }
 }
 
-/// Shows nothing of it: whoever reads a log should not be able to say it to somebody.
+/// Shows nothing of it: a reader of a log should not be able to say it to somebody.
 impl fmt::Debug for SasValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("SasValue")

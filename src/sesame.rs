@@ -63,8 +63,8 @@ pub enum Trust {
     /// accepted, or the device is not listed any more.
     Unaccepted,
     /// The author wrote first, in a sealed message, and nobody but that message says who it is.
-    /// Nothing is written to the user until the server's device list has that account key, or people
-    /// compared it.
+    /// Nothing is written to the user until the server's device list has that account key, or
+    /// people compared it.
     Unvouched,
 }
 

@@ -209,8 +209,9 @@ impl Session {
     /// Nothing changed. By [`Error::remedy`]: [`Error::Duplicate`], [`Error::Decrypt`],
     /// [`Error::Malformed`],
     /// [`Error::InvalidKey`]: drop it.
-    /// [`Error::UnknownHeader`]: try another session with the sender, then drop it. [`Error::TooOld`], [`Error::TooFarAhead`]: the message is lost,
-    /// a new session goes on. [`Error::TooLong`]: `associated_data`.
+    /// [`Error::UnknownHeader`]: try another session with the sender, then drop it.
+    /// [`Error::TooOld`], [`Error::TooFarAhead`]: the message is lost, a new session goes on.
+    /// [`Error::TooLong`]: `associated_data`.
     pub fn decrypt(
         &mut self,
         message: &Message<'_>,

@@ -100,8 +100,8 @@ impl TicketKeys {
     /// ago.
     ///
     /// The work does not depend on how many contacts there are. The keys are tried from the newest
-    /// on, and each is compared in constant time: how long it takes shows of which week a ticket is,
-    /// and nothing else.
+    /// on, and each is compared in constant time: how long it takes shows of which week a ticket
+    /// is, and nothing else.
     pub(crate) fn read(&self, ticket: Ticket) -> Option<ContactNumber> {
         let (tag, masked) = ticket.0.split_first_chunk::<8>()?;
         let masked = *masked.first_chunk::<8>()?;

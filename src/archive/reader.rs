@@ -69,7 +69,7 @@ enum Taken {
 impl<R: Read + Seek> Archive<R> {
     /// Opens the archive that begins where `inner` is, and goes on to its end.
     ///
-    /// With a passphrase it takes as long as whoever made the archive chose, at most a few seconds
+    /// With a passphrase it takes as long as the maker of the archive chose, at most a few seconds
     /// and 1 GiB of memory for each of the slots.
     ///
     /// # Errors
@@ -133,7 +133,7 @@ impl<R: Read + Seek> Archive<R> {
     ///
     /// # Errors
     /// [`Error::DamagedArchive`]: look for another copy. [`Error::NewerArchive`]: a later version
-    /// made it. [`Error::Malformed`]: whoever made it did not make an archive. Those of `inner`.
+    /// made it. [`Error::Malformed`]: its maker did not make an archive. Those of `inner`.
     pub fn next_frame(&mut self) -> Result<Option<Frame>> {
         while !self.at.is_ended {
             let mut at = self.at;

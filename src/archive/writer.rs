@@ -39,8 +39,8 @@ pub struct Writer<W> {
 }
 
 impl<W: Write> Writer<W> {
-    /// Begins an archive that each of these locks opens, one to four. `cost` is for passphrases, and
-    /// has at most as many passes as make 4 GiB. Draws 48 bytes, and 32 for each lock.
+    /// Begins an archive that each of these locks opens, one to four. `cost` is for passphrases,
+    /// and has at most as many passes as make 4 GiB. Draws 48 bytes, and 32 for each lock.
     ///
     /// # Errors
     /// [`Error::BadLocks`], [`Error::WeakPassphrase`]; those of `inner`.

@@ -4,8 +4,8 @@
 //! header = X:u1 || K:u3 || Y:u1 || C:u3 || KID:0..8 || CTR:0..8
 //! ```
 //!
-//! A number up to 7 is in `K` or `C` itself, with `X` or `Y` 0. Another has `X` or `Y` 1, its length
-//! in bytes less one in `K` or `C`, and follows in as few bytes as it takes.
+//! A number up to 7 is in `K` or `C` itself, with `X` or `Y` 0. Another has `X` or `Y` 1, its
+//! length in bytes less one in `K` or `C`, and follows in as few bytes as it takes.
 
 use crate::error::Error;
 

@@ -174,8 +174,8 @@ impl Device {
         self.join_at = self.join_at.min(soonest);
     }
 
-    /// When it is to be told a key, of which the newest is `newest`. One that this instance of it was
-    /// told already is told again after a pause.
+    /// When it is to be told a key, of which the newest is `newest`. One that this instance of it
+    /// was told already is told again after a pause.
     pub(super) fn key_at(&self, newest: u32) -> Option<u64> {
         if !self.is_here() || !(self.owed_newest || self.owed_current) {
             return None;

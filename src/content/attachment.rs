@@ -99,7 +99,8 @@ impl<'a> Files<'a> {
     /// The value of the field.
     ///
     /// # Errors
-    /// [`Error::Malformed`]; [`Error::UnsupportedVersion`] where a descriptor is of a later version.
+    /// [`Error::Malformed`]; [`Error::UnsupportedVersion`] where a descriptor is of a later
+    /// version.
     pub(crate) fn read(value: &'a [u8]) -> Result<Self, Error> {
         if value.is_empty() {
             return Err(Error::Malformed);

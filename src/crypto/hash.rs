@@ -1,5 +1,5 @@
-//! SHA-256 of long bytes that are no secret, and SHA-512 (FIPS 180-4), through the crate sha2, which
-//! compresses many blocks at once.
+//! SHA-256 of long bytes that are no secret, and SHA-512 (FIPS 180-4), through the crate sha2,
+//! which compresses many blocks at once.
 
 use sha2::{Digest, Sha256, Sha512};
 

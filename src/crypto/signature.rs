@@ -52,7 +52,8 @@ pub(crate) struct VerifyingKey(ed25519_dalek::VerifyingKey);
 
 impl VerifyingKey {
     /// # Errors
-    /// [`Error::InvalidKey`]: a point with a torsion component would give one identity several encodings.
+    /// [`Error::InvalidKey`]: a point with a torsion component would give one identity several
+    /// encodings.
     pub(crate) fn decode(bytes: &[u8; 32]) -> Result<Self, Error> {
         let key = ed25519_dalek::VerifyingKey::from_bytes(bytes).map_err(|_| Error::InvalidKey)?;
         let point = key.to_edwards();

@@ -20,10 +20,10 @@ use crate::ratchet::sender_key::{ChainId, MAX_MESSAGES, ReceivingChain};
 /// previous chain:8 || its end:u32 || receiver's list:8 || count:u8 (1 to 16) || count * head:32
 /// ```
 ///
-/// 185 to 665 bytes, secret. `number` (at most 999) is that of the message that the chain key gives.
-/// The previous chain has no message from `its end` (at most 1,000) on; both are zero where there was
-/// none. The receiver's list is `H(device list)[..8]`. Heads are those of the sender's roster, in
-/// ascending order.
+/// 185 to 665 bytes, secret. `number` (at most 999) is that of the message that the chain key
+/// gives. The previous chain has no message from `its end` (at most 1,000) on; both are zero where
+/// there was none. The receiver's list is `H(device list)[..8]`. Heads are those of the sender's
+/// roster, in ascending order.
 #[derive(Debug)]
 pub struct Distribution {
     /// The group that the chain is for.

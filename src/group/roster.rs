@@ -34,7 +34,7 @@ use crate::identity::{IdentityKey, IdentityKeyPair};
 /// use subrosa::protocol::IdentityKeyPair;
 /// use subrosa::SystemRng;
 ///
-/// let (alice, bob) = (IdentityKeyPair::generate(&mut SystemRng), IdentityKeyPair::generate(&mut SystemRng));
+/// let [alice, bob] = [(); 2].map(|()| IdentityKeyPair::generate(&mut SystemRng));
 /// let add = |user: &str, account: &IdentityKeyPair, role| Op::Add {
 ///     user: user.into(),
 ///     account: account.public_key(),

@@ -1,8 +1,8 @@
 //! The symmetric-key ratchet, and the keys of messages that have not come yet (Double Ratchet,
 //! sections 2.2 and 2.6).
 //!
-//! Both ratchets and sender keys walk chains and keep what they step over; they differ in how a chain
-//! takes a step.
+//! Both ratchets and sender keys walk chains and keep what they step over; they differ in how a
+//! chain takes a step.
 
 use alloc::vec::Vec;
 
