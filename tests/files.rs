@@ -8,13 +8,10 @@
     reason = "a panic is how a test fails"
 )]
 
-use std::fs;
 use std::io::{self, Cursor, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::num::NonZeroUsize;
-use std::path::Path;
 
 use allocation_counter::measure;
-use serde_json::Value;
 use subrosa::Error;
 use subrosa::file::{
     self, ChunkSize, Descriptor, Manifest, ManifestBuilder, Opener, Reader, Sealer, SeekReader,
@@ -23,6 +20,8 @@ use subrosa::file::{
 
 #[path = "support/blob.rs"]
 mod blob;
+#[path = "support/own_vectors.rs"]
+mod own_vectors;
 #[path = "support/replay.rs"]
 mod replay;
 
@@ -108,28 +107,14 @@ fn known_answers() {
 
 #[test]
 fn the_vectors_are_what_the_formulas_make() {
-    assert_eq!(vectors("file.json"), blob::answers());
-    let faults = blob::faults();
-    for (name, case) in &faults {
-        assert_eq!(vectors(&format!("reject/{name}")), *case, "{name}");
-    }
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/reject");
-    let names =
-        fs::read_dir(folder).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap());
-    assert_eq!(names.filter(|name| name.starts_with("file-")).count(), faults.len());
+    own_vectors::check("file.json", &blob::answers(), &blob::faults(), &["file-"]);
 }
 
 /// `cargo test --test files -- --ignored` writes them anew.
 #[test]
 #[ignore = "writes tests/vectors"]
 fn write_the_vectors() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors");
-    let write = |name: &str, value: &Value| {
-        let text = serde_json::to_string_pretty(value).unwrap().replace("  ", " ");
-        fs::write(folder.join(name), text + "\n").unwrap();
-    };
-    write("file.json", &blob::answers());
-    blob::faults().iter().for_each(|(name, case)| write(&format!("reject/{name}"), case));
+    own_vectors::write("file.json", &blob::answers(), &blob::faults());
 }
 
 #[test]

@@ -8,14 +8,12 @@
     reason = "a panic is how a test fails"
 )]
 
-use std::fs;
-use std::path::Path;
-
-use serde_json::Value;
 use subrosa::group::{Distribution, Envelope, LabelKey, Sender, SenderKey, SenderKeyRecord, Taken};
 use subrosa::protocol::IdentityKeyPair;
 use subrosa::{Address, Error, IdentityKey, UnixTime};
 
+#[path = "support/own_vectors.rs"]
+mod own_vectors;
 #[path = "support/replay.rs"]
 mod replay;
 #[path = "support/sender_keys.rs"]
@@ -146,30 +144,19 @@ fn known_answers() {
 
 #[test]
 fn the_vectors_are_what_the_formulas_make() {
-    assert_eq!(vectors("group.json"), sender_keys::answers());
-    let faults = sender_keys::faults();
-    for (name, case) in &faults {
-        assert_eq!(vectors(&format!("reject/{name}")), *case, "{name}");
-    }
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/reject");
-    let names =
-        fs::read_dir(folder).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap());
-    let of_messages =
-        |name: &String| name.starts_with("group-envelope") || name.starts_with("group-dist");
-    assert_eq!(names.filter(of_messages).count(), faults.len());
+    own_vectors::check(
+        "group.json",
+        &sender_keys::answers(),
+        &sender_keys::faults(),
+        &["group-envelope", "group-dist"],
+    );
 }
 
 /// `cargo test --test sender_keys -- --ignored` writes them anew.
 #[test]
 #[ignore = "writes tests/vectors"]
 fn write_the_vectors() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors");
-    let write = |name: &str, value: &Value| {
-        let text = serde_json::to_string_pretty(value).unwrap().replace("  ", " ");
-        fs::write(folder.join(name), text + "\n").unwrap();
-    };
-    write("group.json", &sender_keys::answers());
-    sender_keys::faults().iter().for_each(|(name, case)| write(&format!("reject/{name}"), case));
+    own_vectors::write("group.json", &sender_keys::answers(), &sender_keys::faults());
 }
 
 #[test]
