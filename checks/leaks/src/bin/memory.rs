@@ -39,7 +39,7 @@ fn main() -> ExitCode {
 
 type Story = fn() -> Result<(), Error>;
 
-const STORIES: [(&str, Story); 11] = [
+const STORIES: [(&str, Story); 12] = [
     ("sessions", || sessions::tell(3, 2_000, &mut Drawn::new(1)).map(drop)),
     ("sessions without one-time prekeys", || sessions::tell(0, 500, &mut Drawn::new(2)).map(drop)),
     ("skipped messages", || sessions::skip(2_500, 8, &mut Drawn::new(7)).map(drop)),
