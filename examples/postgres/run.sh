@@ -12,7 +12,7 @@ if [ ! -x "$bin/initdb" ] || [ ! -x "$bin/pg_ctl" ]; then
     exit 0
 fi
 
-cargo build --release --quiet --locked --package subrosa-postgres
+cargo build --profile bench --quiet --locked --package subrosa-postgres
 program=$(realpath "${CARGO_TARGET_DIR:-target}/release/subrosa-postgres")
 
 folder=$(mktemp -d)
