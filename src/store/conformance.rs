@@ -12,6 +12,7 @@
 //! is left to you: that a commit survives a loss of power, and that several processes see each
 //! other's transactions as a whole.
 
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec;
@@ -27,7 +28,7 @@ use crate::error::Error;
 /// # Errors
 /// The first rule that is broken. A store that panics takes the test down with it.
 pub fn check<S: Store>(mut new_store: impl FnMut() -> S) -> Result<(), Failure> {
-    let rules: [(Rule, Check<S>); 13] = [
+    let rules: [(Rule, Check); 13] = [
         (Rule::Rows, rows),
         (Rule::OwnWrites, own_writes),
         (Rule::Order, order),
@@ -53,7 +54,7 @@ pub fn check<S: Store>(mut new_store: impl FnMut() -> S) -> Result<(), Failure> 
 /// # Errors
 /// What was committed is not there, or what failed is.
 pub fn check_durable<S: Store>(mut open: impl FnMut() -> S) -> Result<(), Failure> {
-    durable(&mut open).map_err(|trouble| Failure::new(Rule::Durable, trouble))
+    durable(&mut || Box::new(open())).map_err(|trouble| Failure::new(Rule::Durable, trouble))
 }
 
 /// What a store has to do.
@@ -149,7 +150,7 @@ impl fmt::Display for Failure {
 impl core::error::Error for Failure {}
 
 /// Why a check did not go well.
-#[derive(PartialEq)]
+#[derive(Debug, PartialEq)]
 enum Trouble {
     Differs { expected: String, found: String },
     Failed(Error),
@@ -162,10 +163,41 @@ impl From<Error> for Trouble {
 }
 
 type Outcome = Result<(), Trouble>;
-type Check<S> = fn(&mut S) -> Outcome;
+
+const NOT_PERMITTED: Outcome = Err(Trouble::Failed(Error::NotPermitted));
+
+/// A store of any type, so that the checks are compiled once.
+trait AnyStore {
+    fn run(&mut self, work: &mut dyn FnMut(&mut dyn Transaction) -> Outcome) -> Outcome;
+}
+
+impl<S: Store> AnyStore for S {
+    fn run(&mut self, work: &mut dyn FnMut(&mut dyn Transaction) -> Outcome) -> Outcome {
+        self.transact(work)
+    }
+}
+
+impl dyn AnyStore + '_ {
+    fn transact<T, E: Into<Trouble>>(
+        &mut self,
+        work: impl FnOnce(&mut dyn Transaction) -> Result<T, E>,
+    ) -> Result<T, Trouble> {
+        let (mut work, mut done) = (Some(work), None);
+        self.run(&mut |tx| {
+            done = work.take().map(|work| work(tx).map_err(Into::into)).transpose()?;
+            Ok(())
+        })?;
+        done.ok_or_else(|| Trouble::Differs {
+            expected: "that the work is done".into(),
+            found: "success without it".into(),
+        })
+    }
+}
+
+type Check = fn(&mut dyn AnyStore) -> Outcome;
 type Expected<'a> = [(&'a [u8], &'a [u8])];
 
-fn rows<S: Store>(store: &mut S) -> Outcome {
+fn rows(store: &mut dyn AnyStore) -> Outcome {
     let key = b"key";
     for value in [&b"first"[..], b"second", b"a longer third one"] {
         store.transact(|tx| tx.put(Table::Inbox, key, value))?;
@@ -180,7 +212,7 @@ fn rows<S: Store>(store: &mut S) -> Outcome {
     Ok(())
 }
 
-fn own_writes<S: Store>(store: &mut S) -> Outcome {
+fn own_writes(store: &mut dyn AnyStore) -> Outcome {
     store.transact(|tx| tx.put(Table::Session, b"key", b"before"))?;
     store.transact(|tx| {
         tx.put(Table::Session, b"key", b"now")?;
@@ -198,14 +230,14 @@ const KEYS: [&[u8]; 9] =
     [&[0], b"a", b"a\0", b"ab", b"b", &[0xfe, 0xff], &[0xff], &[0xff, 0xff], &[0xff, 0xff, 0]];
 
 /// All of [`KEYS`], in an order that is none of theirs; their values are the keys.
-fn fill<S: Store>(store: &mut S) -> Outcome {
+fn fill(store: &mut dyn AnyStore) -> Outcome {
     let odd = KEYS.iter().skip(1).step_by(2);
     for key in KEYS.iter().rev().step_by(2).chain(odd) {
         store.transact(|tx| tx.put(Table::User, key, key))?;
     }
     // Neighbours, which no scan of the table may see.
     store.transact(|tx| tx.put(Table::Account, b"b", b""))?;
-    Ok(store.transact(|tx| tx.put(Table::Device, &[0], b""))?)
+    store.transact(|tx| tx.put(Table::Device, &[0], b""))
 }
 
 fn of_keys(prefix: &[u8], most: usize) -> Vec<(&'static [u8], &'static [u8])> {
@@ -216,12 +248,12 @@ fn of_keys(prefix: &[u8], most: usize) -> Vec<(&'static [u8], &'static [u8])> {
         .collect()
 }
 
-fn order<S: Store>(store: &mut S) -> Outcome {
+fn order(store: &mut dyn AnyStore) -> Outcome {
     fill(store)?;
     store.transact(|tx| rows_are(tx, Table::User, &[], usize::MAX, &of_keys(&[], usize::MAX)))
 }
 
-fn prefix<S: Store>(store: &mut S) -> Outcome {
+fn prefix(store: &mut dyn AnyStore) -> Outcome {
     fill(store)?;
     for prefix in [&b"a"[..], b"ab", b"c", &[0xfe], &[0xff], &[0xff, 0xff], &[0xff, 0xff, 0xff]] {
         let expected = of_keys(prefix, usize::MAX);
@@ -230,7 +262,7 @@ fn prefix<S: Store>(store: &mut S) -> Outcome {
     Ok(())
 }
 
-fn most<S: Store>(store: &mut S) -> Outcome {
+fn most(store: &mut dyn AnyStore) -> Outcome {
     fill(store)?;
     for prefix in [&[][..], b"a", &[0xff]] {
         for most in [0, 1, 2, 100, usize::MAX] {
@@ -241,7 +273,7 @@ fn most<S: Store>(store: &mut S) -> Outcome {
     Ok(())
 }
 
-fn merge<S: Store>(store: &mut S) -> Outcome {
+fn merge(store: &mut dyn AnyStore) -> Outcome {
     store.transact(|tx| -> Outcome {
         [b"1", b"3", b"5", b"7"].iter().try_for_each(|key| tx.put(Table::Outbox, *key, b"old"))?;
         Ok(())
@@ -262,7 +294,7 @@ fn merge<S: Store>(store: &mut S) -> Outcome {
     store.transact(|tx| rows_are(tx, Table::Outbox, &[], 9, all))
 }
 
-fn empty<S: Store>(store: &mut S) -> Outcome {
+fn empty(store: &mut dyn AnyStore) -> Outcome {
     store.transact(|tx| {
         tx.put(Table::Seen, b"empty", b"")?;
         tx.put(Table::Seen, b"", b"no key")
@@ -277,7 +309,7 @@ fn empty<S: Store>(store: &mut S) -> Outcome {
     store.transact(|tx| rows_are(tx, Table::Seen, b"", 9, &[(b"empty", b"")]))
 }
 
-fn long<S: Store>(store: &mut S) -> Outcome {
+fn long(store: &mut dyn AnyStore) -> Outcome {
     // Two that differ in the last byte alone.
     let keys =
         [[&[0xff; MAX_KEY - 1][..], &[0]].concat(), [&[0xff; MAX_KEY - 1][..], &[1]].concat()];
@@ -297,18 +329,18 @@ fn long<S: Store>(store: &mut S) -> Outcome {
     Ok(())
 }
 
-fn limits<S: Store>(store: &mut S) -> Outcome {
+fn limits(store: &mut dyn AnyStore) -> Outcome {
     let longer = MAX_VALUE.saturating_add(VAULT_OVERHEAD).saturating_add(1);
     let rows = [(vec![1; MAX_KEY.saturating_add(1)], Vec::new()), (vec![1], vec![0; longer])];
     for (key, value) in rows {
         let found = store.transact(|tx| tx.put(Table::Session, &key, &value));
-        same("refused as too large", &Err::<(), _>(Error::from(StoreFault::TooLarge)), &found)?;
+        same("refused as too large", &Err(Trouble::Failed(StoreFault::TooLarge.into())), &found)?;
         store.transact(|tx| rows_are(tx, Table::Session, &[], 9, &[]))?;
     }
     Ok(())
 }
 
-fn tables<S: Store>(store: &mut S) -> Outcome {
+fn tables(store: &mut dyn AnyStore) -> Outcome {
     let mut there = Vec::new();
     for &table in Table::ALL {
         if has(store, table)? {
@@ -331,7 +363,7 @@ fn tables<S: Store>(store: &mut S) -> Outcome {
     Ok(())
 }
 
-fn prefetch<S: Store>(store: &mut S) -> Outcome {
+fn prefetch(store: &mut dyn AnyStore) -> Outcome {
     store.transact(|tx| tx.put(Table::Device, b"there", b"value"))?;
     let announced: &[(Table, &[u8])] = &[
         (Table::Device, b"there"),
@@ -363,27 +395,26 @@ fn change(tx: &mut dyn Transaction) -> Result<(), Error> {
     tx.delete(Table::Allowance, b"deleted")
 }
 
-fn is_as_before<S: Store>(store: &mut S) -> Outcome {
+fn is_as_before(store: &mut dyn AnyStore) -> Outcome {
     store.transact(|tx| {
         rows_are(tx, Table::Allowance, &[], 9, BEFORE)?;
         rows_are(tx, Table::App, &[], 9, &[])
     })
 }
 
-fn rolls_back_on_an_error<S: Store>(store: &mut S) -> Outcome {
+fn rolls_back_on_an_error(store: &mut dyn AnyStore) -> Outcome {
     store.transact(|tx| {
         BEFORE.iter().try_for_each(|(key, value)| tx.put(Table::Allowance, key, value))
     })?;
     let found = store.transact(|tx| change(tx).and(Err::<(), _>(Error::NotPermitted)));
-    same("the error of the work", &Err(Error::NotPermitted), &found)?;
+    same("the error of the work", &NOT_PERMITTED, &found)?;
     is_as_before(store)?;
     store.transact(change)?;
     store.transact(|tx| row_is(tx, Table::Allowance, b"deleted", None))
 }
 
 #[cfg(all(feature = "std", panic = "unwind"))]
-fn rolls_back_on_a_panic<S: Store>(store: &mut S) -> Outcome {
-    use alloc::boxed::Box;
+fn rolls_back_on_a_panic(store: &mut dyn AnyStore) -> Outcome {
     use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
     struct OnPurpose;
@@ -413,11 +444,11 @@ fn rolls_back_on_a_panic<S: Store>(store: &mut S) -> Outcome {
 }
 
 #[cfg(not(all(feature = "std", panic = "unwind")))]
-const fn rolls_back_on_a_panic<S: Store>(_: &mut S) -> Outcome {
+const fn rolls_back_on_a_panic(_: &mut dyn AnyStore) -> Outcome {
     Ok(())
 }
 
-fn durable<S: Store>(open: &mut impl FnMut() -> S) -> Outcome {
+fn durable<'s>(open: &mut dyn FnMut() -> Box<dyn AnyStore + 's>) -> Outcome {
     let value = pattern(100_000);
     let mut store = open();
     store.transact(|tx| {
@@ -432,7 +463,7 @@ fn durable<S: Store>(open: &mut impl FnMut() -> S) -> Outcome {
         tx.put(Table::Session, b"refused", b"")?;
         Err::<(), _>(Error::NotPermitted)
     });
-    same("the error of the work", &Err(Error::NotPermitted), &refused)?;
+    same("the error of the work", &NOT_PERMITTED, &refused)?;
     drop(store);
     let mut store = open();
     store.transact(|tx| {
@@ -442,11 +473,11 @@ fn durable<S: Store>(open: &mut impl FnMut() -> S) -> Outcome {
 }
 
 /// Whether rows of this table can be kept here: those of the locks cannot in a vault.
-fn has<S: Store>(store: &mut S, table: Table) -> Result<bool, Trouble> {
+fn has(store: &mut dyn AnyStore, table: Table) -> Result<bool, Trouble> {
     match store.transact(|tx| tx.get(table, b"key")) {
         Ok(_) => Ok(true),
-        Err(Error::NotPermitted) if table == Table::Vault => Ok(false),
-        Err(error) => Err(error.into()),
+        Err(Trouble::Failed(Error::NotPermitted)) if table == Table::Vault => Ok(false),
+        Err(trouble) => Err(trouble),
     }
 }
 

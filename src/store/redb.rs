@@ -104,6 +104,34 @@ impl Redb {
         }
         copied
     }
+
+    fn begin(&mut self) -> Result<WriteTransaction, Error> {
+        let begun = guarded(&self.path, || {
+            let database = database(&self.path, &mut self.database)?;
+            database.begin_write().map_err(|error| self::error(&self.path, error))
+        });
+        begun.inspect_err(|_| close(&mut self.database))
+    }
+
+    /// Commits, or not. What failed before, or fails now, closes the file.
+    fn end(
+        &mut self,
+        transaction: WriteTransaction,
+        commits: Result<bool, Error>,
+    ) -> Result<(), Error> {
+        let ended = guarded(&self.path, || {
+            if matches!(commits, Ok(true)) {
+                transaction.commit().map_err(|error| self::error(&self.path, error))
+            } else {
+                transaction.abort().map_err(|error| self::error(&self.path, error))
+            }
+        });
+        let ended = commits.and(ended);
+        if ended.is_err() {
+            close(&mut self.database);
+        }
+        ended
+    }
 }
 
 /// Pages kept in memory, in bytes. Most of an account fits; a phone has more to do than to hold all
@@ -175,37 +203,12 @@ impl Store for Redb {
         &mut self,
         work: impl FnOnce(&mut dyn Transaction) -> Result<T, E>,
     ) -> Result<T, E> {
-        let Self { path, database } = self;
-        let begun = guarded(path, || {
-            let database = self::database(path, database)?;
-            database.begin_write().map_err(|error| self::error(path, error))
-        });
-        let transaction = begun.inspect_err(|_| close(database))?;
-        let (done, changed, failure) = {
-            let (tables, changed, failure) = (BTreeMap::new(), false, None);
-            let mut open = Open { path, transaction: &transaction, tables, changed, failure };
-            let done = catch_unwind(AssertUnwindSafe(|| work(&mut open)));
-            let (tables, changed, failure) = (open.tables, open.changed, open.failure);
-            let closed = guarded(path, || {
-                drop(tables);
-                Ok(())
-            });
-            (done, changed, failure.or(closed.err()))
-        };
-        // A transaction that is dropped changes nothing: on an error here or in `work`, and on a
-        // panic.
-        let commits = changed && failure.is_none() && matches!(done, Ok(Ok(_)));
-        let ended = guarded(path, || {
-            if commits {
-                transaction.commit().map_err(|error| self::error(path, error))
-            } else {
-                transaction.abort().map_err(|error| self::error(path, error))
-            }
-        });
-        let ended = failure.map_or(ended, Err);
-        if ended.is_err() {
-            close(database);
-        }
+        let transaction = self.begin()?;
+        let mut open = Open::new(&self.path, &transaction);
+        let done = catch_unwind(AssertUnwindSafe(|| work(&mut open)));
+        let changed = open.close();
+        let is_wanted = matches!(done, Ok(Ok(_)));
+        let ended = self.end(transaction, changed.map(|changed| changed && is_wanted));
         let done = done.unwrap_or_else(|panic| resume_unwind(panic))?;
         ended?;
         Ok(done)
@@ -225,6 +228,20 @@ struct Open<'a> {
 }
 
 impl<'a> Open<'a> {
+    const fn new(path: &'a Path, transaction: &'a WriteTransaction) -> Self {
+        Self { path, transaction, tables: BTreeMap::new(), changed: false, failure: None }
+    }
+
+    /// Closes the tables. Says whether anything changed, or what failed first.
+    fn close(self) -> Result<bool, Error> {
+        let Self { path, tables, changed, failure, .. } = self;
+        let closed = guarded(path, || {
+            drop(tables);
+            Ok(())
+        });
+        failure.map_or(closed, Err).map(|()| changed)
+    }
+
     /// Does this with a table. A failure is noted, so that the file is opened again.
     fn with<T>(
         &mut self,
