@@ -112,7 +112,7 @@ impl Call {
     ///
     /// `now` becomes the number of this instance: after a crash it must be higher, or the others
     /// refuse its keys. Milliseconds since the Unix epoch are.
-    pub fn new(id: CallId, me: &Address, suite: Suite, now: u64, rng: &mut impl CryptoRng) -> Self {
+    pub fn new(id: CallId, me: &Address, suite: Suite, now: u64, rng: &mut dyn CryptoRng) -> Self {
         Self {
             id,
             me: me.clone(),
@@ -132,7 +132,7 @@ impl Call {
 
     /// Takes who may be in the call: the devices of its users, as their lists have them now. Who is
     /// in the call and is not among them is removed, and hears nothing from this call on.
-    pub fn set_members(&mut self, members: &Members, now: u64, rng: &mut impl CryptoRng) {
+    pub fn set_members(&mut self, members: &Members, now: u64, rng: &mut dyn CryptoRng) {
         self.advance(now);
         if self.roster.set(&self.me, members, self.now) {
             self.rotate_by = Some(self.now);
@@ -217,7 +217,7 @@ impl Call {
     ///
     /// Call it after [`Call::take`] and [`Call::set_members`], and at [`Call::next_at`] at the
     /// latest. It brings about at most one signal of a kind to each device in a second.
-    pub fn tick(&mut self, now: u64, rng: &mut impl CryptoRng) -> Vec<Outgoing> {
+    pub fn tick(&mut self, now: u64, rng: &mut dyn CryptoRng) -> Vec<Outgoing> {
         self.advance(now);
         if self.roster.expire(self.now) {
             self.rotate_within(LEAD);
@@ -382,7 +382,7 @@ impl Call {
         self.rotate_by.map(|by| by.min(next))
     }
 
-    fn rotate_if_due(&mut self, rng: &mut impl CryptoRng) {
+    fn rotate_if_due(&mut self, rng: &mut dyn CryptoRng) {
         if self.rotation_at().is_none_or(|at| at > self.now) {
             return;
         }

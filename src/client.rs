@@ -311,7 +311,7 @@ impl<S: Store> Client<S> {
         mut store: S,
         user: &str,
         now: UnixTime,
-        rng: &mut impl CryptoRng,
+        rng: &mut dyn CryptoRng,
     ) -> Result<Self, Error> {
         let policy = Policy::default();
         let account = store.transact(|tx| {
@@ -331,7 +331,7 @@ impl<S: Store> Client<S> {
         device: &NewDevice,
         grant: &[u8],
         now: UnixTime,
-        rng: &mut impl CryptoRng,
+        rng: &mut dyn CryptoRng,
     ) -> Result<Self, Error> {
         let policy = Policy::default();
         let account = store.transact(|tx| {
@@ -415,7 +415,7 @@ impl Client<Open<'_>> {
         tx: &mut dyn Transaction,
         user: &str,
         now: UnixTime,
-        rng: &mut impl CryptoRng,
+        rng: &mut dyn CryptoRng,
     ) -> Result<(), Error> {
         account::create(tx, &Policy::default(), user, now, rng)
     }
@@ -429,7 +429,7 @@ impl Client<Open<'_>> {
         device: &NewDevice,
         grant: &[u8],
         now: UnixTime,
-        rng: &mut impl CryptoRng,
+        rng: &mut dyn CryptoRng,
     ) -> Result<(), Error> {
         account::join(tx, &Policy::default(), device, grant, now, rng)
     }

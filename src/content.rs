@@ -71,7 +71,7 @@ impl MessageId {
     }
 
     /// Draws 16 bytes.
-    pub(crate) fn random(rng: &mut impl CryptoRng) -> Self {
+    pub(crate) fn random(rng: &mut dyn CryptoRng) -> Self {
         let mut id = [0; 16];
         rng.fill_bytes(&mut id);
         Self(id)

@@ -95,7 +95,7 @@ pub const MAX_SIZE: u64 = layout::MAX_SIZE;
 pub fn seal(
     file: &[u8],
     chunk_size: ChunkSize,
-    rng: &mut impl CryptoRng,
+    rng: &mut dyn CryptoRng,
 ) -> Result<(Descriptor, Vec<u8>), Error> {
     let size = u64::try_from(file.len()).map_err(|_| Error::TooLong)?;
     let mut sealer = Sealer::new(size, chunk_size, rng)?;

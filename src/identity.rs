@@ -37,7 +37,7 @@ pub struct IdentityKeyPair {
 
 impl IdentityKeyPair {
     /// Draws 32 bytes, the seed.
-    pub fn generate(rng: &mut impl CryptoRng) -> Self {
+    pub fn generate(rng: &mut dyn CryptoRng) -> Self {
         Self::from_seed(&Secret::random(rng))
     }
 

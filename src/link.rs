@@ -64,7 +64,7 @@ const NONCE: [u8; NONCE_LENGTH] = [0; NONCE_LENGTH];
 
 impl NewDevice {
     /// Draws 96 bytes: the identity, the ephemeral key, the secret.
-    pub fn generate(rng: &mut impl CryptoRng) -> Self {
+    pub fn generate(rng: &mut dyn CryptoRng) -> Self {
         let identity = IdentityKeyPair::generate(rng);
         let ephemeral = KeyPair::generate(rng);
         Self { identity, ephemeral, secret: Secret::random(rng) }
@@ -163,7 +163,7 @@ impl Code {
     ///
     /// # Errors
     /// [`Error::InvalidKey`]: the code's ephemeral key is not one.
-    pub(crate) fn grant(&self, grant: &Grant, rng: &mut impl CryptoRng) -> Result<Vec<u8>, Error> {
+    pub(crate) fn grant(&self, grant: &Grant, rng: &mut dyn CryptoRng) -> Result<Vec<u8>, Error> {
         let ephemeral = KeyPair::generate(rng);
         let shared = ephemeral.secret.diffie_hellman(&self.ephemeral.point())?;
         let with_identity = ephemeral.secret.diffie_hellman(&self.identity_point()?)?;

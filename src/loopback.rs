@@ -63,7 +63,7 @@ impl Loopback {
         &mut self,
         client: &mut Client<impl Scope>,
         now: UnixTime,
-        rng: &mut impl CryptoRng,
+        rng: &mut dyn CryptoRng,
     ) -> Result<Vec<Received>, Error> {
         let mut all = Vec::new();
         loop {
@@ -90,7 +90,7 @@ impl Loopback {
         client: &mut Client<impl Scope>,
         task: &Task,
         now: UnixTime,
-        rng: &mut impl CryptoRng,
+        rng: &mut dyn CryptoRng,
     ) -> Result<(), Error> {
         let own = client.address().clone();
         let bytes;

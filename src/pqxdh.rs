@@ -69,7 +69,7 @@ pub(crate) struct Responded {
 pub(crate) fn initiate(
     identity: &IdentityKeyPair,
     bundle: &VerifiedBundle,
-    rng: &mut impl CryptoRng,
+    rng: &mut dyn CryptoRng,
 ) -> Result<Initiated, Error> {
     if bundle.identity() == identity.public_key() {
         return Err(Error::OwnIdentity);

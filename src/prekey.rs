@@ -149,7 +149,7 @@ impl Prekeys {
     ///
     /// # Errors
     /// [`Error::Exhausted`]: as [`Prekeys::refill`].
-    pub fn generate(one_time: usize, now: u64, rng: &mut impl CryptoRng) -> Result<Self, Error> {
+    pub fn generate(one_time: usize, now: u64, rng: &mut dyn CryptoRng) -> Result<Self, Error> {
         let mut prekeys = Self::new();
         prekeys.rotate_if_due(now, rng)?;
         prekeys.refill(0, one_time, now, rng)?;
@@ -171,7 +171,7 @@ impl Prekeys {
     ///
     /// # Errors
     /// [`Error::Exhausted`]: as [`Prekeys::refill`].
-    pub fn rotate_if_due(&mut self, now: u64, rng: &mut impl CryptoRng) -> Result<bool, Error> {
+    pub fn rotate_if_due(&mut self, now: u64, rng: &mut dyn CryptoRng) -> Result<bool, Error> {
         let due = self.rotation_due(now);
         if due {
             self.has_ids(2)?;
@@ -212,7 +212,7 @@ impl Prekeys {
         on_server: usize,
         target: usize,
         now: u64,
-        rng: &mut impl CryptoRng,
+        rng: &mut dyn CryptoRng,
     ) -> Result<usize, Error> {
         let count = target.saturating_sub(on_server);
         self.has_ids(count.saturating_mul(2))?;
@@ -227,7 +227,7 @@ impl Prekeys {
     ///
     /// # Errors
     /// [`Error::Exhausted`]: as [`Prekeys::refill`].
-    pub fn add_signed(&mut self, now: u64, rng: &mut impl CryptoRng) -> Result<u32, Error> {
+    pub fn add_signed(&mut self, now: u64, rng: &mut dyn CryptoRng) -> Result<u32, Error> {
         let id = self.keys.next_id()?;
         Ok(put(&mut self.keys.signed, id, now, KeyPair::generate(rng)))
     }
@@ -236,7 +236,7 @@ impl Prekeys {
     ///
     /// # Errors
     /// [`Error::Exhausted`]: as [`Prekeys::refill`].
-    pub fn add_last_resort(&mut self, now: u64, rng: &mut impl CryptoRng) -> Result<u32, Error> {
+    pub fn add_last_resort(&mut self, now: u64, rng: &mut dyn CryptoRng) -> Result<u32, Error> {
         let id = self.keys.next_id()?;
         let secret = LastResort { secret: kem::SecretKey::generate(rng), accepted: 0 };
         Ok(put(&mut self.keys.last_resort, id, now, secret))
@@ -246,7 +246,7 @@ impl Prekeys {
     ///
     /// # Errors
     /// [`Error::Exhausted`]: as [`Prekeys::refill`].
-    pub fn add_one_time(&mut self, now: u64, rng: &mut impl CryptoRng) -> Result<u32, Error> {
+    pub fn add_one_time(&mut self, now: u64, rng: &mut dyn CryptoRng) -> Result<u32, Error> {
         let id = self.keys.next_id()?;
         Ok(put(&mut self.keys.one_time, id, now, KeyPair::generate(rng)))
     }
@@ -255,7 +255,7 @@ impl Prekeys {
     ///
     /// # Errors
     /// [`Error::Exhausted`]: as [`Prekeys::refill`].
-    pub fn add_one_time_kem(&mut self, now: u64, rng: &mut impl CryptoRng) -> Result<u32, Error> {
+    pub fn add_one_time_kem(&mut self, now: u64, rng: &mut dyn CryptoRng) -> Result<u32, Error> {
         let id = self.keys.next_id()?;
         Ok(put(&mut self.keys.one_time_kem, id, now, kem::SecretKey::generate(rng)))
     }

@@ -58,7 +58,7 @@ impl Reference {
 
 impl ReferenceKeys {
     /// Draws 64 bytes.
-    pub(crate) fn random(rng: &mut impl CryptoRng) -> Self {
+    pub(crate) fn random(rng: &mut dyn CryptoRng) -> Self {
         Self { tag: Secret::random(rng), mask: Secret::random(rng) }
     }
 
@@ -68,7 +68,7 @@ impl ReferenceKeys {
         named: Named,
         session: &SessionId,
         receiver: &IdentityKey,
-        rng: &mut impl CryptoRng,
+        rng: &mut dyn CryptoRng,
     ) -> Reference {
         let mut drawn = [0; 8];
         rng.fill_bytes(&mut drawn[5..]);

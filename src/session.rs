@@ -96,7 +96,7 @@ impl Session {
     pub fn initiate(
         identity: &IdentityKeyPair,
         bundle: &VerifiedBundle,
-        rng: &mut impl CryptoRng,
+        rng: &mut dyn CryptoRng,
     ) -> Result<Self, Error> {
         let initiated = pqxdh::initiate(identity, bundle, rng)?;
         let point = bundle.signed_point.clone();
@@ -187,7 +187,7 @@ impl Session {
         &mut self,
         plaintext: &[u8],
         associated_data: &[u8],
-        rng: &mut impl CryptoRng,
+        rng: &mut dyn CryptoRng,
     ) -> Result<Message<'static>, Error> {
         check_length(plaintext, Self::MAX_PLAINTEXT)?;
         check_length(associated_data, Self::MAX_ASSOCIATED_DATA)?;

@@ -33,7 +33,7 @@ impl CallId {
 
     /// Draws 16 bytes.
     #[must_use]
-    pub fn random(rng: &mut impl CryptoRng) -> Self {
+    pub fn random(rng: &mut dyn CryptoRng) -> Self {
         let mut id = [0; 16];
         rng.fill_bytes(&mut id);
         Self(id)

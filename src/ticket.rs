@@ -46,7 +46,7 @@ impl Ticket {
     pub(crate) const LENGTH: usize = 16;
 
     /// 16 bytes that no device made: what is shown to a device that gave none. Draws 16 bytes.
-    pub(crate) fn random(rng: &mut impl CryptoRng) -> Self {
+    pub(crate) fn random(rng: &mut dyn CryptoRng) -> Self {
         let mut ticket = [0; Self::LENGTH];
         rng.fill_bytes(&mut ticket);
         Self(ticket)
@@ -72,7 +72,7 @@ impl TicketKeys {
     }
 
     /// Adds a pair of keys, and drops the oldest above [`TicketKeys::KEPT`]. Draws 64 bytes.
-    pub(crate) fn renew(&mut self, now: UnixTime, rng: &mut impl CryptoRng) {
+    pub(crate) fn renew(&mut self, now: UnixTime, rng: &mut dyn CryptoRng) {
         // In a vector of its own, since one that grows leaves a copy behind.
         let mut weeks = Vec::with_capacity(Self::KEPT);
         let old = self.0.len().saturating_sub(Self::KEPT.saturating_sub(1));

@@ -60,7 +60,7 @@ impl Header {
         kind: ArchiveKind,
         locks: &[Lock<'_>],
         cost: Argon2Cost,
-        rng: &mut impl CryptoRng,
+        rng: &mut dyn CryptoRng,
     ) -> core::result::Result<Self, Error> {
         if locks.is_empty() || locks.len() > MAX_LOCKS {
             return Err(Error::BadLocks);

@@ -50,7 +50,7 @@ impl<W: Write> Writer<W> {
         locks: &[Lock<'_>],
         cost: Argon2Cost,
         info: Info,
-        rng: &mut impl CryptoRng,
+        rng: &mut dyn CryptoRng,
     ) -> Result<Self> {
         let header = Header::new(kind, locks, cost, rng)?;
         inner.write_all(&header.bytes)?;

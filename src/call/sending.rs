@@ -41,13 +41,13 @@ enum Slot {
 }
 
 impl Sending {
-    pub(super) fn new(suite: Suite, now: u64, rng: &mut impl CryptoRng) -> Self {
+    pub(super) fn new(suite: Suite, now: u64, rng: &mut dyn CryptoRng) -> Self {
         let current = Generation::new(0, now, now, rng);
         Self { suite, current, next: None, is_over: false }
     }
 
     /// Makes a generation that is used from `use_at` on. One that was to be used next never is.
-    pub(super) fn rotate(&mut self, use_at: u64, now: u64, rng: &mut impl CryptoRng) {
+    pub(super) fn rotate(&mut self, use_at: u64, now: u64, rng: &mut dyn CryptoRng) {
         match self.newest().number.checked_add(1) {
             Some(number) => self.next = Some(Generation::new(number, now, use_at, rng)),
             None => self.is_over = true,
@@ -141,7 +141,7 @@ impl Sending {
 }
 
 impl Generation {
-    fn new(number: u32, made_at: u64, use_at: u64, rng: &mut impl CryptoRng) -> Self {
+    fn new(number: u32, made_at: u64, use_at: u64, rng: &mut dyn CryptoRng) -> Self {
         let slots = [const { Slot::None }; 4];
         Self { number, secret: Secret::random(rng), made_at, use_at, slots }
     }

@@ -36,7 +36,7 @@ impl<S: Scope> Client<S> {
         code: &str,
         role: Role,
         now: UnixTime,
-        rng: &mut impl CryptoRng,
+        rng: &mut dyn CryptoRng,
     ) -> Result<Vec<u8>, Error> {
         self.run(|open| open.whole(|open| link(open, code, role, now, rng)))
     }
@@ -53,7 +53,7 @@ impl<S: Scope> Client<S> {
         &mut self,
         device: u32,
         now: UnixTime,
-        rng: &mut impl CryptoRng,
+        rng: &mut dyn CryptoRng,
     ) -> Result<(), Error> {
         self.run(|open| open.whole(|open| remove_device(open, device, now, rng)))
     }
@@ -65,7 +65,7 @@ pub(super) fn create(
     policy: &Policy,
     user: &str,
     now: UnixTime,
-    rng: &mut impl CryptoRng,
+    rng: &mut dyn CryptoRng,
 ) -> Result<(), Error> {
     let (account, identity) = (IdentityKeyPair::generate(rng), IdentityKeyPair::generate(rng));
     let list = DeviceList::first(&account, identity.public_key());
@@ -82,7 +82,7 @@ pub(super) fn join(
     device: &NewDevice,
     grant: &[u8],
     now: UnixTime,
-    rng: &mut impl CryptoRng,
+    rng: &mut dyn CryptoRng,
 ) -> Result<(), Error> {
     let (identity, grant) = device.accept(grant)?;
     let own = Account::new(&grant.user, grant.device, identity.public_key(), rng);
@@ -107,7 +107,7 @@ pub(super) fn found(
     policy: &Policy,
     founding: Founding,
     now: UnixTime,
-    rng: &mut impl CryptoRng,
+    rng: &mut dyn CryptoRng,
 ) -> Result<(), Error> {
     let Founding { own, identity, mut user, key } = founding;
     let mut open = Open::first(tx, policy, own)?;
@@ -130,7 +130,7 @@ fn link(
     code: &str,
     role: Role,
     now: UnixTime,
-    rng: &mut impl CryptoRng,
+    rng: &mut dyn CryptoRng,
 ) -> Result<Vec<u8>, Error> {
     let (account_key, mut own) = own_to_change(open)?;
     let code = Code::decode(code)?;
@@ -149,7 +149,7 @@ fn remove_device(
     open: &mut Open<'_>,
     device: u32,
     now: UnixTime,
-    rng: &mut impl CryptoRng,
+    rng: &mut dyn CryptoRng,
 ) -> Result<(), Error> {
     let (account_key, mut own) = own_to_change(open)?;
     let removed = own.list.get(device).copied();
@@ -179,7 +179,7 @@ fn remove_device(
 pub(super) fn renew_if_due(
     open: &mut Open<'_>,
     now: UnixTime,
-    rng: &mut impl CryptoRng,
+    rng: &mut dyn CryptoRng,
 ) -> Result<(), Error> {
     if open.get(Table::Account, RENEWAL)?.is_none() {
         return Ok(());

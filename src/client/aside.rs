@@ -74,7 +74,7 @@ pub(super) fn set(
     open: &mut Open<'_>,
     tag: Tag,
     row: &AsideRow,
-    rng: &mut impl CryptoRng,
+    rng: &mut dyn CryptoRng,
 ) -> Result<bool, Error> {
     let length = row.envelope.len();
     let (own, all) =

@@ -262,7 +262,7 @@ pub(super) fn queue(
     place: Place,
     queued: &Queued,
     now: UnixTime,
-    rng: &mut impl CryptoRng,
+    rng: &mut dyn CryptoRng,
 ) -> Result<bool, Error> {
     if !has_room(open, place)? {
         return Ok(false);

@@ -32,7 +32,7 @@ impl<S: Scope> Client<S> {
         of: &Address,
         bundle: &[u8],
         now: UnixTime,
-        rng: &mut impl CryptoRng,
+        rng: &mut dyn CryptoRng,
     ) -> Result<(), Error> {
         self.run(|open| open.whole(|open| add(open, of, bundle, now, rng)))
     }
@@ -43,7 +43,7 @@ pub(super) fn add(
     of: &Address,
     bundle: &[u8],
     now: UnixTime,
-    rng: &mut impl CryptoRng,
+    rng: &mut dyn CryptoRng,
 ) -> Result<(), Error> {
     let bundle = Bundle::decode(bundle)?.verify(&open.account.identity, now.as_secs())?;
     let (tag, user) = open.known_user(&of.user)?;
@@ -90,7 +90,7 @@ fn introduce(
     (tag, user, device): (Tag, &UserRecord, u32),
     made: u64,
     now: UnixTime,
-    rng: &mut impl CryptoRng,
+    rng: &mut dyn CryptoRng,
 ) -> Result<(), Error> {
     let Some(listed) = user.list.get(device) else { return Ok(()) };
     match outbox::target(open, tag, user, listed, now)? {

@@ -44,7 +44,7 @@ impl<S: Scope> Client<S> {
         to: &[Address],
         signal: &Signal,
         now: UnixTime,
-        rng: &mut impl CryptoRng,
+        rng: &mut dyn CryptoRng,
     ) -> Result<Vec<Address>, Error> {
         self.run(|open| open.whole(|open| send(open, to, signal, now, rng)))
     }
@@ -144,7 +144,7 @@ fn send(
     to: &[Address],
     signal: &Signal,
     now: UnixTime,
-    rng: &mut impl CryptoRng,
+    rng: &mut dyn CryptoRng,
 ) -> Result<Vec<Address>, Error> {
     if signal.body.len() > Signal::MAX_BODY {
         return Err(Error::TooLong);
@@ -189,7 +189,7 @@ fn post(
     target: &mut Target,
     signal: SignalBody<'_>,
     now: UnixTime,
-    rng: &mut impl CryptoRng,
+    rng: &mut dyn CryptoRng,
 ) -> Result<(), Error> {
     let name = outbox::tell(open, target, Body::Signal(signal), None, now, rng)?;
     timers::set_signal(open, signal.expires.after(1), &[&[IN_OUTBOX][..], &name].concat())
@@ -202,7 +202,7 @@ fn wait(
     device: u32,
     signal: SignalBody<'_>,
     now: UnixTime,
-    rng: &mut impl CryptoRng,
+    rng: &mut dyn CryptoRng,
 ) -> Result<(), Error> {
     let prefix = waiting(tag, device);
     let rows = open.scan(Table::Draft, &prefix, MOST_WAITING)?;
@@ -229,7 +229,7 @@ pub(super) fn go_on(
     open: &mut Open<'_>,
     target: &mut Target,
     now: UnixTime,
-    rng: &mut impl CryptoRng,
+    rng: &mut dyn CryptoRng,
 ) -> Result<(), Error> {
     let prefix = waiting(target.place.tag, target.address.device);
     for (key, row) in open.scan(Table::Draft, &prefix, MOST_WAITING)? {
@@ -252,7 +252,7 @@ pub(super) fn take_in(
     signal: &SignalBody<'_>,
     number: u64,
     now: UnixTime,
-    rng: &mut impl CryptoRng,
+    rng: &mut dyn CryptoRng,
 ) -> Result<bool, Error> {
     let expires = signal.expires.min(now.after(Signal::MAX_KEEP)).after(SKEW);
     if now > expires || !is_allowed(open, sender, trust, signal.kind, now)? {

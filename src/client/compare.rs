@@ -36,7 +36,7 @@ impl<S: Scope> Client<S> {
         &mut self,
         user: &str,
         now: UnixTime,
-        rng: &mut impl CryptoRng,
+        rng: &mut dyn CryptoRng,
     ) -> Result<(), Error> {
         self.run(|open| open.whole(|open| start(open, user, now, rng)))
     }
@@ -49,7 +49,7 @@ impl<S: Scope> Client<S> {
         &mut self,
         user: &str,
         now: UnixTime,
-        rng: &mut impl CryptoRng,
+        rng: &mut dyn CryptoRng,
     ) -> Result<(), Error> {
         self.run(|open| {
             open.whole(|open| {
@@ -82,7 +82,7 @@ impl<S: Scope> Client<S> {
         user: &str,
         value: &SasValue,
         now: UnixTime,
-        rng: &mut impl CryptoRng,
+        rng: &mut dyn CryptoRng,
     ) -> Result<(), Error> {
         self.run(|open| {
             open.whole(|open| {
@@ -106,7 +106,7 @@ impl<S: Scope> Client<S> {
         &mut self,
         user: &str,
         now: UnixTime,
-        rng: &mut impl CryptoRng,
+        rng: &mut dyn CryptoRng,
     ) -> Result<(), Error> {
         self.run(|open| {
             open.whole(|open| {
@@ -128,7 +128,7 @@ impl<S: Scope> Client<S> {
         &mut self,
         user: &str,
         now: UnixTime,
-        rng: &mut impl CryptoRng,
+        rng: &mut dyn CryptoRng,
     ) -> Result<(), Error> {
         self.run(|open| {
             open.whole(|open| {
@@ -165,7 +165,7 @@ fn start(
     open: &mut Open<'_>,
     user: &str,
     now: UnixTime,
-    rng: &mut impl CryptoRng,
+    rng: &mut dyn CryptoRng,
 ) -> Result<(), Error> {
     let both = Both::of(open, user)?;
     if let Some(row) = current(open, &both, now)? {
@@ -196,7 +196,7 @@ fn tell(
     row: &mut SasRow,
     to: &IdentityKey,
     now: UnixTime,
-    rng: &mut impl CryptoRng,
+    rng: &mut dyn CryptoRng,
 ) -> Result<(), Error> {
     let id = &row.sas.id;
     let is_told = match row.sas.last_move(both.pair(), to) {
@@ -219,7 +219,7 @@ fn accept(
     both: &Both,
     row: SasRow,
     now: UnixTime,
-    rng: &mut impl CryptoRng,
+    rng: &mut dyn CryptoRng,
 ) -> Result<(), Error> {
     let SasRow { keys, sas, waiting } = row;
     let (sas, _) = sas.answer(Secret::random(rng)).ok_or(Error::OutOfTurn)?;
@@ -236,7 +236,7 @@ fn stop(
     tag: Tag,
     why: u8,
     now: UnixTime,
-    rng: &mut impl CryptoRng,
+    rng: &mut dyn CryptoRng,
 ) -> Result<(), Error> {
     let Some(row) = ceremonies::sas(open, tag)? else { return Ok(()) };
     ceremonies::remove_sas(open, tag)?;
@@ -255,7 +255,7 @@ fn withdraw(
     open: &mut Open<'_>,
     tag: Tag,
     now: UnixTime,
-    rng: &mut impl CryptoRng,
+    rng: &mut dyn CryptoRng,
 ) -> Result<(), Error> {
     match open.user(tag)? {
         Some(user) if user.trust() == Trust::Verified => {
@@ -271,7 +271,7 @@ pub(super) fn take(
     sender: &Sender<'_>,
     a_move: Move<'_>,
     now: UnixTime,
-    rng: &mut impl CryptoRng,
+    rng: &mut dyn CryptoRng,
 ) -> Result<(), Error> {
     let Some(both) = Both::known(open, sender.tag)? else { return Ok(()) };
     let row = current(open, &both, now)?;
@@ -298,7 +298,7 @@ fn take_start(
     row: Option<SasRow>,
     asked: Sas,
     now: UnixTime,
-    rng: &mut impl CryptoRng,
+    rng: &mut dyn CryptoRng,
 ) -> Result<(), Error> {
     let Some(by) = asked.with() else { return Ok(()) };
     let new = SasRow { keys: both.keys(now), sas: asked, waiting: [].into() };
@@ -340,7 +340,7 @@ fn take_nonce(
     row: &SasRow,
     (from, nonce): (&IdentityKey, &[u8; 32]),
     now: UnixTime,
-    rng: &mut impl CryptoRng,
+    rng: &mut dyn CryptoRng,
 ) -> Result<(), Error> {
     let (user, id) = (both.user.name.clone(), row.sas.id);
     let may_reply =
@@ -384,7 +384,7 @@ fn take_end(
     row: &SasRow,
     (from, why): (&IdentityKey, u8),
     now: UnixTime,
-    rng: &mut impl CryptoRng,
+    rng: &mut dyn CryptoRng,
 ) -> Result<(), Error> {
     let is_peer = row.sas.with().is_none_or(|with| with == *from);
     let is_late = row.sas.stage() == SasStage::Confirmed;
@@ -410,7 +410,7 @@ pub(super) fn expire(
     open: &mut Open<'_>,
     tag: Tag,
     now: UnixTime,
-    rng: &mut impl CryptoRng,
+    rng: &mut dyn CryptoRng,
 ) -> Result<(), Error> {
     if ceremonies::code(open, tag)?.is_some_and(|row| row.keys.are_over(now)) {
         ceremonies::remove_code(open, tag)?;
@@ -430,7 +430,7 @@ pub(super) fn expire(
 pub(super) fn interrupt_all(
     open: &mut Open<'_>,
     now: UnixTime,
-    rng: &mut impl CryptoRng,
+    rng: &mut dyn CryptoRng,
 ) -> Result<(), Error> {
     ceremonies::forget_codes(open)?;
     for tag in ceremonies::all_sas(open)? {
@@ -447,7 +447,7 @@ fn give_up(
     row: &SasRow,
     why: SasEnd,
     now: UnixTime,
-    rng: &mut impl CryptoRng,
+    rng: &mut dyn CryptoRng,
 ) -> Result<(), Error> {
     ceremonies::remove_sas(open, tag)?;
     let is_told = row.sas.stage() != SasStage::Confirmed;

@@ -30,7 +30,7 @@ impl<S: Scope> Client<S> {
         user: &str,
         delivery: Delivery,
         now: UnixTime,
-        rng: &mut impl CryptoRng,
+        rng: &mut dyn CryptoRng,
     ) -> Result<(), Error> {
         self.run(|open| {
             open.whole(|open| {
@@ -51,7 +51,7 @@ impl<S: Scope> Client<S> {
 pub(super) fn make_anew(
     open: &mut Open<'_>,
     now: UnixTime,
-    rng: &mut impl CryptoRng,
+    rng: &mut dyn CryptoRng,
     is_meant: impl Fn(&OutboxRow) -> bool,
 ) -> Result<(), Error> {
     let mut asked = Vec::new();

@@ -67,7 +67,7 @@ pub(super) fn update(
     user: &str,
     list: DeviceList,
     now: UnixTime,
-    rng: &mut impl CryptoRng,
+    rng: &mut dyn CryptoRng,
 ) -> Result<(), Error> {
     let tag = open.tag(user)?;
     let known = match open.user(tag)? {
@@ -95,7 +95,7 @@ fn vouch(
     mut known: UserRecord,
     list: DeviceList,
     now: UnixTime,
-    rng: &mut impl CryptoRng,
+    rng: &mut dyn CryptoRng,
 ) -> Result<UserRecord, Error> {
     let (is_same, claimed) = (known.list.account() == list.account(), known.list.account());
     if is_same {
@@ -169,7 +169,7 @@ pub(super) fn learn(
     user: &mut UserRecord,
     list: DeviceList,
     now: UnixTime,
-    rng: &mut impl CryptoRng,
+    rng: &mut dyn CryptoRng,
 ) -> Result<Learned, Error> {
     if list.account() == user.list.account() {
         return match list.replaces(&user.list) {
@@ -243,7 +243,7 @@ pub(super) fn adopt(
     user: &mut UserRecord,
     list: DeviceList,
     now: UnixTime,
-    rng: &mut impl CryptoRng,
+    rng: &mut dyn CryptoRng,
 ) -> Result<(), Error> {
     let added = put_in_place(open, tag, user, list, now, rng)?;
     for (index, device) in added.into_iter().enumerate() {
@@ -263,7 +263,7 @@ pub(super) fn put_in_place(
     user: &mut UserRecord,
     list: DeviceList,
     now: UnixTime,
-    rng: &mut impl CryptoRng,
+    rng: &mut dyn CryptoRng,
 ) -> Result<Vec<u32>, Error> {
     let is_own = open.is_own(&user.name);
     let added = user.replace(list, now);
@@ -291,7 +291,7 @@ pub(super) fn admit(
     known: Option<UserRecord>,
     content: &Content<'_>,
     now: UnixTime,
-    rng: &mut impl CryptoRng,
+    rng: &mut dyn CryptoRng,
 ) -> Result<Admitted, Error> {
     let Sender { address, tag, identity, .. } = *sender;
     let is_known = |bytes: &&[u8]| {
@@ -388,7 +388,7 @@ fn brought(
     mut user: UserRecord,
     list: DeviceList,
     now: UnixTime,
-    rng: &mut impl CryptoRng,
+    rng: &mut dyn CryptoRng,
 ) -> Result<UserRecord, Error> {
     let Sender { address, tag, identity, .. } = *sender;
     let ask = Want::Devices(address.user.clone());
@@ -427,7 +427,7 @@ pub(super) fn compare(
     content: &Content<'_>,
     reply: Option<&mut Target>,
     now: UnixTime,
-    rng: &mut impl CryptoRng,
+    rng: &mut dyn CryptoRng,
 ) -> Result<(), Error> {
     let is_own = open.is_own(&user.name);
     let here = ListStamp::of(&user.list);
@@ -461,7 +461,7 @@ pub(super) fn post_list(
     target: &mut Target,
     resent: Option<Reference>,
     now: UnixTime,
-    rng: &mut impl CryptoRng,
+    rng: &mut dyn CryptoRng,
 ) -> Result<(), Error> {
     outbox::tell(open, target, Body::Devices, resent, now, rng).map(drop)
 }
@@ -473,7 +473,7 @@ pub(super) fn post_account(
     target: &mut Target,
     resent: Option<Reference>,
     now: UnixTime,
-    rng: &mut impl CryptoRng,
+    rng: &mut dyn CryptoRng,
 ) -> Result<(), Error> {
     let own = open.own()?;
     let listed = own.user.list.device_of(&target.record.identity);
@@ -493,7 +493,7 @@ pub(super) fn tell_mark(
     open: &mut Open<'_>,
     user: &UserRecord,
     now: UnixTime,
-    rng: &mut impl CryptoRng,
+    rng: &mut dyn CryptoRng,
 ) -> Result<(), Error> {
     let account = user.list.account();
     let verified = user.mark == Mark::Verified;
@@ -531,7 +531,7 @@ pub(super) fn tell_own(
     open: &mut Open<'_>,
     new: Option<u32>,
     now: UnixTime,
-    rng: &mut impl CryptoRng,
+    rng: &mut dyn CryptoRng,
 ) -> Result<(), Error> {
     for mut target in own_targets(open, new, now)? {
         post_account(open, &mut target, None, now, rng)?;

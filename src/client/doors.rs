@@ -65,7 +65,7 @@ impl<S: Scope> Client<S> {
         &mut self,
         user: &str,
         now: UnixTime,
-        rng: &mut impl CryptoRng,
+        rng: &mut dyn CryptoRng,
     ) -> Result<(), Error> {
         self.run(|open| {
             open.whole(|open| {
@@ -142,7 +142,7 @@ fn put_own(open: &mut Open<'_>, pass: &Pass, now: UnixTime) -> Result<(), Error>
     wants::want(open, Want::Pass, now)
 }
 
-fn change(open: &mut Open<'_>, now: UnixTime, rng: &mut impl CryptoRng) -> Result<(), Error> {
+fn change(open: &mut Open<'_>, now: UnixTime, rng: &mut dyn CryptoRng) -> Result<(), Error> {
     let number = own(open)?.map_or(0, |pass| pass.number).saturating_add(1);
     put_own(open, &Pass { number, bytes: Secret::random(rng) }, now)
 }
@@ -152,7 +152,7 @@ fn change(open: &mut Open<'_>, now: UnixTime, rng: &mut impl CryptoRng) -> Resul
 pub(super) fn ensure(
     open: &mut Open<'_>,
     now: UnixTime,
-    rng: &mut impl CryptoRng,
+    rng: &mut dyn CryptoRng,
 ) -> Result<(), Error> {
     let is_asked_for = open.policy.delivery == Delivery::Sealed && open.policy.requires_pass;
     if !is_asked_for || own(open)?.is_some() {
@@ -219,7 +219,7 @@ pub(super) fn refused(
     open: &mut Open<'_>,
     to: &str,
     now: UnixTime,
-    rng: &mut impl CryptoRng,
+    rng: &mut dyn CryptoRng,
 ) -> Result<(), Error> {
     let key = key(REFUSED, open.tag(to)?);
     if open.get(Table::Ticket, &key)?.is_none() {

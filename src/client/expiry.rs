@@ -26,7 +26,7 @@ pub(super) fn run(
     open: &mut Open<'_>,
     now: UnixTime,
     most: usize,
-    rng: &mut impl CryptoRng,
+    rng: &mut dyn CryptoRng,
 ) -> Result<(), Error> {
     for due in timers::due(open, Kind::Text, now, most)? {
         timers::done(open, &due)?;

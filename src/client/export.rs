@@ -57,7 +57,7 @@ impl<S: Scope> Client<S> {
         app_frames: impl IntoIterator<Item = Result<B>>,
         writer: W,
         now: UnixTime,
-        rng: &mut impl CryptoRng,
+        rng: &mut dyn CryptoRng,
     ) -> Result<W> {
         let (info, key) = self.run(|open| {
             let info = info(open, now)?;
@@ -100,7 +100,7 @@ impl<S: Scope> Client<S> {
         app_frames: impl IntoIterator<Item = Result<B>>,
         writer: W,
         now: UnixTime,
-        rng: &mut impl CryptoRng,
+        rng: &mut dyn CryptoRng,
     ) -> Result<(W, Zeroizing<[u8; 32]>)> {
         let info = self.run(|open| info(open, now))?;
         let mut key = Zeroizing::new([0; 32]);

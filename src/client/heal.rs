@@ -65,7 +65,7 @@ pub(super) fn unreadable(
     envelope: &Unreadable<'_>,
     user: Option<&UserRecord>,
     now: UnixTime,
-    rng: &mut impl CryptoRng,
+    rng: &mut dyn CryptoRng,
 ) -> Result<Healing, Error> {
     let Unreadable { from, tag, reference, why, is_initial, is_sealed } = envelope;
     let can_heal = matches!(
@@ -139,7 +139,7 @@ pub(super) fn ask(
     listed: &ListedDevice,
     header_opened: bool,
     now: UnixTime,
-    rng: &mut impl CryptoRng,
+    rng: &mut dyn CryptoRng,
 ) -> Result<(), Error> {
     let place = open.place(tag, &listed.identity);
     let mut record = open.record(place, &listed.identity)?;
@@ -190,7 +190,7 @@ fn request(
     asked: &SentRequest,
     resent: Option<Reference>,
     now: UnixTime,
-    rng: &mut impl CryptoRng,
+    rng: &mut dyn CryptoRng,
 ) -> Result<(), Error> {
     let body = Body::Request { holds, references: &asked.references };
     let letter = Letter { body, class: Class::Request, resent, message: None };
@@ -208,7 +208,7 @@ pub(super) fn requested(
     reply: Option<Target>,
     (holds, references): ([u8; 8], &[[u8; 16]]),
     now: UnixTime,
-    rng: &mut impl CryptoRng,
+    rng: &mut dyn CryptoRng,
 ) -> Result<(), Error> {
     let mut once = BTreeSet::new();
     let references =
@@ -230,7 +230,7 @@ pub(super) fn withdrawn(
     open: &mut Open<'_>,
     envelopes: Vec<(Address, Reference)>,
     now: UnixTime,
-    rng: &mut impl CryptoRng,
+    rng: &mut dyn CryptoRng,
 ) -> Result<(), Error> {
     let mut all: BTreeMap<Address, Vec<[u8; 16]>> = BTreeMap::new();
     for (to, reference) in envelopes {
@@ -271,7 +271,7 @@ pub(super) fn answer(
     open: &mut Open<'_>,
     target: &mut Target,
     now: UnixTime,
-    rng: &mut impl CryptoRng,
+    rng: &mut dyn CryptoRng,
 ) -> Result<bool, Error> {
     let (mut answers, mut bytes) = (0_usize, 0_usize);
     let mut gone: Vec<[u8; 16]> = Vec::new();
@@ -340,7 +340,7 @@ fn answer_one(
     queued: &Queued,
     reference: Reference,
     now: UnixTime,
-    rng: &mut impl CryptoRng,
+    rng: &mut dyn CryptoRng,
 ) -> Result<Answered, Error> {
     let (place, identity) = (target.place, target.record.identity);
     let opened = open.account.references.open(reference, target.record.known_ids(), &identity);
@@ -426,7 +426,7 @@ impl Source {
         named: Named,
         reference: Reference,
         now: UnixTime,
-        rng: &mut impl CryptoRng,
+        rng: &mut dyn CryptoRng,
     ) -> Result<Answered, Error> {
         let (length, resent) = (self.length(), Some(reference));
         match self {
@@ -493,7 +493,7 @@ pub(super) fn gone(
     place: Place,
     references: &[[u8; 16]],
     now: UnixTime,
-    rng: &mut impl CryptoRng,
+    rng: &mut dyn CryptoRng,
 ) -> Result<(), Error> {
     for reference in asking::take_asked(open, place, references.get(..1_000).unwrap_or(references))?
     {

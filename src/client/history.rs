@@ -36,7 +36,7 @@ impl<S: Scope> Client<S> {
         key: &[u8; 32],
         location: &[u8],
         now: UnixTime,
-        rng: &mut impl CryptoRng,
+        rng: &mut dyn CryptoRng,
     ) -> Result<(), Error> {
         let encoded = descriptor.encode();
         let descriptor = encoded.first_chunk().ok_or(Error::TooLong)?;
@@ -50,7 +50,7 @@ fn offer(
     device: u32,
     history: &History<'_>,
     now: UnixTime,
-    rng: &mut impl CryptoRng,
+    rng: &mut dyn CryptoRng,
 ) -> Result<(), Error> {
     if history.location.len() > History::MAX_LOCATION {
         return Err(Error::TooLong);
@@ -75,7 +75,7 @@ pub(super) fn offered(
     sender: &Sender<'_>,
     history: &History<'_>,
     (number, now): (u64, UnixTime),
-    rng: &mut impl CryptoRng,
+    rng: &mut dyn CryptoRng,
 ) -> Result<Option<Incoming>, Error> {
     let Ok(offer) = HistoryOffer::read(history) else { return Ok(None) };
     let is_wanted = linked::is_new_here(open, now)?

@@ -372,7 +372,7 @@ pub(super) fn add(
     item: Item,
     number: u64,
     now: UnixTime,
-    rng: &mut impl CryptoRng,
+    rng: &mut dyn CryptoRng,
 ) -> Result<Incoming, Error> {
     let name = open.row_name(now, number, rng);
     put(open, &[ORDINARY], name, item, now)
@@ -383,7 +383,7 @@ pub(super) fn tell(
     open: &mut Open<'_>,
     event: Event,
     now: UnixTime,
-    rng: &mut impl CryptoRng,
+    rng: &mut dyn CryptoRng,
 ) -> Result<(), Error> {
     add(open, Item::Event(event), 0, now, rng).map(drop)
 }
@@ -407,7 +407,7 @@ pub(super) fn hold(
     text: Text,
     number: u64,
     now: UnixTime,
-    rng: &mut impl CryptoRng,
+    rng: &mut dyn CryptoRng,
 ) -> Result<(), Error> {
     let prefix = held_prefix(tag);
     if open.scan(Table::Inbox, &prefix, 1)?.is_empty() {

@@ -98,7 +98,7 @@ pub(super) fn post(
     to: &IdentityKey,
     a_move: Move<'_>,
     now: UnixTime,
-    rng: &mut impl CryptoRng,
+    rng: &mut dyn CryptoRng,
 ) -> Result<bool, Error> {
     let Some(listed) = both.user.list.device_of(to) else { return Ok(true) };
     let Some(mut target) = outbox::target(open, both.tag, &both.user, listed, now)? else {
@@ -114,7 +114,7 @@ fn post_to(
     target: &mut Target,
     a_move: Move<'_>,
     now: UnixTime,
-    rng: &mut impl CryptoRng,
+    rng: &mut dyn CryptoRng,
 ) -> Result<(), Error> {
     outbox::tell(open, target, Body::Move(a_move), None, now, rng).map(drop)
 }
@@ -127,7 +127,7 @@ pub(super) fn post_end(
     to: &[IdentityKey],
     (id, why): (&[u8; 16], u8),
     now: UnixTime,
-    rng: &mut impl CryptoRng,
+    rng: &mut dyn CryptoRng,
 ) -> Result<(), Error> {
     for identity in to {
         let Some(listed) = both.user.list.device_of(identity) else { continue };
@@ -170,7 +170,7 @@ pub(super) fn go_on(
     open: &mut Open<'_>,
     target: &mut Target,
     now: UnixTime,
-    rng: &mut impl CryptoRng,
+    rng: &mut dyn CryptoRng,
 ) -> Result<(), Error> {
     let (tag, waiting) = (target.place.tag, Waiting(target.record.identity));
     let (mut in_sas, mut in_answer) = (false, false);
@@ -205,7 +205,7 @@ pub(super) fn again(
     open: &mut Open<'_>,
     target: &mut Target,
     now: UnixTime,
-    rng: &mut impl CryptoRng,
+    rng: &mut dyn CryptoRng,
 ) -> Result<(), Error> {
     for due in due(open, target, now)? {
         post_to(open, target, due.as_move(), now, rng)?;

@@ -140,7 +140,7 @@ pub(super) fn post(
     target: &mut Target,
     letter: &Letter<'_>,
     now: UnixTime,
-    rng: &mut impl CryptoRng,
+    rng: &mut dyn CryptoRng,
 ) -> Result<(RowName, u64), Error> {
     let own = open.own()?;
     let seal = Seal::new(open, target, now, rng)?;
@@ -204,7 +204,7 @@ impl Seal {
         open: &mut Open<'_>,
         target: &Target,
         now: UnixTime,
-        rng: &mut impl CryptoRng,
+        rng: &mut dyn CryptoRng,
     ) -> Result<Self, Error> {
         let Target { address, place, record, session, .. } = target;
         let mut seal = Self {
@@ -252,7 +252,7 @@ pub(super) fn tell(
     body: Body<'_>,
     resent: Option<Reference>,
     now: UnixTime,
-    rng: &mut impl CryptoRng,
+    rng: &mut dyn CryptoRng,
 ) -> Result<RowName, Error> {
     let letter = Letter { body, class: Class::Other, resent, message: None };
     let (name, _) = post(open, target, &letter, now, rng)?;

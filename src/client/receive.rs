@@ -85,7 +85,7 @@ impl<S: Scope> Client<S> {
         from: Option<&Address>,
         envelope: &[u8],
         now: UnixTime,
-        rng: &mut impl CryptoRng,
+        rng: &mut dyn CryptoRng,
     ) -> Result<Received, Error> {
         self.run(|open| open.whole(|open| receive(open, from, envelope, now, rng)))
     }
@@ -108,7 +108,7 @@ fn receive(
     from: Option<&Address>,
     bytes: &[u8],
     now: UnixTime,
-    rng: &mut impl CryptoRng,
+    rng: &mut dyn CryptoRng,
 ) -> Result<Received, Error> {
     if envelope::is_sealed(bytes) {
         let mut drawn = [0; 2];
@@ -129,7 +129,7 @@ fn receive_or_set_aside(
     from: Option<&Address>,
     bytes: &[u8],
     now: UnixTime,
-    rng: &mut impl CryptoRng,
+    rng: &mut dyn CryptoRng,
 ) -> Result<Received, Error> {
     let Judged { received, from } = receive_once(open, from, bytes, now, rng)?;
     let (Received::Refused(why), Some(from)) = (&received, &from) else { return Ok(received) };
@@ -158,7 +158,7 @@ pub(super) fn again(
     open: &mut Open<'_>,
     user: &str,
     now: UnixTime,
-    rng: &mut impl CryptoRng,
+    rng: &mut dyn CryptoRng,
 ) -> Result<bool, Error> {
     let tag = open.tag(user)?;
     let mut is_left = false;
@@ -184,7 +184,7 @@ fn receive_once(
     from: Option<&Address>,
     bytes: &[u8],
     now: UnixTime,
-    rng: &mut impl CryptoRng,
+    rng: &mut dyn CryptoRng,
 ) -> Result<Judged, Error> {
     let envelope = match Envelope::decode(bytes) {
         Ok(envelope) => envelope,
@@ -205,7 +205,7 @@ fn receive_sealed(
     transport: Option<&Address>,
     (envelope, ticket): (&Envelope<'_>, Ticket),
     now: UnixTime,
-    rng: &mut impl CryptoRng,
+    rng: &mut dyn CryptoRng,
 ) -> Result<Judged, Error> {
     let shown = tickets::read(open, ticket)?;
     let contact = match &shown {
@@ -251,7 +251,7 @@ fn begin(
     contact: Option<&Address>,
     envelope: &Envelope<'_>,
     now: UnixTime,
-    rng: &mut impl CryptoRng,
+    rng: &mut dyn CryptoRng,
 ) -> Result<Judged, Error> {
     let (party, allowance) = match contact {
         Some(contact) => (Party::Contact(open.tag(&contact.user)?), &HANDSHAKES),
@@ -303,7 +303,7 @@ fn receive_from(
     from: &Address,
     envelope: &Envelope<'_>,
     now: UnixTime,
-    rng: &mut impl CryptoRng,
+    rng: &mut dyn CryptoRng,
 ) -> Result<Judged, Error> {
     let received = receive_known(open, from, envelope, now, rng)?;
     Ok(Judged { received, from: Some(from.clone()) })
@@ -314,7 +314,7 @@ fn receive_known(
     from: &Address,
     envelope: &Envelope<'_>,
     now: UnixTime,
-    rng: &mut impl CryptoRng,
+    rng: &mut dyn CryptoRng,
 ) -> Result<Received, Error> {
     if *from == open.account.address() {
         return Ok(Received::Refused(Error::OwnIdentity));
@@ -358,7 +358,7 @@ fn fail(
     envelope: &Envelope<'_>,
     why: Error,
     now: UnixTime,
-    rng: &mut impl CryptoRng,
+    rng: &mut dyn CryptoRng,
 ) -> Result<Judged, Error> {
     let (tag, reference) = (open.tag(&from.user)?, envelope.reference);
     let known = open.user(tag)?;
@@ -388,7 +388,7 @@ fn take_in(
     reference: Reference,
     opened: Opened,
     (known, own): (Option<UserRecord>, &OwnUser),
-    rng: &mut impl CryptoRng,
+    rng: &mut dyn CryptoRng,
 ) -> Result<Received, Error> {
     let Arrival { from, tag, is_sealed, now } = arrival;
     let Opened { candidate: Candidate { place, mut record }, session, plaintext, handshake } =
@@ -525,7 +525,7 @@ fn handle(
     letter: &Letter<'_>,
     content: &Content<'_>,
     reply: Option<Target>,
-    rng: &mut impl CryptoRng,
+    rng: &mut dyn CryptoRng,
 ) -> Result<Received, Error> {
     let Letter { sender, place, number, asked_in, standing, now, .. } = letter;
     let (from, is_own) = (sender.address, open.is_own(&sender.address.user));
@@ -620,7 +620,7 @@ fn deliver(
     content: &Content<'_>,
     copy_to: Option<String>,
     Written { id, text, files }: Written<'_>,
-    rng: &mut impl CryptoRng,
+    rng: &mut dyn CryptoRng,
 ) -> Result<Received, Error> {
     let Letter { ref sender, place, number, standing, trust, now, .. } = *letter;
     let text = Text {

@@ -79,7 +79,7 @@ impl<S: Store> Client<S> {
         others: Others,
         mut app: impl FnMut(&mut Rows<'_>, &[u8]) -> core::result::Result<(), Error>,
         now: UnixTime,
-        rng: &mut impl CryptoRng,
+        rng: &mut dyn CryptoRng,
     ) -> Result<Self> {
         let (policy, id) = (Policy::default(), *archive.id());
         // What is wrong with the store, nobody waits for a long check to hear.
@@ -99,7 +99,7 @@ impl<S: Store> Client<S> {
         loop {
             let batch = Batch::read(archive)?;
             let cursor = archive.frames();
-            let finish = |tx: &mut dyn Transaction, rng: &mut _| {
+            let finish = |tx: &mut dyn Transaction, rng: &mut dyn CryptoRng| {
                 let restoring = Restoring::load(tx)?;
                 let (list, device) = place(archive, own_list, &key, &restoring.identity, others)?;
                 let was = base(archive, own_list).clone();
@@ -192,7 +192,7 @@ fn begin(
     tx: &mut dyn Transaction,
     id: &[u8; 16],
     user: &str,
-    rng: &mut impl CryptoRng,
+    rng: &mut dyn CryptoRng,
 ) -> core::result::Result<(), Error> {
     let identity = IdentityKeyPair::generate(rng);
     // Its number is known at the end.
@@ -216,7 +216,7 @@ impl Restoring {
         (before, list, device): (DeviceList, DeviceList, u32),
         (key, others): (IdentityKeyPair, Others),
         now: UnixTime,
-        rng: &mut impl CryptoRng,
+        rng: &mut dyn CryptoRng,
     ) -> core::result::Result<(), Error> {
         let Self { mut own, identity } = self;
         own.device = device;

@@ -48,7 +48,7 @@ impl<S: Scope> Client<S> {
         to: &str,
         message: impl Into<Outgoing<'m>>,
         now: UnixTime,
-        rng: &mut impl CryptoRng,
+        rng: &mut dyn CryptoRng,
     ) -> Result<MessageId, Error> {
         let message = message.into();
         self.run(|open| open.whole(|open| write(open, to, message, now, rng)))
@@ -65,7 +65,7 @@ impl<S: Scope> Client<S> {
         to: &str,
         message: impl Into<Outgoing<'m>>,
         now: UnixTime,
-        rng: &mut impl CryptoRng,
+        rng: &mut dyn CryptoRng,
     ) -> Result<MessageId, Error> {
         let message = message.into();
         self.run(|open| {
@@ -176,7 +176,7 @@ fn write(
     to: &str,
     message: Outgoing<'_>,
     now: UnixTime,
-    rng: &mut impl CryptoRng,
+    rng: &mut dyn CryptoRng,
 ) -> Result<MessageId, Error> {
     let Outgoing { text, files, keep } = message;
     let files = attachment::encode(files)?;
@@ -269,7 +269,7 @@ fn encrypt_for(
     text: &TextRow,
     row: &mut MessageRow,
     now: UnixTime,
-    rng: &mut impl CryptoRng,
+    rng: &mut dyn CryptoRng,
 ) -> Result<(), Error> {
     let body = text.body(&target.address.user);
     let letter = Letter { body, class: Class::Text, resent: None, message: Some(text.id) };
@@ -285,7 +285,7 @@ pub(super) fn go_on(
     open: &mut Open<'_>,
     target: &mut Target,
     now: UnixTime,
-    rng: &mut impl CryptoRng,
+    rng: &mut dyn CryptoRng,
 ) -> Result<bool, Error> {
     const MOST_TEXTS: usize = 32;
     const MOST_BYTES: usize = 1 << 18;

@@ -194,7 +194,7 @@ impl<S: Scope> Client<S> {
         &mut self,
         most: usize,
         now: UnixTime,
-        rng: &mut impl CryptoRng,
+        rng: &mut dyn CryptoRng,
     ) -> Result<Vec<Task>, Error> {
         let mut check = self.check;
         let tasks = self.run(|open| open.whole(|open| tasks(open, &mut check, most, now, rng)))?;
@@ -214,7 +214,7 @@ impl<S: Scope> Client<S> {
         task: &TaskId,
         answer: Answer<'_>,
         now: UnixTime,
-        rng: &mut impl CryptoRng,
+        rng: &mut dyn CryptoRng,
     ) -> Result<Completed, Error> {
         let is_first = task.0 == Key::Summary && self.check != Check::Done;
         let completed = self.run(|open| {
@@ -255,7 +255,7 @@ fn tasks(
     check: &mut Check,
     most: usize,
     now: UnixTime,
-    rng: &mut impl CryptoRng,
+    rng: &mut dyn CryptoRng,
 ) -> Result<Vec<Task>, Error> {
     expiry::run(open, now, MOST_TIMERS, rng)?;
     let mut tasks = Tasks { tasks: Vec::new(), most };
@@ -313,7 +313,7 @@ impl Tasks {
 }
 
 /// Does what waits for nothing from outside.
-fn go_on(open: &mut Open<'_>, now: UnixTime, rng: &mut impl CryptoRng) -> Result<(), Error> {
+fn go_on(open: &mut Open<'_>, now: UnixTime, rng: &mut dyn CryptoRng) -> Result<(), Error> {
     let mut due = Vec::new();
     for kind in wants::INSIDE {
         due.extend(wants::due(open, now, &[*kind], MOST_WORK)?);
@@ -390,7 +390,7 @@ fn complete(
     key: &Key,
     answer: Answer<'_>,
     now: UnixTime,
-    rng: &mut impl CryptoRng,
+    rng: &mut dyn CryptoRng,
 ) -> Result<Completed, Error> {
     match (key, answer) {
         (Key::Summary, Answer::Summary(summary)) => {
@@ -487,7 +487,7 @@ fn retried(
     want: &Want,
     done: Result<(), Error>,
     now: UnixTime,
-    rng: &mut impl CryptoRng,
+    rng: &mut dyn CryptoRng,
 ) -> Result<Completed, Error> {
     let completed = reject(done)?;
     if completed != Completed::Handled {
@@ -501,7 +501,7 @@ fn later(
     open: &mut Open<'_>,
     want: &Want,
     now: UnixTime,
-    rng: &mut impl CryptoRng,
+    rng: &mut dyn CryptoRng,
 ) -> Result<Completed, Error> {
     let since = wants::failed(open, want, now)?;
     if since.is_none_or(|since| now.since(since) <= open.policy.give_up_after) {
@@ -558,7 +558,7 @@ fn unsendable(
     open: &mut Open<'_>,
     name: &RowName,
     now: UnixTime,
-    rng: &mut impl CryptoRng,
+    rng: &mut dyn CryptoRng,
 ) -> Result<Completed, Error> {
     let Some(row) = outbox::row(open, name)? else { return Ok(Completed::Handled) };
     let Address { user, device } = row.to;

@@ -201,7 +201,7 @@ pub(super) fn give(
     record: &DeviceRecord,
     row: &mut PeerRow,
     now: UnixTime,
-    rng: &mut impl CryptoRng,
+    rng: &mut dyn CryptoRng,
 ) -> Result<Vec<[u8; Ticket::LENGTH]>, Error> {
     let opened = usize::try_from(record.opened.saturating_sub(row.given_at)).unwrap_or(usize::MAX);
     let count = if opened > FEW { MOST_TICKETS } else { FEW };
@@ -229,7 +229,7 @@ pub(super) fn give(
 pub(super) fn renew(
     open: &mut Open<'_>,
     now: UnixTime,
-    rng: &mut impl CryptoRng,
+    rng: &mut dyn CryptoRng,
 ) -> Result<(), Error> {
     if open.policy.delivery != Delivery::Sealed {
         return Ok(());

@@ -153,7 +153,7 @@ impl Account {
         user: &str,
         device: u32,
         identity: IdentityKey,
-        rng: &mut impl CryptoRng,
+        rng: &mut dyn CryptoRng,
     ) -> Self {
         let row_key = RowKey::from(Secret::random(rng));
         let references = ReferenceKeys::random(rng);
@@ -365,7 +365,7 @@ impl<'t> Open<'t> {
         &mut self,
         now: UnixTime,
         number: u64,
-        rng: &mut impl CryptoRng,
+        rng: &mut dyn CryptoRng,
     ) -> RowName {
         let mut name = [0; 24];
         rng.fill_bytes(&mut name);
@@ -382,7 +382,7 @@ impl<'t> Open<'t> {
         &mut self,
         now: UnixTime,
         number: u64,
-        rng: &mut impl CryptoRng,
+        rng: &mut dyn CryptoRng,
     ) -> RowName {
         let mut name = self.row_name(now, number, rng);
         let order = now.as_secs() << 24 | number & 0x00ff_ffff;

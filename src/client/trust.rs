@@ -76,7 +76,7 @@ impl<S: Scope> Client<S> {
         user: &str,
         account: &IdentityKey,
         now: UnixTime,
-        rng: &mut impl CryptoRng,
+        rng: &mut dyn CryptoRng,
     ) -> Result<(), Error> {
         self.run(|open| {
             open.whole(|open| {
@@ -99,7 +99,7 @@ impl<S: Scope> Client<S> {
         &mut self,
         user: &str,
         now: UnixTime,
-        rng: &mut impl CryptoRng,
+        rng: &mut dyn CryptoRng,
     ) -> Result<(), Error> {
         self.run(|open| {
             open.whole(|open| {
@@ -126,7 +126,7 @@ impl<S: Scope> Client<S> {
         user: &str,
         account: &IdentityKey,
         now: UnixTime,
-        rng: &mut impl CryptoRng,
+        rng: &mut dyn CryptoRng,
     ) -> Result<(), Error> {
         self.run(|open| open.whole(|open| accept_new_key(open, user, account, now, rng)))
     }
@@ -147,7 +147,7 @@ impl<S: Scope> Client<S> {
         user: &str,
         list: &[u8],
         now: UnixTime,
-        rng: &mut impl CryptoRng,
+        rng: &mut dyn CryptoRng,
     ) -> Result<(), Error> {
         let list = DeviceList::decode(list)?;
         self.run(|open| open.whole(|open| devices::update(open, user, list, now, rng)))
@@ -223,7 +223,7 @@ fn accept_new_key(
     user: &str,
     account: &IdentityKey,
     now: UnixTime,
-    rng: &mut impl CryptoRng,
+    rng: &mut dyn CryptoRng,
 ) -> Result<(), Error> {
     let (tag, mut known) = open.known_user(user)?;
     match known.decide() {
@@ -259,7 +259,7 @@ pub(super) fn mark(
     mut user: UserRecord,
     mark: Mark,
     now: UnixTime,
-    rng: &mut impl CryptoRng,
+    rng: &mut dyn CryptoRng,
 ) -> Result<(), Error> {
     user.mark = mark;
     let tag = open.tag(&user.name)?;
@@ -282,7 +282,7 @@ pub(super) fn take_mark(
     account: &[u8; 32],
     verified: bool,
     now: UnixTime,
-    rng: &mut impl CryptoRng,
+    rng: &mut dyn CryptoRng,
 ) -> Result<(), Error> {
     let tag = open.tag(user)?;
     let Some(mut known) = open.user(tag)? else { return Ok(()) };

@@ -127,7 +127,7 @@ pub(super) fn compare(
     open: &mut Open<'_>,
     summary: Option<&[u8]>,
     now: UnixTime,
-    rng: &mut impl CryptoRng,
+    rng: &mut dyn CryptoRng,
 ) -> Result<(), Error> {
     let summary = summary.map(Summary::decode).transpose()?.unwrap_or_default();
     let own = match open.linked() {
@@ -182,7 +182,7 @@ fn restored(
     open: &mut Open<'_>,
     last_id: u32,
     now: UnixTime,
-    rng: &mut impl CryptoRng,
+    rng: &mut dyn CryptoRng,
 ) -> Result<(), Error> {
     open.count_restoration(now)?;
     let mut some = prekeys::load(open, &Which::Rotating)?;
@@ -204,7 +204,7 @@ fn restored(
 pub(super) fn next(
     open: &mut Open<'_>,
     now: UnixTime,
-    rng: &mut impl CryptoRng,
+    rng: &mut dyn CryptoRng,
 ) -> Result<Option<(u64, Vec<u8>)>, Error> {
     let mut row = get(open)?;
     if row.due == Due::Nothing || row.waits(now) {

@@ -80,7 +80,7 @@ impl<S: Scope> Client<S> {
         &mut self,
         user: &str,
         now: UnixTime,
-        rng: &mut impl CryptoRng,
+        rng: &mut dyn CryptoRng,
     ) -> Result<Zeroizing<String>, Error> {
         self.run(|open| {
             open.whole(|open| {
@@ -137,7 +137,7 @@ impl<S: Scope> Client<S> {
         user: &str,
         text: &str,
         now: UnixTime,
-        rng: &mut impl CryptoRng,
+        rng: &mut dyn CryptoRng,
     ) -> Result<Scanned, Error> {
         self.run(|open| open.whole(|open| scan(open, user, text, now, rng)))
     }
@@ -153,7 +153,7 @@ impl<S: Scope> Client<S> {
         &mut self,
         user: &str,
         now: UnixTime,
-        rng: &mut impl CryptoRng,
+        rng: &mut dyn CryptoRng,
     ) -> Result<(), Error> {
         self.run(|open| {
             open.whole(|open| {
@@ -192,7 +192,7 @@ fn scan(
     user: &str,
     text: &str,
     now: UnixTime,
-    rng: &mut impl CryptoRng,
+    rng: &mut dyn CryptoRng,
 ) -> Result<Scanned, Error> {
     let both = Both::of(open, user)?;
     let Some(code) = Code::read(text)? else { return Ok(Scanned::OtherVersion) };
@@ -221,7 +221,7 @@ pub(super) fn take_scanned(
     from: Place,
     answer: &[u8; 32],
     now: UnixTime,
-    rng: &mut impl CryptoRng,
+    rng: &mut dyn CryptoRng,
 ) -> Result<(), Error> {
     let Some(mut row) = ceremonies::code(open, from.tag)? else { return Ok(()) };
     let Some(both) = Both::known(open, from.tag)? else { return Ok(()) };

@@ -19,7 +19,7 @@ pub(super) fn go_on(
     open: &mut Open<'_>,
     of: &Address,
     now: UnixTime,
-    rng: &mut impl CryptoRng,
+    rng: &mut dyn CryptoRng,
 ) -> Result<(), Error> {
     let tag = open.tag(&of.user)?;
     let work = Want::Work(of.clone());

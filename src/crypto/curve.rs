@@ -62,7 +62,7 @@ impl SecretKey {
     }
 
     /// Draws 32 bytes.
-    pub(crate) fn generate(rng: &mut impl CryptoRng) -> Self {
+    pub(crate) fn generate(rng: &mut dyn CryptoRng) -> Self {
         Self(Secret::random(rng))
     }
 
@@ -108,7 +108,7 @@ pub(crate) struct KeyPair {
 
 impl KeyPair {
     /// Draws 32 bytes.
-    pub(crate) fn generate(rng: &mut impl CryptoRng) -> Self {
+    pub(crate) fn generate(rng: &mut dyn CryptoRng) -> Self {
         let secret = SecretKey::generate(rng);
         Self { public: secret.public_key(), secret }
     }

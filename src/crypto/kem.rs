@@ -37,7 +37,7 @@ pub(crate) mod whole {
 
     impl SecretKey {
         /// Draws 64 bytes.
-        pub(crate) fn generate(rng: &mut impl CryptoRng) -> Self {
+        pub(crate) fn generate(rng: &mut dyn CryptoRng) -> Self {
             Self(Secret::random(rng))
         }
 
@@ -73,7 +73,7 @@ pub(crate) mod whole {
     /// Draws 32 bytes and encapsulates to a key that was checked.
     pub(crate) fn encapsulate(
         public: &[u8; PUBLIC_KEY_LENGTH],
-        rng: &mut impl CryptoRng,
+        rng: &mut dyn CryptoRng,
     ) -> (Ciphertext, Secret<32>) {
         let randomness = Secret::<32>::random(rng);
         let (ciphertext, shared) = mlkem1024::encapsulate(&public.into(), *randomness.expose());
@@ -102,7 +102,7 @@ pub(crate) mod halves {
 
     impl SecretKey {
         /// Draws 64 bytes.
-        pub(crate) fn generate(rng: &mut impl CryptoRng) -> Self {
+        pub(crate) fn generate(rng: &mut dyn CryptoRng) -> Self {
             Self(Secret::random(rng))
         }
 
@@ -149,7 +149,7 @@ pub(crate) mod halves {
 
     impl Encapsulation {
         /// Draws 32 bytes.
-        pub(crate) fn new(header: [u8; HEADER_LENGTH], rng: &mut impl CryptoRng) -> Self {
+        pub(crate) fn new(header: [u8; HEADER_LENGTH], rng: &mut dyn CryptoRng) -> Self {
             Self { randomness: Secret::random(rng), header }
         }
 

@@ -21,7 +21,7 @@ impl<const N: usize> Secret<N> {
     }
 
     /// Draws `N` bytes, in one draw.
-    pub(crate) fn random(rng: &mut impl CryptoRng) -> Self {
+    pub(crate) fn random(rng: &mut dyn CryptoRng) -> Self {
         let mut secret = Self([0; N]);
         rng.fill_bytes(&mut secret.0);
         secret

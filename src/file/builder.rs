@@ -23,7 +23,7 @@ impl ManifestBuilder {
     ///
     /// # Errors
     /// [`Error::TooLong`] above 2^40 bytes.
-    pub fn new(size: u64, chunk_size: ChunkSize, rng: &mut impl CryptoRng) -> Result<Self, Error> {
+    pub fn new(size: u64, chunk_size: ChunkSize, rng: &mut dyn CryptoRng) -> Result<Self, Error> {
         let sealer = Sealer::new(size, chunk_size, rng)?;
         Ok(Self { sealer, buffer: Zeroizing::new(Vec::new()), hashes: Vec::new() })
     }

@@ -54,7 +54,7 @@ impl Sealer {
     ///
     /// # Errors
     /// [`Error::TooLong`] above 2^40 bytes.
-    pub fn new(size: u64, chunk_size: ChunkSize, rng: &mut impl CryptoRng) -> Result<Self, Error> {
+    pub fn new(size: u64, chunk_size: ChunkSize, rng: &mut dyn CryptoRng) -> Result<Self, Error> {
         let layout = Layout::new(chunk_size, size).ok_or(Error::TooLong)?;
         let file_key = Secret::random(rng);
         let keys = Keys::derive(&file_key, chunk_size);

@@ -59,7 +59,7 @@ impl Label {
 
 impl LabelKey {
     /// Draws 32 bytes.
-    pub fn random(rng: &mut impl CryptoRng) -> Self {
+    pub fn random(rng: &mut dyn CryptoRng) -> Self {
         Self(Secret::random(rng))
     }
 

@@ -162,7 +162,7 @@ pub(super) const fn check_length(content: &[u8]) -> Result<(), Error> {
 }
 
 /// Draws 16 bytes.
-pub(super) fn reference(rng: &mut impl CryptoRng) -> [u8; 16] {
+pub(super) fn reference(rng: &mut dyn CryptoRng) -> [u8; 16] {
     let mut reference = [0; 16];
     rng.fill_bytes(&mut reference);
     reference

@@ -61,7 +61,7 @@ impl SenderKey {
         group: &[u8; 32],
         label_key: LabelKey,
         now: UnixTime,
-        rng: &mut impl CryptoRng,
+        rng: &mut dyn CryptoRng,
     ) -> Self {
         Self::after(None, group, label_key, now, rng)
     }
@@ -72,7 +72,7 @@ impl SenderKey {
         group: &[u8; 32],
         label_key: LabelKey,
         now: UnixTime,
-        rng: &mut impl CryptoRng,
+        rng: &mut dyn CryptoRng,
     ) -> Self {
         let previous = Previous { chain: self.chain(), end: self.number() };
         Self::after(Some(previous), group, label_key, now, rng)
@@ -83,7 +83,7 @@ impl SenderKey {
         group: &[u8; 32],
         label_key: LabelKey,
         now: UnixTime,
-        rng: &mut impl CryptoRng,
+        rng: &mut dyn CryptoRng,
     ) -> Self {
         let chain = SendingChain::new(group, rng);
         Self { state: Box::new(State { chain, label_key, previous, begun: now }) }
@@ -151,7 +151,7 @@ impl SenderKey {
         &mut self,
         sender: &Sender<'_>,
         content: &[u8],
-        rng: &mut impl CryptoRng,
+        rng: &mut dyn CryptoRng,
     ) -> Result<Sealed, Error> {
         message::check_length(content)?;
         self.state.chain.can_send()?;

@@ -35,7 +35,7 @@ pub struct Passphrase(Zeroizing<String>);
 
 impl Passphrase {
     /// Draws 2 bytes a word, in one draw. `words` is 6 to 24; what is outside is brought inside.
-    pub fn generate(words: usize, rng: &mut impl CryptoRng) -> Self {
+    pub fn generate(words: usize, rng: &mut dyn CryptoRng) -> Self {
         let words = words.clamp(LEAST, MOST);
         let mut drawn = Zeroizing::new(vec![0; words.saturating_mul(2)]);
         rng.fill_bytes(&mut drawn);

@@ -35,7 +35,7 @@ pub struct RecoveryCode(Secret<20>);
 
 impl RecoveryCode {
     /// Draws 20 bytes.
-    pub fn generate(rng: &mut impl CryptoRng) -> Self {
+    pub fn generate(rng: &mut dyn CryptoRng) -> Self {
         Self(Secret::random(rng))
     }
 

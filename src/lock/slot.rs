@@ -67,7 +67,7 @@ impl Slot {
         cost: Argon2Cost,
         context: Context<'_>,
         secret: &Secret<32>,
-        rng: &mut impl CryptoRng,
+        rng: &mut dyn CryptoRng,
     ) -> Result<Self, Error> {
         lock.refuse_weak()?;
         let kind = lock.kind();

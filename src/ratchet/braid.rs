@@ -196,7 +196,7 @@ impl Braid {
     /// known.
     ///
     /// Draws 64 bytes where a key is generated, 32 where a secret is encapsulated, else nothing.
-    pub(crate) fn send(&mut self, rng: &mut impl CryptoRng) -> (Payload, Option<Secret<32>>) {
+    pub(crate) fn send(&mut self, rng: &mut dyn CryptoRng) -> (Payload, Option<Secret<32>>) {
         let payload = match &mut self.state {
             State::KeysUnsampled => self.sample_keys(rng),
             State::HeaderReceived(header) => {
@@ -221,7 +221,7 @@ impl Braid {
         (payload, None)
     }
 
-    fn sample_keys(&mut self, rng: &mut impl CryptoRng) -> Payload {
+    fn sample_keys(&mut self, rng: &mut dyn CryptoRng) -> Payload {
         let key = SecretKey::generate(rng);
         let (header, vector) = key.public_key();
         let mac = self.authenticator.mac_header(self.epoch, &header);

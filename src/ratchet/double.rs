@@ -218,7 +218,7 @@ impl DoubleRatchet {
     /// # Errors
     /// As [`DoubleRatchet::can_send`], before anything is drawn. [`Error::BadState`]: the peer's
     /// ratchet key is not one that receiving lets in.
-    pub(crate) fn prepare_to_send(&mut self, rng: &mut impl CryptoRng) -> Result<(), Error> {
+    pub(crate) fn prepare_to_send(&mut self, rng: &mut dyn CryptoRng) -> Result<(), Error> {
         self.can_send()?;
         let Sending::Due(header_key) = &self.sending else { return Ok(()) };
         let remote = self.remote.as_mut().ok_or(Error::BadState)?;

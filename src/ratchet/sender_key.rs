@@ -80,7 +80,7 @@ impl ChainId {
 
 impl SendingChain {
     /// A new chain. Draws 32 bytes (the chain key), then 32 (the seed of the signing key).
-    pub(crate) fn new(group: &[u8; 32], rng: &mut impl CryptoRng) -> Self {
+    pub(crate) fn new(group: &[u8; 32], rng: &mut dyn CryptoRng) -> Self {
         let chain_key = Secret::random(rng);
         let signing_key = SigningKey::from_seed(&Secret::random(rng));
         let id = ChainId::of(group, &signing_key.public_key());

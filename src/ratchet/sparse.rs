@@ -163,7 +163,7 @@ impl SparseRatchet {
     ///
     /// # Errors
     /// As [`SparseRatchet::can_send`], before anything is drawn.
-    pub(crate) fn send(&mut self, rng: &mut impl CryptoRng) -> Result<Sent, Error> {
+    pub(crate) fn send(&mut self, rng: &mut dyn CryptoRng) -> Result<Sent, Error> {
         self.can_send()?;
         let tag = self.braid.epoch();
         let (payload, secret) = self.braid.send(rng);

@@ -89,7 +89,7 @@ impl TripleRatchet {
     pub(crate) fn send(
         &mut self,
         header_data: &[u8],
-        rng: &mut impl CryptoRng,
+        rng: &mut dyn CryptoRng,
     ) -> Result<(MessageKey, SealedHeader), Error> {
         self.double.can_send()?;
         self.sparse.can_send()?;
@@ -169,7 +169,7 @@ impl TripleRatchet {
 
     /// Sends as [`TripleRatchet::send`] does, and compares every value on the way with those of a
     /// vector.
-    pub(crate) fn check_send(&mut self, event: &serde_json::Value, rng: &mut impl CryptoRng) {
+    pub(crate) fn check_send(&mut self, event: &serde_json::Value, rng: &mut dyn CryptoRng) {
         use crate::testing::{array, hex};
         self.double.prepare_to_send(rng).unwrap();
         let sparse = self.sparse.send(rng).unwrap();

@@ -113,7 +113,7 @@ impl LockRow {
         lock: Lock<'_>,
         cost: Argon2Cost,
         master: &Secret<32>,
-        rng: &mut impl CryptoRng,
+        rng: &mut dyn CryptoRng,
     ) -> Result<LockId, Error> {
         lock.refuse_weak()?;
         if self.slots.len() >= MOST_LOCKS {

@@ -134,7 +134,7 @@ pub(super) struct Nonces {
 }
 
 impl Nonces {
-    pub(super) fn draw(rng: &mut impl CryptoRng) -> Self {
+    pub(super) fn draw(rng: &mut dyn CryptoRng) -> Self {
         let mut drawn = [0; 16];
         rng.fill_bytes(&mut drawn);
         Self { drawn, count: 0 }

@@ -75,7 +75,7 @@ impl<S: Store> Vault<S> {
     /// vault is not locked with it. [`StoreFault::NotAVault`]: the store has rows and no lock.
     /// [`StoreFault::Newer`]: a later version locked it. [`StoreFault::Corrupt`]: the locks are
     /// damaged.
-    pub fn open(store: S, lock: Lock<'_>, rng: &mut impl CryptoRng) -> Result<Self, Error> {
+    pub fn open(store: S, lock: Lock<'_>, rng: &mut dyn CryptoRng) -> Result<Self, Error> {
         Self::open_with(store, lock, Argon2Cost::default(), rng)
     }
 
@@ -88,7 +88,7 @@ impl<S: Store> Vault<S> {
         mut store: S,
         lock: Lock<'_>,
         cost: Argon2Cost,
-        rng: &mut impl CryptoRng,
+        rng: &mut dyn CryptoRng,
     ) -> Result<Self, Error> {
         let key = store.transact(|tx| VaultKey::unlock(tx, lock, cost, rng))?;
         Ok(Self { store, key })
@@ -107,7 +107,7 @@ impl<S: Store> Vault<S> {
     ///
     /// # Errors
     /// [`Error::WeakPassphrase`]. [`Error::BadLocks`]: there are eight. [`Error::Store`].
-    pub fn add_lock(&mut self, lock: Lock<'_>, rng: &mut impl CryptoRng) -> Result<LockId, Error> {
+    pub fn add_lock(&mut self, lock: Lock<'_>, rng: &mut dyn CryptoRng) -> Result<LockId, Error> {
         let Self { store, key } = self;
         store.transact(|tx| key.add_lock(tx, lock, rng))
     }
@@ -131,7 +131,7 @@ impl<S: Store> Vault<S> {
     ///
     /// # Errors
     /// As [`Vault::set_locks`].
-    pub fn change_lock(&mut self, lock: Lock<'_>, rng: &mut impl CryptoRng) -> Result<(), Error> {
+    pub fn change_lock(&mut self, lock: Lock<'_>, rng: &mut dyn CryptoRng) -> Result<(), Error> {
         self.set_locks(&[lock], rng)
     }
 
@@ -147,7 +147,7 @@ impl<S: Store> Vault<S> {
     /// [`Error::WeakPassphrase`]. [`Error::BadLocks`]: none, or more than eight.
     /// [`StoreFault::TooLarge`]: the keys were renewed 255 times without a rotation.
     /// [`Error::Store`].
-    pub fn set_locks(&mut self, locks: &[Lock<'_>], rng: &mut impl CryptoRng) -> Result<(), Error> {
+    pub fn set_locks(&mut self, locks: &[Lock<'_>], rng: &mut dyn CryptoRng) -> Result<(), Error> {
         let Self { store, key } = self;
         self.key = store.transact(|tx| key.set_locks(tx, locks, rng))?;
         Ok(())
@@ -187,7 +187,7 @@ impl VaultKey {
         tx: &mut dyn Transaction,
         lock: Lock<'_>,
         cost: Argon2Cost,
-        rng: &mut impl CryptoRng,
+        rng: &mut dyn CryptoRng,
     ) -> Result<Self, Error> {
         let nonces = Nonces::draw(rng);
         let Some(row) = tx.get(Table::Vault, LOCK)? else {
@@ -210,7 +210,7 @@ impl VaultKey {
         lock: Lock<'_>,
         cost: Argon2Cost,
         nonces: Nonces,
-        rng: &mut impl CryptoRng,
+        rng: &mut dyn CryptoRng,
     ) -> Result<Self, Error> {
         if !is_empty(tx)? {
             return Err(StoreFault::NotAVault.into());
@@ -263,7 +263,7 @@ impl VaultKey {
         &self,
         tx: &mut dyn Transaction,
         lock: Lock<'_>,
-        rng: &mut impl CryptoRng,
+        rng: &mut dyn CryptoRng,
     ) -> Result<LockId, Error> {
         let mut locks = self.stored(tx)?;
         let id = locks.add(lock, self.cost, &self.master, rng)?;
@@ -291,7 +291,7 @@ impl VaultKey {
         &self,
         tx: &mut dyn Transaction,
         locks: &[Lock<'_>],
-        rng: &mut impl CryptoRng,
+        rng: &mut dyn CryptoRng,
     ) -> Result<Self, Error> {
         let before = self.stored(tx)?;
         if locks.is_empty() || locks.len() > MOST_LOCKS {
