@@ -116,6 +116,11 @@ impl SenderCertificate {
         Ok(Self { key_id, account, expires, user: user.into(), signature })
     }
 
+    /// The number of the key that signed it.
+    pub(crate) const fn key_id(&self) -> u8 {
+        self.key_id
+    }
+
     /// The bytes: 107 and those of the name.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {

@@ -52,6 +52,7 @@ mod restore;
 mod rows;
 mod seen;
 mod send;
+mod silence;
 mod tasks;
 mod tickets;
 mod timers;
@@ -364,6 +365,11 @@ impl<S: Store> Client<S> {
     pub fn with_policy(mut self, policy: Policy) -> Self {
         self.policy = policy;
         self
+    }
+
+    /// As [`Client::with_policy`], of a client that is in use.
+    pub fn set_policy(&mut self, policy: Policy) {
+        self.policy = policy;
     }
 
     /// Closes the client and gives the store back.

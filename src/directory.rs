@@ -33,10 +33,12 @@ use crate::error::Error;
 use crate::identity::IdentityKey;
 use crate::prekey::Bundle;
 
+mod doors;
 mod held;
 mod summary;
 mod upload;
 
+pub use doors::Doors;
 pub use held::NoBundle;
 pub use summary::{HeldList, HeldPrekey, HeldPrekeys, Summary};
 pub use upload::{Mode, Stamp, StampInfo, Upload};
@@ -215,7 +217,8 @@ impl Directory {
     }
 
     /// Hands a bundle of a device to somebody: `asker` is the user who asks, as the server's login
-    /// knows them.
+    /// knows them. On a connection that carries no name, it is the network address that the
+    /// connection comes from, in a form that no user's name has.
     ///
     /// A one-time prekey is handed out once. Above [`Directory::PER_ASKER`] or
     /// [`Directory::PER_HOUR`] one-time sets in an hour, and where none are left, the bundle has

@@ -204,6 +204,7 @@ const INSIDE: &[(&str, &str, &[&str])] = &[
     ("content", "history", &[]),
     ("directory", "upload", &[]),
     ("directory", "summary", &["upload"]),
+    ("directory", "doors", &[]),
     ("directory", "held", &["summary", "upload"]),
     ("content", "attachment", &[]),
     ("sesame", "device_record", &[]),
@@ -225,7 +226,7 @@ const INSIDE: &[(&str, &str, &[&str])] = &[
     ("client", "wants", &["backoff", "transaction"]),
     ("client", "certificates", &["transaction", "wants"]),
     ("client", "doors", &["inbox", "tickets", "transaction", "wants"]),
-    ("client", "outbox", &["backoff", "certificates", "doors", "tickets", "transaction"]),
+    ("client", "outbox", &["backoff", "certificates", "doors", "tickets", "timers", "transaction"]),
     ("client", "ceremonies", &["timers", "transaction"]),
     ("client", "log", &["timers", "transaction"]),
     ("client", "messages", &["log", "outbox", "transaction"]),
@@ -302,6 +303,11 @@ const INSIDE: &[(&str, &str, &[&str])] = &[
     ),
     (
         "client",
+        "silence",
+        &["asking", "log", "outbox", "tickets", "timers", "transaction", "wants"],
+    ),
+    (
+        "client",
         "expiry",
         &[
             "asking",
@@ -311,6 +317,7 @@ const INSIDE: &[(&str, &str, &[&str])] = &[
             "log",
             "messages",
             "seen",
+            "silence",
             "timers",
             "transaction",
             "wants",

@@ -18,6 +18,8 @@ mod forgers;
 mod network;
 #[path = "support/post.rs"]
 mod post;
+#[path = "sealed/silence.rs"]
+mod silence;
 #[path = "sealed/who.rs"]
 mod who;
 #[path = "sealed/world.rs"]

@@ -21,10 +21,23 @@ pub(super) fn ensure(open: &mut Open<'_>, now: UnixTime) -> Result<(), Error> {
         return Ok(());
     }
     let account = open.own()?.user.list.account();
-    let is_good = own(open)?.is_some_and(|own| {
-        own.account() == account && own.expires() > now.as_secs().saturating_add(EARLY)
+    let own = own(open)?;
+    // One of a key that the app trusts no more says nothing to others of its kind.
+    let trusted = &open.policy.trusted_servers;
+    let is_good = own.is_some_and(|own| {
+        own.account() == account
+            && own.expires() > now.as_secs().saturating_add(EARLY)
+            && trusted.iter().any(|key| key.id == own.key_id())
     });
     if is_good { Ok(()) } else { wants::want(open, Want::Certificate, now) }
+}
+
+/// Whether a certificate was never asked for yet: a first message without one would make its
+/// receiver ask the server, ten minutes later. What is not there in that time is not waited for.
+pub(super) fn is_awaited(open: &mut Open<'_>, now: UnixTime) -> Result<bool, Error> {
+    const MOST: u64 = 10 * 60;
+    Ok(open.policy.delivery == Delivery::Sealed
+        && wants::is_fresh(open, &Want::Certificate, now, MOST)?)
 }
 
 /// This account's certificate.

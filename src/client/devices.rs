@@ -115,6 +115,24 @@ fn vouch(
     Ok(known)
 }
 
+/// The server knows nobody of this name. Whoever wrote sealed under it and was vouched for by nobody
+/// is forgotten: an honest device uploads its list before it writes.
+pub(super) fn nobody(
+    open: &mut Open<'_>,
+    user: &str,
+    now: UnixTime,
+    rng: &mut dyn CryptoRng,
+) -> Result<(), Error> {
+    let tag = open.tag(user)?;
+    let Some(known) = open.user(tag)?.filter(|known| known.unvouched) else { return Ok(()) };
+    for listed in known.list.devices() {
+        forget_device(open, open.place(tag, &listed.identity), &listed.identity)?;
+    }
+    open.delete(Table::User, &tag.0)?;
+    let account = known.list.account();
+    inbox::tell(open, Event::NotTheirs { user: user.into(), account }, now, rng)
+}
+
 /// Forgets a device: one that was removed and whose grace is over, or that was never a user's.
 pub(super) fn forget_device(
     open: &mut Open<'_>,
@@ -314,6 +332,10 @@ pub(super) fn admit(
             if vouched == Vouches::Expired {
                 let needed = Error::DevicesNeeded(address.user.as_str().into());
                 return Ok(Admitted::Refused(needed));
+            }
+            // Anybody makes up a name, and each is a row until the server says who it is.
+            if vouched == Vouches::No && !wants::has_room(open)? {
+                return Ok(Admitted::Refused(Error::RateLimited));
             }
             let mut user = UserRecord::new(&address.user, list);
             user.unvouched = vouched == Vouches::No;

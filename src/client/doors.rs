@@ -119,6 +119,9 @@ const THEIRS: u8 = 7;
 const OWN: u8 = 8;
 const REFUSED: u8 = 9;
 
+/// A pass whose number is further ahead of the time than this is none: a day.
+const MOST_AHEAD: u64 = 24 * 60 * 60;
+
 fn key(kind: u8, tag: Tag) -> Vec<u8> {
     [&[kind][..], &tag.0].concat()
 }
@@ -142,8 +145,11 @@ fn put_own(open: &mut Open<'_>, pass: &Pass, now: UnixTime) -> Result<(), Error>
     wants::want(open, Want::Pass, now)
 }
 
+/// The number follows the time: a store that was restored, or an account that came from an archive,
+/// may not know the last one, and nobody takes a pass of a lower number than that.
 fn change(open: &mut Open<'_>, now: UnixTime, rng: &mut dyn CryptoRng) -> Result<(), Error> {
-    let number = own(open)?.map_or(0, |pass| pass.number).saturating_add(1);
+    let last = own(open)?.map_or(0, |pass| pass.number);
+    let number = last.saturating_add(1).max(u32::try_from(now.as_secs()).unwrap_or(u32::MAX));
     put_own(open, &Pass { number, bytes: Secret::random(rng) }, now)
 }
 
@@ -183,26 +189,34 @@ pub(super) fn to_tell(
 }
 
 /// Takes in the pass that a content of a listed device brought: its account's, or, from a device of
-/// this account, the newer one of both.
+/// this account, the newer one of both. True where the server refused what waits for the user, and
+/// may take it with this pass.
 pub(super) fn take_in(
     open: &mut Open<'_>,
-    tag: Tag,
+    (user, tag): (&str, Tag),
     (number, bytes): (u32, &[u8; 16]),
-    is_own: bool,
     now: UnixTime,
-) -> Result<(), Error> {
+) -> Result<bool, Error> {
+    // Numbers follow the time. One far ahead would keep out every later one: that of a device that
+    // was stolen, say, and then removed.
+    if u64::from(number) > now.as_secs().saturating_add(MOST_AHEAD) {
+        return Ok(false);
+    }
     let came = Pass { number, bytes: Secret::new(*bytes) };
-    if is_own && own(open)?.is_none_or(|own| own.is_before(number, bytes)) {
+    if open.is_own(user) && own(open)?.is_none_or(|own| own.is_before(number, bytes)) {
         put_own(open, &came, now)?;
     }
     let known = open.get_as::<TheirPass>(Table::Ticket, &key(THEIRS, tag))?;
     if known.is_none_or(|known| known.pass.number <= number) {
         let row = TheirPass { pass: came, is_new: true };
         open.put_as(Table::Ticket, &key(THEIRS, tag), &row, 24)?;
-        // What the server refused may be taken with it.
-        open.delete(Table::Ticket, &key(REFUSED, tag))?;
+        let refused = key(REFUSED, tag);
+        if open.get(Table::Ticket, &refused)?.is_some() {
+            open.delete(Table::Ticket, &refused)?;
+            return Ok(true);
+        }
     }
-    Ok(())
+    Ok(false)
 }
 
 /// The pass to show with an envelope for a user's device.

@@ -1,5 +1,5 @@
 //! What time ends: texts in the log, what is known of removed devices, requests without an answer,
-//! verifications.
+//! verifications, silence.
 
 use rand_core::CryptoRng;
 
@@ -10,6 +10,7 @@ use super::devices;
 use super::log::{self, TextKey};
 use super::messages;
 use super::seen;
+use super::silence;
 use super::timers::{self, Kind};
 use super::transaction::{Open, Place, Tag};
 use super::wants::{self, Want};
@@ -28,6 +29,13 @@ pub(super) fn run(
     most: usize,
     rng: &mut dyn CryptoRng,
 ) -> Result<(), Error> {
+    // Before the texts that it is about go.
+    for due in timers::due(open, Kind::Silence, now, most)? {
+        timers::done(open, &due)?;
+        if let Ok(place) = due.subject().try_into().map(Place::read) {
+            silence::run(open, place, now, rng)?;
+        }
+    }
     for due in timers::due(open, Kind::Text, now, most)? {
         timers::done(open, &due)?;
         let Some(key) = TextKey::read(due.subject()) else { continue };

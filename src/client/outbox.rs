@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use super::backoff::BackOff;
 use super::transaction::{Open, OwnUser, Place, RowName, Tag};
-use super::{Delivery, certificates, doors, tickets};
+use super::{Delivery, certificates, doors, tickets, timers};
 use crate::address::Address;
 use crate::at_rest;
 use crate::content::{Body, Claimed, Content, ListStamp, MessageId, SealedFields};
@@ -143,7 +143,8 @@ pub(super) fn post(
     rng: &mut dyn CryptoRng,
 ) -> Result<(RowName, u64), Error> {
     let own = open.own()?;
-    let seal = Seal::new(open, target, now, rng)?;
+    let is_text = letter.class == Class::Text && letter.resent.is_none();
+    let seal = Seal::new(open, target, is_text, now, rng)?;
     let Target { address, place, record, session, known } = target;
     let id = session.id();
     let rank = record.entry(&id).map(|entry| entry.rank).filter(|_| !session.is_answered());
@@ -203,6 +204,7 @@ impl Seal {
     fn new(
         open: &mut Open<'_>,
         target: &Target,
+        is_text: bool,
         now: UnixTime,
         rng: &mut dyn CryptoRng,
     ) -> Result<Self, Error> {
@@ -223,6 +225,10 @@ impl Seal {
         if tickets::seals(open, place.tag)? {
             seal.ticket = Some(peer.take().unwrap_or_else(|| Ticket::random(rng)));
             seal.is_first = is_unanswered;
+            if is_text && peer.wrote(record.made, now) {
+                let most = tickets::most_silent(open).saturating_add(1);
+                timers::set_silence(open, now.after(most), *place)?;
+            }
         }
         if seal.is_first {
             seal.certificate = certificates::own(open)?.map(|own| own.encode());
@@ -277,6 +283,18 @@ fn is_without_key(open: &mut Open<'_>, own: &OwnUser, to: &Address) -> Result<bo
 pub(super) fn names(open: &mut Open<'_>, most: usize) -> Result<Vec<RowName>, Error> {
     let rows = open.scan(Table::Outbox, &[HEAD], most)?;
     rows.iter().map(|(key, _)| name_of(key)).collect()
+}
+
+/// Whether an envelope waits for a device whose number is this one or a lower one.
+pub(super) fn has_up_to(open: &mut Open<'_>, to: &Address, number: u64) -> Result<bool, Error> {
+    for (key, row) in open.peek(Table::Outbox, &[HEAD], usize::MAX)? {
+        let made = key.get(9..17).and_then(|number| number.first_chunk());
+        let row: OutboxRow = at_rest::state::decode(1, &row)?;
+        if row.to == *to && made.is_some_and(|made| u64::from_be_bytes(*made) <= number) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// The envelopes that may be sent now, at most `most`, the oldest first.
@@ -335,6 +353,18 @@ pub(super) fn hurry_all(open: &mut Open<'_>) -> Result<(), Error> {
     for (key, row) in open.scan(Table::Outbox, &[HEAD], usize::MAX)? {
         let mut row: OutboxRow = at_rest::state::decode(1, &row)?;
         if row.not_before.take().is_some() {
+            row.attempts = 0;
+            put(open, &name_of(&key)?, &row)?;
+        }
+    }
+    Ok(())
+}
+
+/// As [`hurry_all`], of what waits for the devices of one user.
+pub(super) fn hurry(open: &mut Open<'_>, user: &str) -> Result<(), Error> {
+    for (key, row) in open.scan(Table::Outbox, &[HEAD], usize::MAX)? {
+        let mut row: OutboxRow = at_rest::state::decode(1, &row)?;
+        if row.to.user == user && row.not_before.take().is_some() {
             row.attempts = 0;
             put(open, &name_of(&key)?, &row)?;
         }

@@ -452,7 +452,7 @@ fn take_in(
     open.put_session(place, &session)?;
     open.put_record(place, &record)?;
     if !is_repeated && standing == Standing::Listed {
-        take_fields(open, place, (&content.sealed, began), open.is_own(&from.user), now)?;
+        take_fields(open, (&from.user, place), (&content.sealed, began), now)?;
     }
     let (number, asked_in) = (record.opened, session.id());
     let (address, stamp) = (from.clone(), ListStamp::of(&user.list));
@@ -475,16 +475,17 @@ fn take_in(
 /// Takes in what a content brought for sealed mail to its sender.
 fn take_fields(
     open: &mut Open<'_>,
-    place: Place,
+    (user, place): (&str, Place),
     (fields, began): (&SealedFields<'_>, bool),
-    is_own: bool,
     now: UnixTime,
 ) -> Result<(), Error> {
     tickets::take_in(open, place, fields.tickets, fields.knows_pass, began)?;
-    match fields.pass {
-        Some(pass) => doors::take_in(open, place.tag, pass, is_own, now),
-        None => Ok(()),
+    if let Some(pass) = fields.pass
+        && doors::take_in(open, (user, place.tag), pass, now)?
+    {
+        outbox::hurry(open, user)?;
     }
+    Ok(())
 }
 
 /// Whether a content can be taken now.

@@ -332,12 +332,16 @@ fn go_on(open: &mut Open<'_>, now: UnixTime, rng: &mut dyn CryptoRng) -> Result<
 }
 
 fn wanted(open: &mut Open<'_>, tasks: &mut Tasks, now: UnixTime) -> Result<(), Error> {
+    let is_upload_due = upload::is_due(open)?;
+    let is_certificate_awaited = certificates::is_awaited(open, now)?;
     for want in wants::due(open, now, wants::OUTSIDE, usize::MAX)? {
         if !tasks.has_room() {
             break;
         }
         let (key, action) = match &want {
             Want::Devices(user) => (Key::Devices(user.clone()), Action::FetchDevices(user.clone())),
+            // A session that is begun shows the certificate.
+            Want::Bundle(_) if is_certificate_awaited => continue,
             Want::Bundle(address) => {
                 // A user whose account key changed waits for a person, and for nothing else.
                 let tag = open.tag(&address.user)?;
@@ -350,6 +354,8 @@ fn wanted(open: &mut Open<'_>, tasks: &mut Tasks, now: UnixTime) -> Result<(), E
                 }
                 (Key::Bundle(address.clone()), Action::FetchBundle(address.clone()))
             }
+            // The server issues it for the list that it has.
+            Want::Certificate if is_upload_due => continue,
             Want::Certificate => (Key::Certificate, Action::FetchCertificate),
             Want::Pass => {
                 let Some(pass) = doors::own(open)? else { continue };
@@ -448,12 +454,7 @@ fn complete(
         }
         (Key::Send(name, message), Answer::Done) => sent(open, name, *message),
         (Key::Send(name, _), Answer::Missing) => unsendable(open, name, now, rng),
-        // Nobody of that name: what came under it is worth nothing.
-        (Key::Devices(user), Answer::Missing) if is_nobody(open, user)? => {
-            wants::have(open, &Want::Devices(user.clone()))?;
-            forget_nobody(open, user)?;
-            Ok(Completed::Handled)
-        }
+        (Key::Devices(user), Answer::Missing) => missing(open, user, now, rng),
         (Key::Devices(user), _) => later(open, &Want::Devices(user.clone()), now, rng),
         // There may be a newer list, without this device: the known one can be as old as an
         // archive.
@@ -521,6 +522,24 @@ fn later(
     if device.is_none() && is_nobody(open, to)? {
         forget_nobody(open, to)?;
     }
+    Ok(Completed::Handled)
+}
+
+/// The server knows nobody of that name: what came under it is worth nothing. What a person wrote to
+/// them waits.
+fn missing(
+    open: &mut Open<'_>,
+    user: &str,
+    now: UnixTime,
+    rng: &mut dyn CryptoRng,
+) -> Result<Completed, Error> {
+    devices::nobody(open, user, now, rng)?;
+    let want = Want::Devices(user.into());
+    if !is_nobody(open, user)? {
+        return later(open, &want, now, rng);
+    }
+    wants::have(open, &want)?;
+    forget_nobody(open, user)?;
     Ok(Completed::Handled)
 }
 

@@ -65,6 +65,27 @@ pub(super) struct PeerRow {
     is_used: bool,
     /// The number of this account's pass that it says it has.
     pub(super) knows_pass: u32,
+    /// The first sealed text since something of it was opened.
+    unheard: Option<Unheard>,
+    timer: Timer,
+}
+
+/// What looks at whether a device is silent.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Timer {
+    #[default]
+    None,
+    Set,
+    /// The time is over. What waits at the server is fetched first.
+    Over,
+}
+
+/// A sealed text to a device, of which nothing came since.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+pub(super) struct Unheard {
+    pub(super) since: UnixTime,
+    /// The number of its envelope.
+    pub(super) number: u64,
 }
 
 /// The session that an initial message began.
@@ -102,6 +123,31 @@ impl PeerRow {
         Some(ticket)
     }
 
+    /// The first text since something of the device was opened.
+    pub(super) const fn unheard(&self) -> Option<Unheard> {
+        self.unheard
+    }
+
+    /// A sealed text is written to the device, in the envelope of this number. True where a timer is
+    /// to be set.
+    pub(super) fn wrote(&mut self, number: u64, now: UnixTime) -> bool {
+        self.unheard.get_or_insert(Unheard { since: now, number });
+        let is_none = self.timer == Timer::None;
+        if is_none {
+            self.timer = Timer::Set;
+        }
+        is_none
+    }
+
+    pub(super) const fn timer(&self) -> Timer {
+        self.timer
+    }
+
+    /// What is waited for from now on, and how.
+    pub(super) const fn wait(&mut self, unheard: Option<Unheard>, timer: Timer) {
+        (self.unheard, self.timer) = (unheard, timer);
+    }
+
     /// Keeps tickets that came, the newest [`MOST_TICKETS`].
     fn add(&mut self, tickets: &[[u8; Ticket::LENGTH]]) {
         if self.is_used {
@@ -111,6 +157,12 @@ impl PeerRow {
         self.held.extend(tickets.iter().map(|ticket| Ticket(*ticket)));
         self.held.drain(..self.held.len().saturating_sub(MOST_TICKETS)).for_each(drop);
     }
+}
+
+/// Seconds of silence after which a session is begun anew: four sevenths of the time for which texts
+/// are kept, four days. What is left of that time is for apps that are opened seldom.
+pub(super) const fn most_silent(open: &Open<'_>) -> u64 {
+    (open.policy.log_age / 7).saturating_mul(4)
 }
 
 /// Whether mail to a user is sealed: by the app's word for this user, or by the policy.
@@ -169,7 +221,7 @@ pub(super) fn peer(open: &mut Open<'_>, place: Place) -> Result<PeerRow, Error> 
 }
 
 pub(super) fn put_peer(open: &mut Open<'_>, place: Place, row: &PeerRow) -> Result<(), Error> {
-    open.put_as(Table::Ticket, &peer_key(place), row, 336)
+    open.put_as(Table::Ticket, &peer_key(place), row, 360)
 }
 
 /// Takes in what a content brought of the device's tickets, and the number of the pass it has.
@@ -181,10 +233,11 @@ pub(super) fn take_in(
     knows_pass: Option<u32>,
     began: bool,
 ) -> Result<(), Error> {
-    if tickets.is_empty() && knows_pass.is_none() {
+    if tickets.is_empty() && knows_pass.is_none() && open.policy.delivery != Delivery::Sealed {
         return Ok(());
     }
     let mut row = peer(open, place)?;
+    row.unheard = None;
     if began {
         row.held.clear();
     }
@@ -350,6 +403,6 @@ mod tests {
         row.add(&[[99; 16]]);
         assert_eq!(row.held.len(), MOST_TICKETS);
         assert_eq!(row.held.last(), Some(&Ticket([99; 16])));
-        assert!(at_rest::state::encode(1, &row, 4_096).len() <= 336);
+        assert!(at_rest::state::encode(1, &row, 4_096).len() <= 360);
     }
 }

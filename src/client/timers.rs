@@ -22,6 +22,8 @@ pub(super) enum Kind {
     Verification,
     /// A signal; the subject says where it is.
     Signal,
+    /// A device of which nothing came since it was written to sealed; the subject is its place.
+    Silence,
 }
 
 impl Kind {
@@ -32,6 +34,7 @@ impl Kind {
             Self::Request => 0x12,
             Self::Verification => 0x18,
             Self::Signal => 0x13,
+            Self::Silence => 0x14,
         }
     }
 }
@@ -70,6 +73,11 @@ pub(super) fn set_request(
 /// A verification with a user is over after this time.
 pub(super) fn set_verification(open: &mut Open<'_>, due: UnixTime, tag: Tag) -> Result<(), Error> {
     put(open, Kind::Verification, due, &tag.0)
+}
+
+/// Nothing may have come of a device by then.
+pub(super) fn set_silence(open: &mut Open<'_>, due: UnixTime, place: Place) -> Result<(), Error> {
+    put(open, Kind::Silence, due, &place.key())
 }
 
 /// A signal is worth nothing any more.

@@ -88,6 +88,11 @@ pub(super) fn check_due(open: &mut Open<'_>, now: UnixTime) -> Result<bool, Erro
         && checked_at.is_none_or(|at| now.since(at).max(at.since(now)) > CHECK_AFTER))
 }
 
+/// Whether the server lacks something of this device.
+pub(super) fn is_due(open: &mut Open<'_>) -> Result<bool, Error> {
+    Ok(get(open)?.due != Due::Nothing)
+}
+
 /// The device connected anew: what the server holds is to be looked at.
 pub(super) fn connected(open: &mut Open<'_>) -> Result<(), Error> {
     let mut row = get(open)?;

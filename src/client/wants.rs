@@ -126,6 +126,18 @@ pub(super) fn is_untried(open: &mut Open<'_>, want: &Want) -> Result<bool, Error
     Ok(open.get_as::<WantRow>(Table::Task, &key)?.is_some_and(|row| row.attempts == 0))
 }
 
+/// As [`is_untried`], and wanted for so many seconds at most.
+pub(super) fn is_fresh(
+    open: &mut Open<'_>,
+    want: &Want,
+    now: UnixTime,
+    most: u64,
+) -> Result<bool, Error> {
+    let key = want.key(open)?;
+    let row = open.get_as::<WantRow>(Table::Task, &key)?;
+    Ok(row.is_some_and(|row| row.attempts == 0 && now.since(row.since) <= most))
+}
+
 /// Whether there is room for a want that a stranger brings about.
 pub(super) fn has_room(open: &mut Open<'_>) -> Result<bool, Error> {
     Ok(open.peek(Table::Task, &[DEVICES], MOST_WANTS)?.len() < MOST_WANTS)

@@ -96,11 +96,13 @@ fn the_devices_of_an_account_have_one_pass() {
     world.settle_all(&mut [&mut alice, &mut phone]);
     assert_eq!(read(&mut phone), ["a note"]);
     assert_eq!(read(&mut alice), ["another"]);
+    let before = world.post.passes["alice"].last().unwrap().clone();
     phone.block("mallory", world.now, &mut world.rng).unwrap();
     world.write(&mut phone, "alice", "a third");
     world.settle_all(&mut [&mut alice, &mut phone]);
-    let numbers: Vec<u32> = world.post.passes["alice"].iter().map(subrosa::Pass::number).collect();
-    assert_eq!(numbers.last(), Some(&2));
+    let last = world.post.passes["alice"].last().unwrap();
+    assert!(last.number() > before.number() && last != &before);
+    assert_eq!(world.post.passes["alice"].iter().filter(|pass| *pass == last).count(), 2);
     assert_eq!(read(&mut alice), ["a third"]);
 }
 
@@ -115,4 +117,32 @@ fn an_app_that_asks_for_nothing_sends_openly_and_gives_no_tickets() {
     world.pass(DAY);
     world.settle(&mut [&mut alice, &mut bob]);
     assert!(world.post.past.iter().all(|mail| !mail.is_sealed()));
+}
+
+#[test]
+fn a_pass_of_a_time_far_ahead_is_not_taken_and_keeps_out_no_later_one() {
+    let world = &mut World::new("far ahead");
+    world.policy.requires_pass = true;
+    let (start, year) = (world.now, 365 * DAY);
+    let mut alice = world.create("alice");
+    // Bob's clock is a year ahead when his pass is drawn, as a stolen device could claim.
+    world.pass(year);
+    let mut bob = world.create("bob");
+    let drawn = world.post.passes["bob"].last().unwrap().number();
+    assert!(u64::from(drawn) >= start.as_secs() + year);
+    world.now = start;
+    world.post.passes.clear();
+    world.write(&mut bob, "alice", "hello");
+    world.settle_all(&mut [&mut bob, &mut alice]);
+    assert_eq!(read(&mut alice), ["hello"]);
+    world.write(&mut alice, "bob", "hello yourself");
+    let shown = |tasks: Vec<subrosa::Task>| {
+        let sends = tasks.into_iter().filter_map(|task| match task.action {
+            Action::SendSealed { pass, .. } => Some(pass),
+            _ => None,
+        });
+        sends.collect::<Vec<_>>()
+    };
+    let tasks = alice.tasks(9, world.now, &mut world.rng).unwrap();
+    assert_eq!(shown(tasks), [None]);
 }

@@ -233,3 +233,54 @@ fn certificates_are_renewed_before_they_expire() {
         assert_eq!(shown(&mut bob), [from("alice/1", Trust::FirstUse, "hello")], "day {day}");
     }
 }
+
+#[test]
+fn a_name_that_the_server_does_not_know_is_nobodys_and_what_came_under_it_goes() {
+    let world = &mut World::new("no such name");
+    let mut alice = world.create("alice");
+    for mail in lie(world, &alice, "send money") {
+        drop(world.give(&mut alice, &mail));
+    }
+    assert_eq!(shown(&mut alice), [from("bob/1", Trust::Unvouched, "send money")]);
+    world.pass(11 * MINUTE);
+    world.work(&mut alice);
+    let told = events(&mut alice);
+    assert!(matches!(&told[..], [Event::NotTheirs { user, .. }] if user == "bob"), "{told:?}");
+    assert_eq!(alice.trust("bob").unwrap(), None);
+    assert_eq!(alice.sessions("bob").unwrap(), []);
+    // What a person wrote waits for the one who has that name in the end.
+    for mail in lie(world, &alice, "send more") {
+        drop(world.give(&mut alice, &mail));
+    }
+    world.write(&mut alice, "bob", "who are you?");
+    world.pass(11 * MINUTE);
+    world.work(&mut alice);
+    let mut bob = world.create("bob");
+    world.pass(DAY);
+    world.settle_all(&mut [&mut alice, &mut bob]);
+    assert_eq!(read(&mut bob), ["who are you?"]);
+}
+
+#[test]
+fn users_nobody_vouches_for_are_no_more_than_can_be_asked_for() {
+    let world = &mut World::new("made up");
+    let (mut alice, mut bob) = (world.create("alice"), world.create("bob"));
+    // As many lists as may be wanted are wanted.
+    for number in 0..2_048 {
+        world.write(&mut alice, &format!("friend{number}"), "are you there?");
+    }
+    world.write(&mut bob, "alice", "hello");
+    world.work(&mut bob);
+    let [mail] = &world.post.take(alice.address())[..] else { panic!("one") };
+    assert_eq!(world.give(&mut alice, mail), Received::SetAside);
+    assert_eq!(alice.trust("bob").unwrap(), None);
+    // Once there is room, it is looked at.
+    for number in 0..2_048 {
+        alice.forget(&format!("friend{number}")).unwrap();
+    }
+    for _ in 0..3 {
+        world.pass(11 * MINUTE);
+        world.work(&mut alice);
+    }
+    assert_eq!(read(&mut alice), ["hello"]);
+}

@@ -1,0 +1,112 @@
+//! A device that was written to sealed, and of which nothing came for four days. It may not be able
+//! to read any of it, and cannot say so: it does not know who wrote (docs/sealed.md, 5). A session
+//! is begun with it anew, and what was written since is sent again.
+
+use alloc::vec::Vec;
+
+use rand_core::CryptoRng;
+
+use super::asking::{self, Queued};
+use super::log;
+use super::outbox;
+use super::tickets::{self, Timer, Unheard};
+use super::timers;
+use super::transaction::{Open, Place};
+use super::wants::{self, Want};
+use crate::address::Address;
+use crate::devices::ListedDevice;
+use crate::error::Error;
+use crate::reference::{Class, Named};
+use crate::time::UnixTime;
+
+/// Texts that are sent again at most.
+const MOST: usize = 1_000;
+
+/// Envelopes that are looked at for that.
+const MOST_NUMBERS: u64 = 4_096;
+
+/// Seconds for which what waits at the server may come yet; and so many more at most, which are
+/// drawn, or an app that was closed for long would fetch the bundles of all contacts at once.
+const GRACE: u64 = 60 * 60;
+const MOST_DRAWN: u64 = 12 * 60 * 60;
+
+/// The timer of a device is over.
+pub(super) fn run(
+    open: &mut Open<'_>,
+    place: Place,
+    now: UnixTime,
+    rng: &mut dyn CryptoRng,
+) -> Result<(), Error> {
+    let mut peer = tickets::peer(open, place)?;
+    if peer.timer() == Timer::None {
+        return Ok(());
+    }
+    let Some(unheard) = peer.unheard() else {
+        peer.wait(None, Timer::None);
+        return tickets::put_peer(open, place, &peer);
+    };
+    let most = tickets::most_silent(open);
+    let devices = open.user(place.tag)?;
+    let user = devices.as_ref().filter(|user| !user.waits());
+    let mut devices = user.iter().flat_map(|user| user.list.devices());
+    let listed = devices.find(|listed| open.place(place.tag, &listed.identity) == place).copied();
+    let to = user.zip(listed).map(|(user, listed)| Address::new(&user.name, listed.device));
+    let (wait, unheard, timer) = if now.since(unheard.since) <= most {
+        (unheard.since.after(most.saturating_add(1)), unheard, Timer::Set)
+    } else if let Some(to) = &to
+        && outbox::has_up_to(open, to, unheard.number)?
+    {
+        // It has not left.
+        (now.after(most), Unheard { since: now, ..unheard }, Timer::Set)
+    } else if peer.timer() == Timer::Set {
+        let mut drawn = [0; 2];
+        rng.fill_bytes(&mut drawn);
+        let drawn = u64::from(u16::from_be_bytes(drawn)) % MOST_DRAWN;
+        (now.after(GRACE.saturating_add(drawn)), unheard, Timer::Over)
+    } else {
+        peer.wait(None, Timer::None);
+        tickets::put_peer(open, place, &peer)?;
+        return match listed.zip(to) {
+            Some((listed, to)) => begin_anew(open, (&listed, to), place, unheard.number, now, rng),
+            None => Ok(()),
+        };
+    };
+    peer.wait(Some(unheard), timer);
+    tickets::put_peer(open, place, &peer)?;
+    timers::set_silence(open, wait, place)
+}
+
+/// Closes the session that is written in, and sends again what was written since this number, as if
+/// the device had asked for it.
+fn begin_anew(
+    open: &mut Open<'_>,
+    (listed, to): (&ListedDevice, Address),
+    place: Place,
+    first: u64,
+    now: UnixTime,
+    rng: &mut dyn CryptoRng,
+) -> Result<(), Error> {
+    let mut record = open.record(place, &listed.identity)?;
+    let Some(writing) = record.writing().map(|entry| entry.id) else { return Ok(()) };
+    let mut references = Vec::new();
+    let first = first.max(record.made.saturating_sub(MOST_NUMBERS));
+    for number in (first..record.made).rev() {
+        let Some(pointer) = log::pointer(open, place, number)? else { continue };
+        if log::text(open, &pointer.text)?.is_some() && references.len() < MOST {
+            let named = Named { class: Class::Text, number };
+            let made = &open.account.references;
+            references.push(made.reference(named, &writing, &listed.identity, rng).0);
+        }
+    }
+    if references.is_empty() {
+        return Ok(());
+    }
+    references.reverse();
+    record.close(&writing);
+    open.put_record(place, &record)?;
+    let queued = Queued { asked_in: writing, holds: [0; 8], is_ordered: true, references };
+    if asking::queue(open, place, &queued, now, rng)? {
+        wants::want(open, Want::Work(to), now)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,132 @@
+//! Devices that cannot read what is written to them, and cannot say so.
+
+use subrosa::store::Memory;
+use subrosa::{Client, Error, Received};
+
+use super::world::{App, DAY, World, is_initial, read};
+
+/// Days pass; the app of the one who wrote is open once a day, and the other's receives.
+fn days(world: &mut World, count: u64, from: &mut App, to: &mut App) {
+    for _ in 0..count {
+        world.pass(DAY);
+        world.work(from);
+        drop(world.fetch(to));
+    }
+}
+
+#[test]
+fn what_was_written_to_a_copy_older_than_the_contact_comes_by_itself() {
+    let world = &mut World::with_certificates("older copy");
+    let mut bob = world.create("bob");
+    let copy = bob.into_store();
+    bob = world.open(copy.clone());
+    let mut alice = world.create("alice");
+    world.write(&mut alice, "bob", "one");
+    world.settle_all(&mut [&mut alice, &mut bob]);
+    world.write(&mut bob, "alice", "two");
+    world.settle_all(&mut [&mut alice, &mut bob]);
+    drop(bob);
+    let mut bob = world.open(copy);
+    world.work(&mut bob);
+    for text in ["three", "four", "five"] {
+        world.write(&mut alice, "bob", text);
+        world.work(&mut alice);
+        for received in world.fetch(&mut bob) {
+            assert_eq!(received, Received::Refused(Error::UnknownHeader));
+        }
+    }
+    days(world, 3, &mut alice, &mut bob);
+    assert_eq!(read(&mut bob), Vec::<String>::new());
+    days(world, 3, &mut alice, &mut bob);
+    assert_eq!(read(&mut bob), ["three", "four", "five"]);
+    world.write(&mut bob, "alice", "so much at once");
+    world.settle_all(&mut [&mut bob, &mut alice]);
+    assert!(read(&mut alice).contains(&"so much at once".to_owned()));
+}
+
+#[test]
+fn a_first_message_whose_prekey_is_gone_comes_again_by_another_one() {
+    let world = &mut World::with_certificates("prekey gone");
+    let created = Client::create(Memory::new(), "bob", world.now, &mut world.rng).unwrap();
+    let before = created.into_store();
+    let mut bob = world.open(before.clone());
+    world.work(&mut bob);
+    let mut alice = world.create("alice");
+    world.write(&mut alice, "bob", "one");
+    world.work(&mut alice);
+    drop(bob);
+    // The store is older than the prekeys that it uploaded.
+    let mut bob = world.open(before);
+    world.work(&mut bob);
+    let [received] = &world.fetch(&mut bob)[..] else { panic!("one") };
+    assert_eq!(*received, Received::Refused(Error::UnknownPrekey));
+    world.write(&mut alice, "bob", "two");
+    world.work(&mut alice);
+    drop(world.fetch(&mut bob));
+    days(world, 7, &mut alice, &mut bob);
+    assert_eq!(read(&mut bob), ["one", "two"]);
+}
+
+#[test]
+fn somebody_who_reads_and_says_nothing_sees_each_text_once_and_costs_a_session_a_week() {
+    let world = &mut World::with_certificates("silent reader");
+    let (mut alice, mut bob) = world.talking();
+    let mut said = Vec::new();
+    for day in 0..28 {
+        said.push(format!("{day}"));
+        world.write(&mut alice, "bob", &format!("{day}"));
+        days(world, 1, &mut alice, &mut bob);
+    }
+    assert_eq!(read(&mut bob), said);
+    let begun = |world: &World| {
+        let past = world.post.past.iter().filter(|mail| mail.from.user == "alice");
+        let first = past.filter(|mail| is_initial(&mail.envelope));
+        let mut keys: Vec<Vec<u8>> = first.map(|mail| mail.envelope[36..68].to_vec()).collect();
+        keys.sort();
+        keys.dedup();
+        keys.len()
+    };
+    // One of the first conversation, and one for each four to six days.
+    assert!((4..=8).contains(&begun(world)), "{}", begun(world));
+    // Nothing more is written: what is left of it ends, and then there is nothing at all.
+    days(world, 14, &mut alice, &mut bob);
+    let (sessions, mail) = (begun(world), world.post.past.len());
+    days(world, 60, &mut alice, &mut bob);
+    assert_eq!((begun(world), world.post.past.len()), (sessions, mail));
+    assert_eq!(read(&mut bob), Vec::<String>::new());
+}
+
+#[test]
+fn who_answers_is_written_to_in_the_same_session() {
+    let world = &mut World::with_certificates("they answer");
+    let (mut alice, mut bob) = world.talking();
+    let first = world.post.past.len();
+    for day in 0..30 {
+        let (from, to) = if day % 5 == 4 { (&mut bob, "alice") } else { (&mut alice, "bob") };
+        world.write(from, to, &format!("{day}"));
+        for _ in 0..2 {
+            world.work(&mut alice);
+            drop(world.fetch(&mut bob));
+            world.work(&mut bob);
+            drop(world.fetch(&mut alice));
+        }
+        world.pass(DAY);
+    }
+    assert!(world.post.past[first..].iter().all(|mail| !is_initial(&mail.envelope)));
+    assert_eq!((read(&mut bob).len(), read(&mut alice).len()), (24, 6));
+}
+
+#[test]
+fn what_could_not_leave_is_not_taken_for_silence() {
+    let world = &mut World::with_certificates("offline");
+    let (mut alice, mut bob) = world.talking();
+    world.write(&mut alice, "bob", "on a long journey");
+    world.pass(20 * DAY);
+    let first = world.post.past.len();
+    world.settle_all(&mut [&mut alice, &mut bob]);
+    assert_eq!(read(&mut bob), ["on a long journey"]);
+    // Bob, whose last word was not answered, says it again. Alice does not.
+    let mut of_alice = world.post.past[first..].iter().filter(|mail| mail.from.user == "alice");
+    assert!(of_alice.all(|mail| !is_initial(&mail.envelope)));
+    assert_eq!(read(&mut alice), Vec::<String>::new());
+}
