@@ -25,6 +25,8 @@ mod killed;
 mod network;
 #[path = "support/post.rs"]
 mod post;
+#[path = "crash/sealed.rs"]
+mod sealed;
 #[path = "support/stopped.rs"]
 mod stopped;
 
@@ -54,6 +56,7 @@ type Showings = BTreeMap<(String, String, String), usize>;
 
 struct World {
     post: Post,
+    policy: Policy,
     now: UnixTime,
     /// Draws, from call to call.
     turn: u64,
@@ -75,6 +78,7 @@ impl World {
     fn new() -> Self {
         Self {
             post: Post::default(),
+            policy: policy(),
             now: UnixTime::from_secs(1_800_000_000).unwrap(),
             turn: 0,
             failures: 0,
@@ -127,7 +131,8 @@ impl World {
     }
 
     fn device(&self, client: Client<Faulty>, store: Faulty) -> Device {
-        let (client, policy) = (client.with_policy(policy()), policy());
+        let policy = self.policy.clone();
+        let client = client.with_policy(policy.clone());
         Device { address: client.address().clone(), client, store, policy, is_checked: false }
     }
 
@@ -218,6 +223,8 @@ impl World {
             Reply::Summary(bytes()),
             Reply::Devices(bytes()),
             Reply::Bundle(bytes()),
+            Reply::Certificate(bytes()),
+            Reply::Refused,
             Reply::Missing,
             Reply::Failed,
         ] {
@@ -228,7 +235,7 @@ impl World {
     }
 
     fn receive(&mut self, device: &mut Device, mail: &Mail) -> Received {
-        match self.call(device, Call::Receive(mail.from.clone(), mail.envelope.clone())) {
+        match self.call(device, Call::Receive(mail.named().cloned(), mail.envelope.clone())) {
             Ok(Did::Received(received)) => received,
             other => panic!("{other:?}"),
         }

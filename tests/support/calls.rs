@@ -3,9 +3,9 @@
 #![allow(dead_code, reason = "each test crate uses a part of it")]
 
 use subrosa::{
-    Address, Client, Completed, DeviceList, Error, IdentityKey, InboxId, Incoming, MessageId,
-    Outgoing, Progress, Received, Role, SasStage, SasValue, Scanned, Scope, SessionInfo, Task,
-    TaskId, UnixTime, UserTrust,
+    Address, Client, Completed, Delivery, DeviceList, Error, IdentityKey, InboxId, Incoming,
+    MessageId, Outgoing, Progress, Received, Role, SasStage, SasValue, Scanned, Scope, SessionInfo,
+    Task, TaskId, UnixTime, UserTrust,
 };
 
 use super::network::Seeded;
@@ -21,7 +21,7 @@ pub(crate) enum Call {
     Progress(MessageId),
     Tasks(usize),
     Complete(TaskId, Reply),
-    Receive(Address, Vec<u8>),
+    Receive(Option<Address>, Vec<u8>),
     Inbox(usize),
     Held(String, usize),
     Acknowledge(InboxId),
@@ -50,6 +50,11 @@ pub(crate) enum Call {
     ConfirmSas(String, SasValue),
     RejectSas(String),
     CancelSas(String),
+    Block(String),
+    Unblock(String),
+    IsBlocked(String),
+    Deliver(String, Delivery),
+    UnknownContacts,
 }
 
 /// What a call returns.
@@ -70,6 +75,7 @@ pub(crate) enum Did {
     Letters(String),
     Scanned(Scanned),
     Sas(Option<SasStage>),
+    Count(u64),
 }
 
 impl Call {
@@ -112,6 +118,11 @@ impl Call {
             Self::ConfirmSas { .. } => "confirm_sas",
             Self::RejectSas { .. } => "reject_sas",
             Self::CancelSas { .. } => "cancel_sas",
+            Self::Block { .. } => "block",
+            Self::Unblock { .. } => "unblock",
+            Self::IsBlocked { .. } => "is_blocked",
+            Self::Deliver { .. } => "deliver",
+            Self::UnknownContacts => "unknown_contacts",
         }
     }
 
@@ -135,7 +146,7 @@ impl Call {
                 Did::Completed(client.complete(task, reply.answer(), now, rng)?)
             }
             Self::Receive(from, envelope) => {
-                Did::Received(client.receive(Some(from), envelope, now, rng)?)
+                Did::Received(client.receive(from.as_ref(), envelope, now, rng)?)
             }
             Self::Inbox(most) => Did::Inbox(client.inbox(*most)?),
             Self::Held(user, most) => Did::Inbox(client.held(user, *most)?),
@@ -169,6 +180,11 @@ impl Call {
             Self::ConfirmSas(user, value) => nothing(client.confirm_sas(user, value, now, rng))?,
             Self::RejectSas(user) => nothing(client.reject_sas(user, now, rng))?,
             Self::CancelSas(user) => nothing(client.cancel_sas(user, now, rng))?,
+            Self::Block(user) => nothing(client.block(user, now, rng))?,
+            Self::Unblock(user) => nothing(client.unblock(user))?,
+            Self::IsBlocked(user) => Did::Flag(client.is_blocked(user)?),
+            Self::Deliver(user, delivery) => nothing(client.deliver(user, *delivery, now, rng))?,
+            Self::UnknownContacts => Did::Count(client.unknown_contacts()?),
         })
     }
 }
