@@ -3,7 +3,11 @@
 //!
 //! ```text
 //! cargo run --release --example chat -- NAME [--link | --restore FILE] [--relay ADDRESS] [--store FILE]
+//!     [--open | --pass]
 //! ```
+//!
+//! Mail is sealed: the relay delivers it without learning who writes. With `--open` it learns that;
+//! with `--pass` it takes sealed mail from those alone who were written to.
 //!
 //! Everything it knows is in one encrypted file (NAME.redb). It asks for the passphrase, or takes
 //! it from --passphrase or SUBROSA_PASSPHRASE, or has a key in the system's keychain (--keychain).
@@ -18,7 +22,7 @@ use std::ops::ControlFlow;
 use std::process::ExitCode;
 
 use subrosa::store::{Redb, Vault};
-use subrosa::{Address, Client, Error, Received, SystemRng, Task, UnixTime};
+use subrosa::{Address, Client, Error, Policy, Received, SystemRng, Task, UnixTime};
 
 #[path = "support/archives.rs"]
 mod archives;
@@ -54,8 +58,12 @@ mod people;
 mod rows;
 #[path = "support/screen.rs"]
 mod screen;
+#[path = "support/sealing.rs"]
+mod sealing;
 #[path = "support/sending.rs"]
 mod sending;
+#[path = "support/unnamed.rs"]
+mod unnamed;
 #[path = "support/verifying.rs"]
 mod verifying;
 #[path = "support/wire.rs"]
@@ -70,6 +78,7 @@ use names::is_name;
 use people::Question;
 use screen::{Screen, Typed, visible};
 use sending::Sending;
+use unnamed::Unnamed;
 use wire::{Mail, Request, Response};
 
 fn main() -> ExitCode {
@@ -112,15 +121,19 @@ fn run(arguments: &Arguments) -> Result<()> {
         )));
     }
     let screen = Screen::open();
-    let ended = Chat::new(client, arguments.relay.clone(), screen.clone()).run();
+    let policy = sealing::policy(arguments);
+    let ended = Chat::new(client, policy, arguments.relay.clone(), screen.clone()).run();
     screen.close();
     ended
 }
 
 struct Chat {
     client: Client<Vault<Redb>>,
+    policy: Policy,
     me: Address,
     connection: Connection,
+    /// For what the relay is not to know that it is this device's.
+    unnamed: Unnamed,
     screen: Screen,
     /// The tasks that were handed out, in their order. One that the relay did not answer stays.
     todo: VecDeque<Task>,
@@ -139,12 +152,14 @@ struct Chat {
 }
 
 impl Chat {
-    fn new(client: Client<Vault<Redb>>, relay: String, screen: Screen) -> Self {
+    fn new(client: Client<Vault<Redb>>, policy: Policy, relay: String, screen: Screen) -> Self {
         let me = client.address().clone();
         Self {
-            client,
+            client: client.with_policy(policy.clone()),
+            policy,
             me,
-            connection: Connection::new(relay),
+            connection: Connection::new(relay.clone()),
+            unnamed: Unnamed::new(relay),
             screen,
             todo: VecDeque::new(),
             to: None,
@@ -161,6 +176,7 @@ impl Chat {
         self.screen.say(&format!("* this is {}; /help says what there is", self.me));
         self.show_history(None, 1)?;
         self.check_listed()?;
+        self.recall_issuer()?;
         self.connection.read_from(self.screen.clone());
         self.set_prompt();
         loop {
@@ -217,6 +233,7 @@ impl Chat {
         if let Response::Refused(_) = self.connection.ask(&Request::Hello(self.me.clone()))? {
             return Err(Failure::Refused("the relay does not take this name".into()));
         }
+        self.ask_issuer()?;
         self.client.connected()?;
         self.screen.say("* connected");
         Ok(())
@@ -232,28 +249,31 @@ impl Chat {
             // A part of a file each; what is typed and what comes is looked at in between.
             self.is_busy = self.go_on_sending()? | self.go_on_fetching()?;
         }
+        self.unnamed.hang_up();
         self.take_inbox()
     }
 
     /// Gives an envelope to the client, and says so to the relay when it can be deleted there.
     fn receive(&mut self, mail: &Mail) -> Result<()> {
         let Mail { number, from, envelope } = mail;
-        if is_name(&from.user) {
-            match self.client.receive(Some(from), envelope, UnixTime::now()?, &mut SystemRng) {
+        // Of sealed mail the relay does not know it.
+        let of = from.as_ref().map_or_else(|| "somebody".into(), Address::to_string);
+        if from.as_ref().is_none_or(|from| is_name(&from.user)) {
+            let from = from.as_ref();
+            match self.client.receive(from, envelope, UnixTime::now()?, &mut SystemRng) {
                 // One of very many: the relay keeps it for later.
                 Ok(Received::Refused(Error::RateLimited)) => return Ok(()),
                 Ok(Received::Refused(error)) => {
-                    self.screen.say(&format!("* something from {from} is refused: {error}"));
+                    self.screen.say(&format!("* something from {of} is refused: {error}"));
                 }
                 Ok(Received::AskedAgain(_)) => {
-                    self.screen.say(&format!(
-                        "* a message of {from} does not open: it is asked for again"
-                    ));
+                    self.screen
+                        .say(&format!("* a message of {of} does not open: it is asked for again"));
                 }
                 Ok(_) => {}
                 Err(error) if is_fatal(&error) => return Err(error.into()),
                 Err(error) => {
-                    self.screen.say(&format!("* something from {from} is refused: {error}"))
+                    self.screen.say(&format!("* something from {of} is refused: {error}"))
                 }
             }
         }

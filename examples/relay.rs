@@ -2,11 +2,17 @@
 //!
 //! ```text
 //! cargo run --release --example relay -- [ADDRESS] [--data FOLDER] [--forget NAME] [--keep SECONDS]
+//!     [--unnamed REQUESTS] [--journal FILE]
 //! ```
 //!
 //! It keeps device lists, prekeys, mailboxes, grants for new devices, and the blobs of files, and
 //! sees ciphertext alone. What it keeps survives a restart; blobs go after 30 days, or after
 //! `--keep`. `--forget` frees the name of a user who has lost every device.
+//!
+//! It delivers sealed mail without learning who sends it: that comes on connections that carry no
+//! name, and what the relay asks for is the receiver's pass, where the receiver wants one. So that
+//! nobody floods it in that way, it takes 50 requests a second from each network address on such
+//! connections, or as many as `--unnamed` says. `--journal` writes what it learns of each request.
 //!
 //! It believes anyone the name that they give. That reveals no text, but it lets anybody take
 //! another's mail away and use up their prekeys. A real server has its users log in, speaks TLS,
@@ -17,9 +23,9 @@
 use std::collections::BTreeSet;
 use std::error::Error;
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{IpAddr, Shutdown, TcpListener, TcpStream};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use std::{env, thread};
@@ -30,12 +36,18 @@ use subrosa::Address;
 mod blobs;
 #[path = "support/desk.rs"]
 mod desk;
+#[path = "support/gate.rs"]
+mod gate;
+#[path = "support/journal.rs"]
+mod journal;
 #[path = "support/names.rs"]
 mod names;
 #[path = "support/wire.rs"]
 mod wire;
 
-use desk::Desk;
+use desk::{Caller, Desk};
+use gate::{Gate, Inside};
+use journal::Journal;
 use names::is_name;
 use wire::{MAX_SILENCE, Refused, Request, Response};
 
@@ -44,17 +56,24 @@ type Result<T, E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
 const MAX_CONNECTIONS: usize = 256;
 const MAX_WATCHED: usize = 100;
 const KEEP_BLOBS: u64 = 30 * 24 * 60 * 60;
+/// Requests a second from one network address, on connections that carry no name.
+const UNNAMED: u64 = 50;
+/// Seconds after which somebody who waits for a user is told that there is none.
+const MAX_WAIT: u64 = 10;
 const SHORTLY: Duration = Duration::from_millis(100);
 
 fn main() -> Result<()> {
     let (mut address, mut folder) = ("127.0.0.1:7001".to_owned(), PathBuf::from("relay-data"));
     let (mut forget, mut keep_blobs) = (None, KEEP_BLOBS);
+    let (mut unnamed, mut journal) = (UNNAMED, None);
     let mut arguments = env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--data" => folder = arguments.next().ok_or("--data FOLDER")?.into(),
             "--forget" => forget = Some(arguments.next().ok_or("--forget NAME")?),
             "--keep" => keep_blobs = arguments.next().ok_or("--keep SECONDS")?.parse()?,
+            "--unnamed" => unnamed = arguments.next().ok_or("--unnamed REQUESTS")?.parse()?,
+            "--journal" => journal = Some(PathBuf::from(arguments.next().ok_or("--journal FILE")?)),
             _ => address = argument,
         }
     }
@@ -62,12 +81,14 @@ fn main() -> Result<()> {
     if let Some(user) = forget {
         desk.forget(&user)?;
     }
-    let relay = Arc::new(Relay { desk, bell: Bell::default() });
+    let (journal, gate) = (Journal::open(journal.as_deref())?, Gate::new(unnamed));
+    let (bell, connections) = (Bell::default(), AtomicU64::new(0));
+    let relay = Arc::new(Relay { desk, bell, gate, journal, connections });
     let listener = TcpListener::bind(address)?;
     println!("relay: listening on {}", listener.local_addr()?);
     loop {
         // Each connection holds a reference to the relay.
-        let Some((socket, _)) = (Arc::strong_count(&relay) <= MAX_CONNECTIONS)
+        let Some((socket, from)) = (Arc::strong_count(&relay) <= MAX_CONNECTIONS)
             .then(|| listener.accept().ok())
             .flatten()
         else {
@@ -76,7 +97,7 @@ fn main() -> Result<()> {
         };
         let relay = Arc::clone(&relay);
         let connection = move || {
-            if let Err(error) = relay.serve(&socket) {
+            if let Err(error) = relay.serve(&socket, from.ip()) {
                 eprintln!("relay: a connection ended: {error}");
             }
         };
@@ -90,14 +111,22 @@ struct Relay {
     desk: Desk,
     /// Rings when there is new mail or a new user, for any device.
     bell: Bell,
+    /// For connections that carry no name.
+    gate: Gate,
+    journal: Journal,
+    /// How many there were so far.
+    connections: AtomicU64,
 }
 
 impl Relay {
-    /// Answers requests and gives notices at the same time, until either fails.
-    fn serve(&self, socket: &TcpStream) -> Result<()> {
+    /// Answers requests; once the connection carries a name, gives notices at the same time. Until
+    /// either fails.
+    fn serve(&self, socket: &TcpStream, from: IpAddr) -> Result<()> {
         socket.set_write_timeout(Some(Duration::from_secs(MAX_SILENCE)))?;
         socket.set_nodelay(true)?;
+        let Some(inside) = self.gate.enter(from) else { return Ok(()) };
         let connection = Connection {
+            number: self.connections.fetch_add(1, Ordering::SeqCst),
             socket,
             writer: Mutex::new(socket),
             watched: Mutex::default(),
@@ -109,11 +138,10 @@ impl Relay {
                 return connection.write(&wire::encode(&Response::Refused(Refused::BadName))?);
             }
             Some(Request::Hello(from)) => from,
-            Some(other) => {
-                connection.write(&wire::encode(&self.desk.answer(None, other)?)?)?;
-                return self.answer(None, &connection);
-            }
+            Some(first) => return self.serve_nobody(&inside, first, &connection),
         };
+        drop(inside);
+        self.journal.note(connection.number, Some(&from), &"says hello");
         connection.write(&wire::encode(&Response::Done)?)?;
         thread::scope(|scope| {
             let notices = thread::Builder::new().spawn_scoped(scope, || {
@@ -122,7 +150,7 @@ impl Relay {
                 socket.shutdown(Shutdown::Both).ok();
                 if failed { ended } else { Ok(()) }
             })?;
-            let ended = self.answer(Some(&from), &connection);
+            let ended = self.serve_device(&from, &connection);
             connection.is_open.store(false, Ordering::SeqCst);
             socket.shutdown(Shutdown::Both).ok();
             self.bell.ring();
@@ -130,15 +158,17 @@ impl Relay {
         })
     }
 
-    /// Requests, until the connection ends.
-    fn answer(&self, from: Option<&Address>, connection: &Connection<'_>) -> Result<()> {
+    /// Requests of a device that gave its name, until the connection ends.
+    fn serve_device(&self, from: &Address, connection: &Connection<'_>) -> Result<()> {
         while let Some(request) = read(connection.socket)? {
             let is_news = matches!(request, Request::Send { .. } | Request::Upload(_));
             let wanted = match &request {
                 Request::Devices(user) => Some(user.clone()),
                 _ => None,
             };
-            let response = self.desk.answer(from, request)?;
+            let what = journal::asked(&request);
+            let response = self.desk.answer(Caller::Device(from), request)?;
+            self.note(connection, Some(from), &what, &response);
             let missed = wanted.filter(|_| matches!(response, Response::Found(None)));
             let is_watched = missed.is_some_and(|user| connection.watch(user));
             connection.write(&wire::encode(&response)?)?;
@@ -147,6 +177,58 @@ impl Relay {
             }
         }
         Ok(())
+    }
+
+    /// Requests of nobody knows whom, until the connection ends.
+    fn serve_nobody(
+        &self,
+        inside: &Inside<'_>,
+        first: Request,
+        connection: &Connection<'_>,
+    ) -> Result<()> {
+        let asker = inside.asker();
+        let mut next = Some(first);
+        while let Some(request) = next {
+            let what = journal::asked(&request);
+            let is_news = matches!(request, Request::SendSealed { .. });
+            let response = match request {
+                _ if !inside.may_ask() => Response::Refused(Refused::Busy),
+                Request::AwaitDevices(user) => self.await_devices(&user)?,
+                request => self.desk.answer(Caller::Nobody(&asker), request)?,
+            };
+            self.note(connection, None, &what, &response);
+            connection.write(&wire::encode(&response)?)?;
+            if is_news {
+                self.bell.ring();
+            }
+            next = read(connection.socket)?;
+        }
+        Ok(())
+    }
+
+    /// A user's device list, once there is one.
+    fn await_devices(&self, user: &str) -> Result<Response> {
+        let began = Instant::now();
+        let mut heard = self.bell.rings();
+        loop {
+            let devices = self.desk.devices(user)?;
+            let left = Duration::from_secs(MAX_WAIT).saturating_sub(began.elapsed());
+            if devices.is_some() || left.is_zero() {
+                return Ok(Response::Found(devices));
+            }
+            heard = self.bell.wait(heard, left);
+        }
+    }
+
+    fn note(
+        &self,
+        connection: &Connection<'_>,
+        from: Option<&Address>,
+        what: &str,
+        response: &Response,
+    ) {
+        let line = format!("{what} -> {}", journal::ended(response));
+        self.journal.note(connection.number, from, &line);
     }
 
     /// Gives a device its notices, both waiting and new, while the connection is open.
@@ -169,7 +251,7 @@ impl Relay {
                 own = devices;
                 connection.write(&wire::encode(&Response::NewDevices(to.user.clone()))?)?;
             }
-            heard = self.bell.wait(heard);
+            heard = self.bell.wait(heard, Duration::from_secs(MAX_SILENCE));
         }
         Ok(())
     }
@@ -177,6 +259,7 @@ impl Relay {
 
 /// A connection to a device, which two threads share.
 struct Connection<'a> {
+    number: u64,
     socket: &'a TcpStream,
     writer: Mutex<&'a TcpStream>,
     /// Users that the device asked for in vain.
@@ -228,13 +311,11 @@ impl Bell {
         *lock(&self.rings)
     }
 
-    /// Waits until it has rung other than `heard` times, and returns how often.
-    fn wait(&self, heard: u64) -> u64 {
+    /// Waits until it has rung other than `heard` times, or so long, and returns how often.
+    fn wait(&self, heard: u64, most: Duration) -> u64 {
         let rings = lock(&self.rings);
-        *self
-            .rang
-            .wait_while(rings, |rings| *rings == heard)
-            .unwrap_or_else(PoisonError::into_inner)
+        let waited = self.rang.wait_timeout_while(rings, most, |rings| *rings == heard);
+        *waited.unwrap_or_else(PoisonError::into_inner).0
     }
 }
 

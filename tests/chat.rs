@@ -23,6 +23,8 @@ use tempfile::TempDir;
 mod file_names;
 #[path = "chat/files.rs"]
 mod files;
+#[path = "chat/sealed.rs"]
+mod sealed;
 #[path = "../examples/support/wire.rs"]
 #[allow(dead_code, reason = "it is the relay's and the chat's")]
 mod wire;

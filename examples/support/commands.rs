@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use subrosa::file::ChunkSize;
-use subrosa::{Action, Client, Error, Open, SystemRng, UnixTime};
+use subrosa::{Action, Client, Delivery, Error, Open, SystemRng, UnixTime};
 
 use crate::names::is_name;
 use crate::rows::{Author, Line, Mark};
@@ -70,9 +70,11 @@ impl Chat {
             ("/link", code) if !code.is_empty() => return self.link(code),
             ("/export", path) if !path.is_empty() => return self.export(path),
             ("/remove", device) if !device.is_empty() => return self.remove(device),
-            ("/to" | "/devices" | "/verify" | "/accept" | "/held" | "/reset", _)
-                if !is_name(&name) =>
-            {
+            (
+                "/to" | "/devices" | "/verify" | "/accept" | "/held" | "/reset" | "/open" | "/seal"
+                | "/block" | "/unblock",
+                _,
+            ) if !is_name(&name) => {
                 return self.of_whom();
             }
             ("/to", _) => {
@@ -84,6 +86,10 @@ impl Chat {
             ("/accept", _) => return self.ask_accept(&name),
             ("/held", _) => return self.show_held(&name),
             ("/reset", _) => return self.reset(&name),
+            ("/open", _) => return self.deliver(&name, Delivery::Open),
+            ("/seal", _) => return self.deliver(&name, Delivery::Sealed),
+            ("/block", _) => return self.block(&name, true),
+            ("/unblock", _) => return self.block(&name, false),
             _ => self.screen.say(HELP),
         }
         Ok(())
@@ -175,7 +181,9 @@ impl Chat {
         match withdrawn {
             Some((number, line)) => {
                 self.todo.retain(|task| match &task.action {
-                    Action::Send { message, .. } => *message != line.message,
+                    Action::Send { message, .. } | Action::SendSealed { message, .. } => {
+                        *message != line.message
+                    }
                     _ => true,
                 });
                 self.show_line(number, &line);

@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::screen::{Screen, Typed};
+use crate::unnamed::Unnamed;
 use crate::wire::{self, MAX_SILENCE, Mail, Request, Response};
 
 pub(crate) enum Event {
@@ -47,10 +48,12 @@ enum Arrival {
     Typed(Typed),
     Frame(u64, Response),
     Closed(u64),
+    /// A user whom the relay did not know is there.
+    Registered(String),
 }
 
 /// A relay that answers later than this counts as away.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 const FIRST_DELAY: Duration = Duration::from_millis(100);
 const LAST_DELAY: Duration = Duration::from_secs(10);
 const IDLE: Duration = Duration::from_secs(MAX_SILENCE / 12);
@@ -75,6 +78,22 @@ impl Connection {
                 while lines.next().is_some_and(|line| give(Typed::Line(line))) {}
             }
             arrived.send(Arrival::Typed(Typed::End)).ok();
+        });
+    }
+
+    /// Waits for a user whom the relay does not know, on a connection that does not say who waits.
+    pub(crate) fn await_devices(&self, user: &str) {
+        let (user, arrived) = (user.to_owned(), self.arrived.clone());
+        let mut unnamed = Unnamed::new(self.address.clone());
+        thread::spawn(move || {
+            loop {
+                match unnamed.ask(&user, &Request::AwaitDevices(user.clone())) {
+                    Ok(Response::Found(Some(_))) => break,
+                    Ok(Response::Found(None)) => {}
+                    Ok(_) | Err(Offline) => thread::sleep(LAST_DELAY),
+                }
+            }
+            arrived.send(Arrival::Registered(user)).ok();
         });
     }
 
@@ -150,6 +169,7 @@ impl Connection {
                 self.waiting.push_back(Event::NewDevices(user));
             }
             Arrival::Frame(number, response) if number == self.number => return Some(response),
+            Arrival::Registered(user) => self.waiting.push_back(Event::NewDevices(user)),
             Arrival::Closed(number) if number == self.number => self.hang_up(),
             Arrival::Frame(..) | Arrival::Closed(_) => {}
         }
@@ -214,7 +234,7 @@ fn read_keys(screen: &Screen, give: impl Fn(Typed) -> bool) {
     }
 }
 
-fn read(reader: &mut TcpStream) -> io::Result<Response> {
+pub(crate) fn read(reader: &mut TcpStream) -> io::Result<Response> {
     let mut head = [0; 4];
     reader.read_exact(&mut head)?;
     let mut value = vec![0; wire::length(head).ok_or(io::ErrorKind::InvalidData)?];

@@ -136,7 +136,8 @@ impl Chat {
             return Ok(());
         }
         let request = Request::Blob { id: fetching.download.info.blob, offset: fetching.held };
-        let bytes = match self.connection.ask(&request)? {
+        let from = fetching.download.from.clone();
+        let bytes = match self.ask_about(&from, &request)? {
             Response::Found(Some(bytes)) => bytes,
             Response::Found(None) => {
                 return Err(Failed::Why("the relay does not have it any more".into()));

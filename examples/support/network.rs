@@ -11,6 +11,9 @@ use crate::{Chat, Result, is_fatal, rows};
 /// Tasks that are handed out at a time.
 const MOST_TASKS: usize = 32;
 
+/// Users that are waited for on connections without a name.
+const MOST_AWAITED: usize = 16;
+
 impl Chat {
     /// Does every task there is. Where the relay goes away in between, the rest is done first when
     /// it is back, so that messages leave in the order in which they were written.
@@ -28,22 +31,42 @@ impl Chat {
     }
 
     fn do_task(&mut self, task: &Task) -> Result<()> {
-        let request = match &task.action {
-            Action::FetchSummary => Request::Summary,
-            Action::Upload(upload) => Request::Upload(upload.clone()),
-            Action::FetchDevices(user) => Request::Devices(user.clone()),
-            Action::FetchBundle(of) => Request::Bundle(of.clone()),
+        let (about, request) = match &task.action {
+            Action::FetchSummary => (None, Request::Summary),
+            Action::Upload(upload) => (None, Request::Upload(upload.clone())),
+            Action::FetchDevices(user) => (Some(user), Request::Devices(user.clone())),
+            Action::FetchBundle(of) => (Some(&of.user), Request::Bundle(of.clone())),
             Action::Send { to, envelope, .. } => {
-                Request::Send { to: to.clone(), envelope: envelope.clone() }
+                (None, Request::Send { to: to.clone(), envelope: envelope.clone() })
             }
-            _ => Request::Ping,
+            Action::SendSealed { to, envelope, pass, .. } => {
+                let pass = pass.as_ref().map(|pass| *pass.as_bytes());
+                let (user, to, envelope) = (&to.user, to.clone(), envelope.clone());
+                (Some(user), Request::SendSealed { to, envelope, pass })
+            }
+            Action::FetchCertificate => (None, Request::Certificate),
+            Action::SetPass(pass) => {
+                (None, Request::SetPass { number: pass.number(), pass: *pass.as_bytes() })
+            }
+            _ => (None, Request::Ping),
         };
-        let response = self.connection.ask(&request)?;
+        let response = match about {
+            Some(user) => self.ask_about(user, &request)?,
+            None => self.connection.ask(&request)?,
+        };
         let answer = match (&task.action, &response) {
             (Action::FetchSummary, Response::Found(Some(bytes))) => Answer::Summary(bytes),
             (Action::FetchDevices(_), Response::Found(Some(bytes))) => Answer::Devices(bytes),
             (Action::FetchBundle(_), Response::Found(Some(bytes))) => Answer::Bundle(bytes),
-            (Action::Upload(_) | Action::Send { .. }, Response::Done) => Answer::Done,
+            (Action::FetchCertificate, Response::Found(Some(bytes))) => Answer::Certificate(bytes),
+            (
+                Action::Upload(_)
+                | Action::Send { .. }
+                | Action::SendSealed { .. }
+                | Action::SetPass(_),
+                Response::Done,
+            ) => Answer::Done,
+            (Action::SendSealed { .. }, Response::Refused(Refused::BadPass)) => Answer::Refused,
             (_, Response::Found(None)) => Answer::Missing,
             (_, Response::Refused(refused)) => {
                 self.refused(refused)?;
@@ -87,6 +110,8 @@ impl Chat {
             Refused::BadName => Err(Failure::Refused("the relay does not take this name".into())),
             // Another device may have changed the list, or removed this one.
             Refused::Outdated => self.refresh(&self.me.user.clone()).map(drop),
+            // The task comes again later.
+            Refused::Busy | Refused::BadPass => Ok(()),
             Refused::Because(why) => {
                 self.screen.text("* the relay refuses: ", &crate::visible(why.as_bytes()));
                 Ok(())
@@ -99,7 +124,7 @@ impl Chat {
         // Without a relay, what is known will do.
         if is_name(user)
             && let Ok(Response::Found(Some(list))) =
-                self.connection.ask(&Request::Devices(user.into()))
+                self.ask_about(user, &Request::Devices(user.into()))
         {
             match self.client.update_devices(user, &list, UnixTime::now()?, &mut SystemRng) {
                 Err(error) if is_fatal(&error) => return Err(error.into()),
@@ -123,6 +148,10 @@ impl Chat {
             self.screen.say(&format!(
                 "* nobody is registered as {user} yet: what you write is kept, and sent when somebody is"
             ));
+            // Else the relay notes it by itself, where it was asked by name.
+            if self.is_sealed() && self.unregistered.len() <= MOST_AWAITED {
+                self.connection.await_devices(user);
+            }
         }
     }
 }

@@ -6,11 +6,12 @@
 //! 12:34 #7 .. -> bob: a text of this device that waits; with a tick when the relay has it
 //! 12:34 (alice/2) -> bob: a text of another device of this account
 //! 12:34 ! bob/2, removed: a text of a device that bob has removed
+//! 12:34 ~ bob: a text of somebody who says that they are bob: nobody vouches for it yet
 //! 12:34 ? bob: a text under a new key of bob that nobody has accepted (/held bob)
 //! * something that this program says
 //! ```
 
-use subrosa::{Error, Event, Incoming, Item, Text};
+use subrosa::{Error, Event, Incoming, Item, Text, Trust};
 
 use crate::attached::Attached;
 use crate::failure::Failure;
@@ -65,7 +66,8 @@ impl Chat {
 
     /// While lines are for one user, those of others are counted.
     fn show_or_count(&mut self, number: u64, line: &Line) {
-        let is_theirs = matches!(line.author, Author::User | Author::RemovedDevice(_));
+        let is_theirs =
+            matches!(line.author, Author::User | Author::Unvouched | Author::RemovedDevice(_));
         match &self.to {
             Some(to) if is_theirs && *to != line.user => {
                 let count = self.unread.entry(line.user.clone()).or_default();
@@ -79,8 +81,9 @@ impl Chat {
     /// Shows what came from a user while lines were for another.
     pub(crate) fn show_unread(&mut self, user: &str) -> Result<()> {
         let Some(count) = self.unread.remove(user) else { return Ok(()) };
-        let is_theirs =
-            |line: &Line| matches!(line.author, Author::User | Author::RemovedDevice(_));
+        let is_theirs = |line: &Line| {
+            matches!(line.author, Author::User | Author::Unvouched | Author::RemovedDevice(_))
+        };
         let rows = self.history(Some(user))?.into_iter().filter(|(_, line)| is_theirs(line));
         let unread: Vec<_> = rows.take(count).collect();
         for (number, line) in unread.iter().rev() {
@@ -126,6 +129,7 @@ impl Chat {
                 format!("{time} ({}/{device}) -> {user}", self.me.user)
             }
             Author::User => format!("{time} {user}"),
+            Author::Unvouched => format!("{time} ~ {user}"),
             Author::RemovedDevice(device) => format!("{time} ! {user}/{device}, removed"),
             Author::Chat => return self.screen.text("* ", &text),
         };
@@ -180,6 +184,7 @@ fn line(me: &str, incoming: &Incoming, about: Option<u64>) -> Line {
             let (user, author) = match copy_to {
                 Some(to) => (to.as_str(), Author::OtherDevice(from.device)),
                 None if from.user == me => (me, Author::OtherDevice(from.device)),
+                None if text.trust == Trust::Unvouched => (from.user.as_str(), Author::Unvouched),
                 None => (from.user.as_str(), Author::User),
             };
             (user, author, text)
@@ -252,6 +257,26 @@ fn words<'a>(me: &'a str, event: &'a Event, about: Option<u64>) -> (&'a str, Str
             "this store was restored from a copy: lines after that copy may be missing here".into(),
         ),
         Event::Unlinked => (me, format!("!! {REMOVED}")),
+        Event::SealedRefused { to } => (
+            to,
+            format!(
+                "the relay takes no sealed mail for {to} from you: it waits until {to} writes to you. \
+                 /open {to} sends it openly, and the relay learns that it is from you"
+            ),
+        ),
+        Event::NotTheirs { user, .. } => (
+            user,
+            format!(
+                "!! what came as {user}'s, marked with ~, is not {user}'s: somebody made it up"
+            ),
+        ),
+        Event::UnknownContact { envelopes } => (
+            me,
+            format!(
+                "{envelopes} sealed envelopes came for contacts that this store does not know: write \
+                 to the people you know, and they get through again"
+            ),
+        ),
         _ => verifying::words(event)
             .unwrap_or_else(|| (me, "something happened that this version does not know".into())),
     }

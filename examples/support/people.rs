@@ -71,6 +71,7 @@ impl Chat {
             _ if user == self.me.user => "you",
             _ if trust.new_account.is_some() => "!! has a new key that nobody has accepted",
             Trust::Verified => "verified",
+            Trust::Unvouched => "!! nobody vouches for that name yet; the relay is asked",
             _ => "not verified; /verify compares keys",
         };
         self.screen.say(&format!("* {user}: {known}"));

@@ -36,6 +36,8 @@ pub(crate) enum Author {
     RemovedDevice(u32),
     /// This program: it says what happened.
     Chat,
+    /// Somebody who says that they are the user. Nobody vouched for that when it came.
+    Unvouched,
 }
 
 /// How far a message is that was written here.
@@ -65,6 +67,8 @@ const GRANT: &[u8] = b"grant";
 const UPLOAD: &[u8] = b"upload";
 /// From the number of a line and that of a file in it to what is fetched: a [`Download`].
 const DOWNLOAD: &[u8] = b"download";
+/// The key that the relay signs certificates with.
+const ISSUER: &[u8] = b"issuer";
 /// How many lines and grants there ever were.
 const COUNT: &[u8] = b"count";
 
@@ -180,6 +184,14 @@ pub(crate) fn add_grant(rows: &mut Rows<'_>, grant: &Grant) -> Result<(), Error>
 
 pub(crate) fn grants(rows: &mut Rows<'_>) -> Result<Vec<(Key, Grant)>, Error> {
     rows.scan(GRANT, 10)?.into_iter().map(|(key, row)| Ok((key, decode(&row)?))).collect()
+}
+
+pub(crate) fn issuer(rows: &mut Rows<'_>) -> Result<Option<Vec<u8>>, Error> {
+    Ok(rows.get(ISSUER)?.map(|issuer| issuer.to_vec()))
+}
+
+pub(crate) fn put_issuer(rows: &mut Rows<'_>, issuer: &[u8]) -> Result<(), Error> {
+    rows.put(ISSUER, issuer)
 }
 
 pub(crate) fn remove(rows: &mut Rows<'_>, key: &Key) -> Result<(), Error> {

@@ -4,9 +4,15 @@
 //! frame = length:u32 (big-endian, at most MAX_FRAME) || a Request or a Response (postcard)
 //! ```
 //!
-//! A client sends requests and gets one response to each, in order. In between, and only after its
-//! hello, come notices: its mail, again after each connection until it is acknowledged, and the
-//! names of users whose device lists it should fetch.
+//! A client sends requests and gets one response to each, in order. Its first request says which
+//! kind of connection this is:
+//!
+//! - After a [`Request::Hello`] it carries a name. In between the responses come notices: the
+//!   device's mail, again after each connection until it is acknowledged, and the names of users
+//!   whose device lists it should fetch.
+//! - After any other request it carries none, and the relay does not learn who is there. Sealed mail
+//!   goes over such connections, and so do the device lists and bundles that it takes, and blobs.
+//!   The relay takes so many requests from each network address and no more: [`Refused::Busy`].
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -55,6 +61,17 @@ pub(crate) enum Request {
     StoreBlob(BlobPart),
     /// What there is of a blob from an offset on, at most [`MAX_PART`] bytes.
     Blob { id: BlobId, offset: u64 },
+    /// Sealed, for the mailbox of a device. On a connection that carries no name alone.
+    SendSealed { to: Address, envelope: Vec<u8>, pass: Option<[u8; 16]> },
+    /// What the relay takes sealed mail for this account with from now on.
+    SetPass { number: u32, pass: [u8; 16] },
+    /// A sender certificate of this account.
+    Certificate,
+    /// The key that certificates are signed with: its number and 32 bytes.
+    IssuerKey,
+    /// A user's device list, once there is one: the relay answers when there is, or after 10
+    /// seconds that there is none. On a connection that carries no name alone.
+    AwaitDevices(String),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -92,13 +109,18 @@ pub(crate) enum Refused {
     Outdated,
     /// Anything else, for a person to read.
     Because(String),
+    /// The receiver takes no sealed mail with this pass.
+    BadPass,
+    /// Too much came from this network address lately: try again later.
+    Busy,
 }
 
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Mail {
     /// What to acknowledge.
     pub(crate) number: u64,
-    pub(crate) from: Address,
+    /// None: it is sealed, and the relay does not know.
+    pub(crate) from: Option<Address>,
     pub(crate) envelope: Vec<u8>,
 }
 
