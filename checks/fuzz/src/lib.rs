@@ -19,6 +19,7 @@ mod input;
 mod linking;
 mod receive;
 mod rows;
+mod sealed;
 pub mod seeds;
 mod society;
 mod tasks;
@@ -55,6 +56,7 @@ pub use groups::{group_distribution, group_envelope, sender_key_record};
 pub use linking::{grant, link};
 pub use receive::{content, receive};
 pub use rows::rows;
+pub use sealed::{doors, sealed};
 pub use society::society;
 pub use tasks::tasks;
 pub use vault::vault;
@@ -64,7 +66,7 @@ pub use verifying::{moves, scan};
 pub type Target = fn(&[u8]);
 
 /// Every target.
-pub const TARGETS: [(&str, Target); 32] = [
+pub const TARGETS: [(&str, Target); 34] = [
     ("message", message),
     ("bundle", bundle),
     ("published", published),
@@ -81,6 +83,8 @@ pub const TARGETS: [(&str, Target); 32] = [
     ("directory", directory),
     ("receive", receive),
     ("content", content),
+    ("sealed", sealed),
+    ("doors", doors),
     ("tasks", tasks),
     ("rows", rows),
     ("vault", vault),

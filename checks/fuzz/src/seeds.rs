@@ -13,7 +13,7 @@ use crate::files::SEALED;
 use crate::groups::CHAIN;
 use crate::household::{BEGIN, HOUSEHOLD, open};
 use crate::linking::JOINING;
-use crate::network::{Seeded, Side};
+use crate::network::{NOW, Seeded, Side};
 use crate::rows::ROWS;
 
 /// An input: the target it is for, a name, its bytes.
@@ -35,6 +35,7 @@ pub fn seeds() -> Vec<Seed> {
     seeds.extend(groups());
     seeds.extend(calls());
     seeds.extend(verifying());
+    seeds.extend(sealed());
     seeds
 }
 
@@ -288,6 +289,41 @@ fn contents() -> Vec<(&'static str, Vec<u8>)> {
         contents.push(("key-and-list", content(5, &list, &[(DEVICES, &bytes)], &key)));
     }
     contents
+}
+
+/// Frames of `sealed`, and rows of `doors`.
+fn sealed() -> Vec<Seed> {
+    let text = run(&[&[9; 16][..], b"text"].concat());
+    let lie =
+        |flags: u8, claim: u8, raw: &[u8]| [&[5, 1, flags, claim][..], &run(raw), &text].concat();
+    let tickets = [&[1][..], &[7; 16]].concat();
+    let pass = [&1_800_000_001_u32.to_be_bytes()[..], &[7; 16]].concat();
+    let frames = [
+        ("genuine", vec![4, 12, 20, 28]),
+        ("exchanged", vec![2, 0, 1, 10, 0, 2, 18, 0, 0, 4]),
+        ("changed", vec![1, 2, 0, 20, 1, 9, 2, 0, 40, 1, 4, 12]),
+        ("noise", framed(0, &[9; 80])),
+        ("later", vec![4, 3, 255, 255, 12, 3, 255, 255]),
+        ("stranger", lie(0, 5, &[])),
+        ("as-alice", lie(0, 0, &[])),
+        ("as-alice-with-her-certificate", lie(16, 0, &[])),
+        ("as-herself", lie(0, 3, &[])),
+        ("without-a-sender", lie(8, 0, &[])),
+        ("tickets", lie(4, 5, &tickets)),
+        ("pass", lie(32, 5, &pass)),
+        ("many", [lie(0, 5, &[]), lie(4, 5, &tickets), vec![3, 3, 0], lie(32, 5, &pass)].concat()),
+    ];
+    let mut seeds: Vec<Seed> =
+        frames.into_iter().map(|(name, frames)| ("sealed", name.into(), frames)).collect();
+    let mut doors = subrosa::directory::Doors::new();
+    for (at, number) in (0..).zip([0_u32, 1_800_000_000, 1_800_000_005]) {
+        if number > 0 {
+            doors.set(number, &[at; 16], NOW);
+        }
+        let told = [&pass[..], &[at]].concat();
+        seeds.push(("doors", format!("row-{at}"), [&told[..], &doors.encode()].concat()));
+    }
+    seeds
 }
 
 fn envelopes() -> Vec<Seed> {
