@@ -143,6 +143,8 @@ impl Chat {
                 return Err(Failed::Why("the relay does not have it any more".into()));
             }
             Response::Refused(Refused::Because(why)) => return Err(Failed::Why(why)),
+            // It goes on a while later, as if the relay were away.
+            Response::Refused(Refused::Busy) => return Err(Failed::Offline),
             _ => return Err(Failed::Why("the relay does not give it".into())),
         };
         let held = fetching.held.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));

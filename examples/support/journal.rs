@@ -31,8 +31,11 @@ impl Journal {
         let Some(file) = &self.0 else { return };
         let from = from.map_or_else(|| "nobody".to_owned(), Address::to_string);
         let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
+        // Names are as they came: none begins a line.
+        let what = what.to_string();
         // One call for each line: what is there after a kill is whole.
-        file.write_all(format!("{connection} from {from}: {what}\n").as_bytes()).ok();
+        let line = format!("{connection} from {from}: {}\n", what.escape_debug());
+        file.write_all(line.as_bytes()).ok();
     }
 }
 
@@ -57,7 +60,7 @@ pub(crate) fn asked(request: &Request) -> String {
         Request::Blob { .. } => "fetches a blob".into(),
         Request::SetPass { number, .. } => format!("sets pass {number}"),
         Request::Certificate => "fetches a certificate".into(),
-        Request::IssuerKey => "fetches the issuer's key".into(),
+        Request::IssuerKey => "fetches the key of certificates".into(),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Who may reach this account: people who are blocked, and the pass that a server takes sealed mail
 //! with (docs/sealed.md, 6).
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use rand_core::CryptoRng;
@@ -21,7 +22,8 @@ use crate::time::UnixTime;
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pass {
     number: u32,
-    bytes: Secret<16>,
+    /// In a box: actions move on the heap, and would leave copies behind.
+    bytes: Box<Secret<16>>,
 }
 
 impl Pass {
@@ -33,7 +35,7 @@ impl Pass {
 
     /// The 16 bytes.
     #[must_use]
-    pub const fn as_bytes(&self) -> &[u8; 16] {
+    pub fn as_bytes(&self) -> &[u8; 16] {
         self.bytes.expose()
     }
 
@@ -150,7 +152,7 @@ fn put_own(open: &mut Open<'_>, pass: &Pass, now: UnixTime) -> Result<(), Error>
 fn change(open: &mut Open<'_>, now: UnixTime, rng: &mut dyn CryptoRng) -> Result<(), Error> {
     let last = own(open)?.map_or(0, |pass| pass.number);
     let number = last.saturating_add(1).max(u32::try_from(now.as_secs()).unwrap_or(u32::MAX));
-    put_own(open, &Pass { number, bytes: Secret::random(rng) }, now)
+    put_own(open, &Pass { number, bytes: Box::new(Secret::random(rng)) }, now)
 }
 
 /// Draws the account's first pass, where the policy asks for one and no other device of the account
@@ -202,7 +204,7 @@ pub(super) fn take_in(
     if u64::from(number) > now.as_secs().saturating_add(MOST_AHEAD) {
         return Ok(false);
     }
-    let came = Pass { number, bytes: Secret::new(*bytes) };
+    let came = Pass { number, bytes: Box::new(Secret::new(*bytes)) };
     if open.is_own(user) && own(open)?.is_none_or(|own| own.is_before(number, bytes)) {
         put_own(open, &came, now)?;
     }
@@ -257,13 +259,13 @@ mod tests {
 
     #[test]
     fn debug_shows_the_number_alone() {
-        let pass = Pass { number: 3, bytes: Secret::new([0x41; 16]) };
+        let pass = Pass { number: 3, bytes: Box::new(Secret::new([0x41; 16])) };
         assert_eq!(format!("{pass:?}"), "Pass(3)");
     }
 
     #[test]
     fn of_two_passes_the_higher_number_counts_and_then_the_higher_bytes() {
-        let pass = Pass { number: 3, bytes: Secret::new([5; 16]) };
+        let pass = Pass { number: 3, bytes: Box::new(Secret::new([5; 16])) };
         assert!(pass.is_before(4, &[0; 16]) && pass.is_before(3, &[6; 16]));
         assert!(!pass.is_before(3, &[5; 16]) && !pass.is_before(2, &[9; 16]));
         assert!(!pass.is_before(3, &[4; 16]));

@@ -102,11 +102,11 @@ fn begin_anew(
         return Ok(());
     }
     references.reverse();
+    let queued = Queued { asked_in: writing, holds: [0; 8], is_ordered: true, references };
+    if !asking::queue(open, place, &queued, now, rng)? {
+        return Ok(());
+    }
     record.close(&writing);
     open.put_record(place, &record)?;
-    let queued = Queued { asked_in: writing, holds: [0; 8], is_ordered: true, references };
-    if asking::queue(open, place, &queued, now, rng)? {
-        wants::want(open, Want::Work(to), now)?;
-    }
-    Ok(())
+    wants::want(open, Want::Work(to), now)
 }

@@ -2,7 +2,8 @@
 
 use subrosa::store::Store;
 use subrosa::{
-    Client, Error, Item, NewDevice, Received, Role, SasStage, Scanned, UnixTime, Zeroizing,
+    Client, Delivery, Error, Item, NewDevice, Policy, Received, Role, SasStage, Scanned, UnixTime,
+    Zeroizing,
 };
 
 use crate::post::Post;
@@ -36,6 +37,9 @@ pub fn tell<S: Store>(stores: [S; 3], texts: usize, rng: &mut Drawn) -> Result<u
     talk(&mut clients, post, texts, &mut now, rng)?;
 
     clients[1].forget("alice")?;
+    // Bob writes first: of somebody whom he forgot he takes nothing but a first message.
+    clients[1].write("alice", &Zeroizing::new(rng.text(50)), now, rng)?;
+    settle(&mut clients, post, &mut now, rng)?;
     talk(&mut clients, post, texts, &mut now, rng)?;
 
     // Weeks later the prekeys are made anew; and Bob's device loses what it wrote of it.
@@ -60,6 +64,52 @@ pub fn tell<S: Store>(stores: [S; 3], texts: usize, rng: &mut Drawn) -> Result<u
     let new = clients[1].trust("alice")?.and_then(|trust| trust.new_account);
     clients[1].accept_new_key("alice", &new.expect("the key changed"), now, rng)?;
     talk(&mut clients, post, texts, &mut now, rng)
+}
+
+/// Two users whose server does not learn who writes: tickets and passes go back and forth for twelve
+/// weeks, in which all of the keys of tickets are made anew.
+///
+/// # Errors
+/// None, unless the crate breaks a promise.
+pub fn tell_sealed<S: Store>(
+    stores: [S; 2],
+    texts: usize,
+    rng: &mut Drawn,
+) -> Result<usize, Error> {
+    let mut now = UnixTime::from_secs(NOW)?;
+    let post = &mut Post::default();
+    let mut policy = Policy::default();
+    policy.delivery = Delivery::Sealed;
+    policy.requires_pass = true;
+    let [first, second] = stores;
+    let mut clients = Vec::with_capacity(2);
+    for (store, user) in [(first, "alice"), (second, "bob")] {
+        clients.push(Client::create(store, user, now, rng)?.with_policy(policy.clone()));
+    }
+    settle(&mut clients, post, &mut now, rng)?;
+    // Nobody has the other's pass at first.
+    for delivery in [Delivery::Open, Delivery::Sealed] {
+        for (at, to) in [(0, "bob"), (1, "alice")] {
+            clients[at].deliver(to, delivery, now, rng)?;
+            clients[at].write(to, &Zeroizing::new(rng.text(50)), now, rng)?;
+            settle(&mut clients, post, &mut now, rng)?;
+        }
+    }
+    let mut read = 0;
+    for week in 0..12 {
+        for number in 0..texts {
+            let from = rng.below(2);
+            let text = Zeroizing::new(rng.text(40 + number));
+            clients[from].write(["bob", "alice"][from], &text, now, rng)?;
+            read += settle(&mut clients, post, &mut now, rng)?;
+        }
+        if week % 4 == 3 {
+            clients[0].block(&format!("mallory{week}"), now, rng)?;
+        }
+        now = now.after(7 * 24 * 60 * 60);
+    }
+    assert!(read > 0);
+    Ok(read)
 }
 
 /// People compare keys: one scans a code, and both look at emoji.

@@ -39,7 +39,7 @@ fn main() -> ExitCode {
 
 type Story = fn() -> Result<(), Error>;
 
-const STORIES: [(&str, Story); 12] = [
+const STORIES: [(&str, Story); 13] = [
     ("sessions", || sessions::tell(3, 2_000, &mut Drawn::new(1)).map(drop)),
     ("sessions without one-time prekeys", || sessions::tell(0, 500, &mut Drawn::new(2)).map(drop)),
     ("skipped messages", || sessions::skip(2_500, 8, &mut Drawn::new(7)).map(drop)),
@@ -59,6 +59,13 @@ const STORIES: [(&str, Story); 12] = [
         let mut vault = || Vault::open(Memory::new(), Lock::Key(&key), rng);
         let stores = [vault()?, vault()?, vault()?];
         clients::tell(stores, 60, rng).map(drop)
+    }),
+    ("clients whose mail is sealed, in vaults", || {
+        let rng = &mut Drawn::new(12);
+        let key = [7; 32];
+        let mut vault = || Vault::open(Memory::new(), Lock::Key(&key), rng);
+        let stores = [vault()?, vault()?];
+        clients::tell_sealed(stores, 6, rng).map(drop)
     }),
     ("clients in vaults in files", || {
         let folder = tempfile::tempdir().expect("a place for it");
