@@ -379,12 +379,17 @@ impl DeviceRecord {
         let Some(number) = *evidence else { return AnswerIn::Writing };
         let usable = self.entry(made_in).filter(|entry| self.is_usable(entry));
         let Some(doubted_at) = usable.map(|entry| entry.doubted_at) else {
-            return AnswerIn::Writing;
+            // The asker may not be able to open the one written in either, unless it wrote there. A
+            // newer one, which it asks in, it can.
+            return match self.writing().zip(self.entry(asked_in)) {
+                Some((writing, asking))
+                    if !writing.heard && asking.place(true) > writing.place(true) =>
+                {
+                    AnswerIn::Request
+                }
+                _ => AnswerIn::Writing,
+            };
         };
-        if made_in == asked_in {
-            self.close(made_in);
-            return AnswerIn::Writing;
-        }
         let renewed = doubted_at.is_some_and(|doubted_at| number >= doubted_at);
         if short(made_in) == *holds && !renewed {
             let made = self.made;

@@ -55,8 +55,8 @@ pub(super) struct LastWins;
 /// A session that expired is passed over, and one before it is written in again.
 pub(super) struct ExpiryBack;
 
-/// A request that comes in the session it speaks of closes nothing.
-pub(super) struct SameIsFine;
+/// What was made in a session that is given up is always answered in the one written in.
+pub(super) struct AnswersStay;
 
 /// Nothing is closed when a later one is heard or lost.
 pub(super) struct NoClose;
@@ -115,9 +115,11 @@ impl Rules for ExpiryBack {
     }
 }
 
-impl Rules for SameIsFine {
+impl Rules for AnswersStay {
     fn asked(&self, record: &mut DeviceRecord, asked: &Asked) -> AnswerIn {
-        if asked.made_in == asked.asked_in { AnswerIn::Writing } else { record.asked(asked) }
+        let is_usable = record.entry(&asked.made_in).is_some_and(|entry| record.is_usable(entry));
+        let answer = record.asked(asked);
+        if is_usable { answer } else { AnswerIn::Writing }
     }
 }
 
