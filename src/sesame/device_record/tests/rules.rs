@@ -1,6 +1,6 @@
 //! The rules, and the same with one fault each.
 
-use crate::sesame::device_record::{AnswerIn, AskIn, Asked, Began, DeviceRecord};
+use crate::sesame::device_record::{AnswerIn, AskIn, Asked, Began, DeviceRecord, SessionEntry};
 use crate::session::SessionId;
 use crate::time::UnixTime;
 
@@ -55,8 +55,8 @@ pub(super) struct LastWins;
 /// A session that expired is passed over, and one before it is written in again.
 pub(super) struct ExpiryBack;
 
-/// What was made in a session that is given up is always answered in the one written in.
-pub(super) struct AnswersStay;
+/// A session begun to ask in takes the place of the one before, in which answers may be under way.
+pub(super) struct OneAsking;
 
 /// Nothing is closed when a later one is heard or lost.
 pub(super) struct NoClose;
@@ -115,11 +115,14 @@ impl Rules for ExpiryBack {
     }
 }
 
-impl Rules for AnswersStay {
-    fn asked(&self, record: &mut DeviceRecord, asked: &Asked) -> AnswerIn {
-        let is_usable = record.entry(&asked.made_in).is_some_and(|entry| record.is_usable(entry));
-        let answer = record.asked(asked);
-        if is_usable { answer } else { AnswerIn::Writing }
+impl Rules for OneAsking {
+    fn begin(&self, record: &mut DeviceRecord, id: SessionId, now: UnixTime, to_ask: bool) {
+        if to_ask {
+            let former =
+                |entry: &SessionEntry| entry.began == Began::HereToAsk && entry.is_unheard();
+            drop(record.drop_where(former));
+        }
+        drop(record.begin(id, now, to_ask));
     }
 }
 
