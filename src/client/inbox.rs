@@ -154,8 +154,9 @@ pub enum Event {
     Restored,
     /// This device was removed from the account.
     Unlinked,
-    /// What was shown as [`Trust::Unvouched`] under a user's name was somebody else's: the server's
-    /// device list of the user has another account key. Say so beside those texts.
+    /// What was shown as [`Trust::Unvouched`] under a user's name came under an account key that is
+    /// not the user's: the server's device list of the user has another one. Say so beside those
+    /// texts.
     NotTheirs {
         /// The user whose name it was under.
         user: String,
