@@ -115,7 +115,8 @@ impl<'a> Envelope<'a> {
     /// Opens it with the key of its message, and verifies who wrote it.
     ///
     /// # Errors
-    /// [`Error::Decrypt`]: it was not sealed by somebody who has the chain, or was changed.
+    /// [`Error::Decrypt`]: its hint names another device, it was not sealed by somebody who has the
+    /// chain, or was changed.
     /// [`Error::BadSignature`]: somebody who has the chain sealed it, and not its owner.
     pub(super) fn open(
         &self,
@@ -124,6 +125,9 @@ impl<'a> Envelope<'a> {
         message_key: &Secret<32>,
         verifying_key: &VerifyingKey,
     ) -> Result<Vec<u8>, Error> {
+        if !hint.names(sender.member, sender.address.device) {
+            return Err(Error::Decrypt);
+        }
         let (bound, associated_data) = bound_to(self.head, sender);
         let associated_data = bound.get(associated_data).unwrap_or_default();
         let key = key(message_key, &self.reference());
