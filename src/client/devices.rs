@@ -8,6 +8,7 @@ use rand_core::CryptoRng;
 use super::allowances::{self, ADDED, LISTS, Party};
 use super::asking;
 use super::certificates;
+use super::group_rows;
 use super::inbox::{self, Event};
 use super::linked;
 use super::log;
@@ -70,6 +71,7 @@ pub(super) fn update(
     rng: &mut dyn CryptoRng,
 ) -> Result<(), Error> {
     let tag = open.tag(user)?;
+    group_rows::note_fresh(open, tag, now)?;
     let known = match open.user(tag)? {
         None => {
             let user = UserRecord::new(user, list);

@@ -70,6 +70,11 @@ const MIN_SEALED: usize = SIGNATURE_LENGTH + 1 + TAG_LENGTH;
 const MAX_SEALED: usize = padding::padded_length(MAX_CONTENT + SIGNATURE_LENGTH) + TAG_LENGTH;
 
 impl<'a> Envelope<'a> {
+    /// Whether these bytes begin as the envelope of a group does.
+    pub(crate) fn is_one(bytes: &[u8]) -> bool {
+        bytes.starts_with(&[VERSION, GROUP])
+    }
+
     /// From bytes that were received.
     ///
     /// # Errors

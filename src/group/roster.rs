@@ -344,6 +344,20 @@ impl Roster {
         })
     }
 
+    /// How many changes of this member no other one is built on.
+    pub(crate) fn heads_of(&self, author: MemberId) -> usize {
+        let author = self.history.number_of(author);
+        self.history.heads().filter(|at| Some(self.history.entry(*at).author) == author).count()
+    }
+
+    /// Whether a change that counts, and is by one of those authors, is built on this one.
+    pub(crate) fn is_taken_up(&self, id: &ChangeId, by: impl Fn(MemberId) -> bool) -> bool {
+        let Some(at) = self.history.get(id) else { return false };
+        self.history.entries().any(|(above, entry)| {
+            entry.ancestors.contains(at) && self.counts.contains(above) && by(entry.change.author())
+        })
+    }
+
     /// Makes a change by this member, on all that is known here, and signs it. It is not part of
     /// the roster before it is merged.
     ///
