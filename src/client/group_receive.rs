@@ -71,14 +71,14 @@ pub(super) fn take(
     open: &mut Open<'_>,
     from: &From<'_>,
     body: GroupBody<'_>,
-    reply: Option<Target>,
+    mut reply: Option<Target>,
     rng: &mut dyn CryptoRng,
 ) -> Result<Option<Incoming>, Error> {
     match body {
         GroupBody::Changes { group, changes } => {
-            take_changes(open, from, group, changes, reply, rng)?
+            take_changes(open, from, group, changes, reply.as_mut(), rng)?
         }
-        GroupBody::Chain(bytes) => take_chain(open, from, bytes, reply, rng)?,
+        GroupBody::Chain(bytes) => take_chain(open, from, bytes, reply.as_mut(), rng)?,
         GroupBody::Ask { group, heads } => take_ask(open, from, group, heads)?,
         GroupBody::Text { group, id, text, files } => {
             let (id, files) = (MessageId::new(*id), Files::of(files));
@@ -112,7 +112,7 @@ fn take_changes(
     from: &From<'_>,
     group: GroupId,
     bytes: &[u8],
-    reply: Option<Target>,
+    reply: Option<&mut Target>,
     rng: &mut dyn CryptoRng,
 ) -> Result<(), Error> {
     let Some(changes) =
@@ -339,7 +339,7 @@ fn invited(
     from: &From<'_>,
     (group, tag): (GroupId, Tag),
     changes: Vec<Change>,
-    reply: Option<Target>,
+    reply: Option<&mut Target>,
     rng: &mut dyn CryptoRng,
 ) -> Result<(), Error> {
     let is_whole = changes.iter().any(|change| change.parents().is_empty());
@@ -474,7 +474,7 @@ fn ask(
     open: &mut Open<'_>,
     from: &From<'_>,
     roster: &Roster,
-    reply: Option<Target>,
+    reply: Option<&mut Target>,
     rng: &mut dyn CryptoRng,
 ) -> Result<(), Error> {
     let heads: Vec<[u8; 32]> = group_send::told(roster).iter().map(|id| *id.as_bytes()).collect();
@@ -485,7 +485,7 @@ fn ask_all(
     open: &mut Open<'_>,
     from: &From<'_>,
     group: GroupId,
-    reply: Option<Target>,
+    reply: Option<&mut Target>,
     rng: &mut dyn CryptoRng,
 ) -> Result<(), Error> {
     post_ask(open, from, (group, &[]), reply, rng)
@@ -495,15 +495,15 @@ fn post_ask(
     open: &mut Open<'_>,
     from: &From<'_>,
     (group, heads): (GroupId, &[[u8; 32]]),
-    reply: Option<Target>,
+    reply: Option<&mut Target>,
     rng: &mut dyn CryptoRng,
 ) -> Result<(), Error> {
-    let Some(mut target) = reply else { return Ok(()) };
+    let Some(target) = reply else { return Ok(()) };
     if !allowances::take(open, &LISTS, Party::Contact(from.place.tag), 1, from.now)? {
         return Ok(());
     }
     let body = GroupBody::Ask { group, heads };
-    group_send::post(open, &mut target, body, None, from.now, rng)?;
+    group_send::post(open, target, body, None, from.now, rng)?;
     open.put_record(target.place, &target.record)
 }
 
@@ -527,11 +527,38 @@ fn take_ask(
     group_rows::set_step(open, tag)
 }
 
+/// A device gives its chain that does not know that it is no member's any more: it is told that, and
+/// of nothing that came later.
+fn tell_removal(
+    open: &mut Open<'_>,
+    from: &From<'_>,
+    roster: &Roster,
+    given: &Distribution,
+    reply: Option<&mut Target>,
+    rng: &mut dyn CryptoRng,
+) -> Result<(), Error> {
+    let Some(target) = reply else { return Ok(()) };
+    let known: Vec<ChangeId> = given.heads.iter().map(|head| ChangeId::from(*head)).collect();
+    let mut content = Vec::new();
+    for member in roster.ids_of(&from.user.name) {
+        group_send::append(&mut content, roster.removal_of(member, &known));
+    }
+    if content.is_empty()
+        || content.len() > group_send::MOST_CHANGES
+        || !allowances::take(open, &LISTS, Party::Contact(from.place.tag), 1, from.now)?
+    {
+        return Ok(());
+    }
+    let body = GroupBody::Changes { group: roster.group(), changes: &content };
+    group_send::post(open, target, body, None, from.now, rng)?;
+    open.put_record(target.place, &target.record)
+}
+
 fn take_chain(
     open: &mut Open<'_>,
     from: &From<'_>,
     bytes: &[u8],
-    reply: Option<Target>,
+    mut reply: Option<&mut Target>,
     rng: &mut dyn CryptoRng,
 ) -> Result<(), Error> {
     let Ok(given) = Distribution::decode(bytes) else { return Ok(()) };
@@ -551,7 +578,7 @@ fn take_chain(
     let roster = group_rows::roster(open, tag)?;
     let knows = given.heads.iter().all(|head| roster.contains(&ChangeId::from(*head)));
     if !knows {
-        ask(open, from, &roster, reply, rng)?;
+        ask(open, from, &roster, reply.as_deref_mut(), rng)?;
     }
     if let Some(mut peer) = group_rows::peer(open, tag, from.place)? {
         peer.told = given.heads.iter().map(|head| ChangeId::from(*head)).collect();
@@ -567,7 +594,9 @@ fn take_chain(
         }
         group_rows::put_peer(open, tag, from.place, &peer)?;
     }
-    let Some(member) = member_of(&roster, from.user).map(|member| member.id) else { return Ok(()) };
+    let Some(member) = member_of(&roster, from.user).map(|member| member.id) else {
+        return tell_removal(open, from, &roster, &given, reply, rng);
+    };
     let mut giver = match group_rows::giver(open, tag, from.place)? {
         Some(giver) => giver,
         None => GiverRow::new(from.address.clone(), from.identity, member),

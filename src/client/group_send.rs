@@ -29,7 +29,7 @@ use crate::content::attachment::{self, Files};
 use crate::content::{Body, Content, GroupBody, MessageId, SealedFields, Written};
 use crate::devices::ListedDevice;
 use crate::error::Error;
-use crate::group::{ChangeId, LabelKey, MemberId, Roster, Sender, SenderKey};
+use crate::group::{Change, ChangeId, LabelKey, MemberId, Roster, Sender, SenderKey};
 use crate::reference::{Class, Reference};
 use crate::sesame::UserRecord;
 use crate::time::UnixTime;
@@ -44,7 +44,7 @@ const MOST_SERVED: usize = 64;
 const MOST_TEXTS: usize = 32;
 
 /// Bytes of changes in one content.
-const MOST_CHANGES: usize = (1 << 20) - 8_192;
+pub(super) const MOST_CHANGES: usize = (1 << 20) - 8_192;
 
 /// A device that was not told of the group before is told all of it with the chain, if that is no
 /// more than this; it asks for a longer roster.
@@ -583,8 +583,7 @@ fn tell_changes(
             contents.push(Vec::new());
         }
         if let Some(content) = contents.last_mut() {
-            content.extend_from_slice(&u32::try_from(bytes.len()).unwrap_or(0).to_be_bytes());
-            content.extend_from_slice(bytes);
+            append(content, [change]);
         }
     }
     for content in contents.iter().filter(|content| !content.is_empty()) {
@@ -598,6 +597,15 @@ fn tell_changes(
     peer.owed_changes = false;
     peer.told = told(roster);
     Ok(())
+}
+
+/// Puts changes behind others, each behind its length.
+pub(super) fn append<'c>(content: &mut Vec<u8>, changes: impl IntoIterator<Item = &'c Change>) {
+    for change in changes {
+        let bytes = change.encode();
+        content.extend_from_slice(&u32::try_from(bytes.len()).unwrap_or(0).to_be_bytes());
+        content.extend_from_slice(bytes);
+    }
 }
 
 /// The heads, as far as a distribution names them.
@@ -784,6 +792,24 @@ pub(super) fn asked(open: &mut Open<'_>, place: Place, reference: Reference) -> 
         group_rows::set_step(open, text.group)?;
     }
     Ok(())
+}
+
+/// Gives up what a device is owed that no session can be begun with. Returns the texts.
+pub(super) fn give_up(open: &mut Open<'_>, of: &Address) -> Result<Vec<MessageId>, Error> {
+    let mut given_up = Vec::new();
+    for (group, _) in group_rows::all(open)? {
+        for (place, mut peer) in group_rows::peers(open, group)? {
+            if peer.address != *of || peer.owed == 0 {
+                continue;
+            }
+            let owed = group_texts::owed(open, group, place, usize::MAX)?;
+            let texts = owed.iter().filter(|text| text.reference.is_none());
+            given_up.extend(texts.map(|text| text.id));
+            group_texts::owe_nothing(open, group, place, &mut peer)?;
+            group_rows::put_peer(open, group, place, &peer)?;
+        }
+    }
+    Ok(given_up)
 }
 
 /// A device gave its chain in a session that was not written in for a week: it is answered.

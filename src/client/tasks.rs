@@ -524,7 +524,11 @@ fn later(
             return Ok(Completed::Handled);
         }
     };
-    for message in send::give_up(open, to, device)? {
+    let mut given_up = send::give_up(open, to, device)?;
+    if let Want::Bundle(address) = want {
+        given_up.extend(group_send::give_up(open, address)?);
+    }
+    for message in given_up {
         inbox::tell(open, Event::Undelivered { message, to: to.into(), device }, now, rng)?;
     }
     if device.is_none() && is_nobody(open, to)? {

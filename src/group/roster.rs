@@ -358,6 +358,32 @@ impl Roster {
         })
     }
 
+    /// Every id that was ever given for a user.
+    pub(crate) fn ids_of(&self, user: &str) -> Vec<MemberId> {
+        let is_of = |op: &Op| matches!(op, Op::Add { user: name, .. } if **name == *user);
+        let additions = self.changes().flat_map(Change::additions);
+        additions.filter(|(_, _, op)| is_of(op)).map(|(_, id, _)| id).collect()
+    }
+
+    /// The changes that remove this member and count, and what they are built on, without what
+    /// somebody knows.
+    pub(crate) fn removal_of(
+        &self,
+        member: MemberId,
+        known: &[ChangeId],
+    ) -> impl Iterator<Item = &Change> {
+        let mut lacking = Bits::with_room(self.history.len());
+        for (at, entry) in self.history.entries().filter(|(at, _)| self.counts.contains(*at)) {
+            if entry.change.ops().contains(&Op::Remove(member)) {
+                lacking.extend(&entry.ancestors);
+                lacking.insert(at);
+            }
+        }
+        let lacks: BTreeSet<ChangeId> = self.changes_since(known).map(Change::id).collect();
+        let some = self.history.entries().filter(move |(at, _)| lacking.contains(*at));
+        some.map(|(_, entry)| &entry.change).filter(move |change| lacks.contains(&change.id()))
+    }
+
     /// Makes a change by this member, on all that is known here, and signs it. It is not part of
     /// the roster before it is merged.
     ///

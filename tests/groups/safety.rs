@@ -243,6 +243,74 @@ fn who_only_reads_answers_a_chain_within_a_day_so_that_the_session_heals() {
 }
 
 #[test]
+fn under_sealed_delivery_no_envelope_says_who_wrote_to_the_group() {
+    let mut world = World::new(29);
+    world.delivery = subrosa::Delivery::Sealed;
+    let (mut world, all) = world.founding(&["bea", "cyd"]);
+    world.settle();
+    let laptop = world.link(&all[1], subrosa::Role::Device);
+    world.settle();
+    let before = world.post.past.len();
+    for by in [&all[0], &all[1], &all[2], &laptop] {
+        world.write(by).unwrap();
+        world.connect(by, 0);
+    }
+    world.settle();
+    assert!(world.post.past[before..].iter().all(Mail::is_sealed));
+    world.check_nobody_else();
+    world.check_progress();
+    assert!(world.check_all(&|_| true) >= 11);
+}
+
+#[test]
+fn what_waits_when_mail_is_to_be_sealed_is_not_sent_openly() {
+    let (mut world, all) = chatty(30);
+    let text = world.write(&all[0]).unwrap();
+    let device = world.devices.get_mut(&all[0]).unwrap();
+    let mut policy = subrosa::Policy::default();
+    policy.delivery = subrosa::Delivery::Sealed;
+    device.client = subrosa::Client::open(device.disk.clone()).unwrap().with_policy(policy);
+    let before = world.post.past.len();
+    world.settle();
+    assert!(since(&world, before).is_empty());
+    assert_eq!(world.devices[&all[1]].shown.get(&text), Some(&1));
+    assert_eq!(world.client(&all[0]).progress(text), Ok(Progress::Sent));
+    // Nor does an envelope come in without a sender.
+    world.write(&all[1]).unwrap();
+    world.connect(&all[1], 0);
+    let mail = since(&world, before).remove(0);
+    let (now, keys) = (world.now, &mut world.keys);
+    let ada = &mut world.devices.get_mut(&all[0]).unwrap().client;
+    let received = ada.receive(None, &mail.envelope, now, keys).unwrap();
+    assert_eq!(received, subrosa::Received::Refused(Error::NoSender));
+    let words = format!("{:?}", ada.group(world.group.unwrap()).unwrap());
+    assert!(!words.contains("roses") && words.contains("5 bytes of settings"), "{words}");
+}
+
+#[test]
+fn who_does_not_know_of_its_removal_is_told_of_it_and_of_nothing_later() {
+    let (mut world, all) = chatty(31);
+    let group = world.group.unwrap();
+    world.change(&all[0], GroupIntention::Remove("cyd")).unwrap();
+    world.connect(&all[0], 0);
+    // The server loses it.
+    drop(world.post.take(&all[2]));
+    world.settle();
+    let dot = world.create("dot");
+    world.meet(&all[0], "dot");
+    world.change(&all[0], GroupIntention::Add("dot")).unwrap();
+    world.settle();
+    assert_eq!(world.members(&all[2]), ["ada", "bea", "cyd"]);
+    world.client(&all[2]).refresh_group(group).unwrap();
+    world.write(&all[2]).unwrap();
+    world.settle();
+    let info = world.client(&all[2]).group(group).unwrap();
+    assert_eq!(info.standing, subrosa::GroupStanding::Out);
+    assert_eq!(world.members(&all[2]), ["ada", "bea"]);
+    assert_eq!(world.members(&dot), ["ada", "bea", "dot"]);
+}
+
+#[test]
 fn who_left_has_nothing_that_waits() {
     let (mut world, all) = chatty(28);
     let text = world.write(&all[1]).unwrap();

@@ -7,8 +7,8 @@ use std::rc::Rc;
 use subrosa::group::GroupId;
 use subrosa::store::{Memory, Store, Transaction};
 use subrosa::{
-    Action, Address, Answer, Client, Error, Event, GroupIntention, Item, MessageId, NewDevice,
-    Progress, Role, UnixTime,
+    Action, Address, Answer, Client, Delivery, Error, Event, GroupIntention, Item, MessageId,
+    NewDevice, Policy, Progress, Role, UnixTime,
 };
 
 use crate::network::{NOW, Seeded};
@@ -80,6 +80,7 @@ pub(crate) struct World {
     pub(crate) lost: BTreeSet<(Address, MessageId)>,
     /// Of a thousand envelopes, so many are lost, and so many come later.
     pub(crate) losing: usize,
+    pub(crate) delivery: Delivery,
     pub(crate) keeping: usize,
     pub(crate) group: Option<GroupId>,
 }
@@ -96,12 +97,20 @@ impl World {
             written: Vec::new(),
             lost: BTreeSet::new(),
             losing: 0,
+            delivery: Delivery::Open,
             keeping: 0,
             group: None,
         }
     }
 
+    fn policy(&self) -> Policy {
+        let mut policy = Policy::default();
+        policy.delivery = self.delivery;
+        policy
+    }
+
     pub(crate) fn keep(&mut self, client: Client<Disk>, disk: Disk) -> Address {
+        let client = client.with_policy(self.policy());
         let address = client.address().clone();
         let device = Device {
             client,
@@ -148,9 +157,10 @@ impl World {
 
     /// Puts the copy in the place of what the device is now. False where there is none.
     pub(crate) fn restore(&mut self, of: &Address) -> bool {
+        let policy = self.policy();
         let device = self.devices.get_mut(of).unwrap();
         let Some(Backup { disk, shown }) = device.backup.take() else { return false };
-        device.client = Client::open(disk.clone()).unwrap();
+        device.client = Client::open(disk.clone()).unwrap().with_policy(policy);
         (device.disk, device.shown) = (disk, shown);
         device.restored = Some(self.written.len());
         true
@@ -281,7 +291,12 @@ impl World {
 
     /// A group of `ada` and others, who have joined.
     pub(crate) fn with_group(seed: u64, others: &[&str]) -> (Self, Vec<Address>) {
-        let mut world = Self::new(seed);
+        Self::new(seed).founding(others)
+    }
+
+    /// The same of a world that there is.
+    pub(crate) fn founding(self, others: &[&str]) -> (Self, Vec<Address>) {
+        let mut world = self;
         let mut all = vec![world.create("ada")];
         for user in others {
             let address = world.create(user);
@@ -348,14 +363,16 @@ impl World {
         for (by, id) in all {
             if !self.devices[&by].gone {
                 let progress = self.client(&by).progress(id).unwrap();
-                assert_eq!(progress, Progress::Sent, "seed {}: {id} of {by}", self.seed);
+                let group = self.group.unwrap();
+                let known = self.client(&by).group(group);
+                assert_eq!(progress, Progress::Sent, "seed {}: {id} of {by}: {known:?}", self.seed);
             }
         }
     }
 }
 
 pub(crate) fn receive(device: &mut Device, mail: &Mail, now: UnixTime, keys: &mut Seeded) {
-    drop(device.client.receive(Some(&mail.from), &mail.envelope, now, keys).unwrap());
+    drop(device.client.receive(mail.named(), &mail.envelope, now, keys).unwrap());
     collect(device);
 }
 
