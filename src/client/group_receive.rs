@@ -747,7 +747,11 @@ fn open_given(
     let opened = match record.receive(envelope, &hint, &sender) {
         Ok(opened) => opened,
         Err(_) if seen::any(open, place, &names)? => return Ok(Arrived::Duplicate),
-        Err(error @ (Error::UnknownHeader | Error::Duplicate | Error::TooOld)) => {
+        // A message beyond the end of a chain is a thief's, or that of a sender that does not know
+        // that it was restored from a copy: the device itself has to say that it wrote it.
+        Err(
+            error @ (Error::UnknownHeader | Error::Duplicate | Error::TooOld | Error::TooFarAhead),
+        ) => {
             return Ok(Arrived::Unreadable(error, envelope.reference()));
         }
         Err(error) => return Ok(Arrived::Refused(error)),

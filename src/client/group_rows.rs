@@ -47,6 +47,8 @@ pub(super) struct GroupRow {
     pub(super) since: UnixTime,
     /// Nothing is encrypted before this time: somebody knows of changes that are not here.
     pub(super) waits: Option<UnixTime>,
+    /// When the chain was last renewed since a device that holds it asked for an envelope.
+    pub(super) asked: Option<UnixTime>,
     /// When the app was told that devices do not agree.
     pub(super) split: Option<UnixTime>,
     /// Keys that are kept of messages that have not come.
@@ -151,6 +153,7 @@ impl GroupRow {
             absent: Vec::new(),
             since,
             waits: None,
+            asked: None,
             split: None,
             kept: 0,
         }
@@ -169,7 +172,7 @@ pub(super) fn get(open: &mut Open<'_>, group: Tag) -> Result<Option<GroupRow>, E
 }
 
 pub(super) fn put(open: &mut Open<'_>, group: Tag, row: &GroupRow) -> Result<(), Error> {
-    let capacity = row.absent.len().saturating_mul(27).saturating_add(144);
+    let capacity = row.absent.len().saturating_mul(27).saturating_add(160);
     open.put_as(Table::Group, &of(GROUP, group, &[]), row, capacity)
 }
 

@@ -37,6 +37,9 @@ use crate::time::UnixTime;
 /// Seconds for which late mail of a device that is no member's any more is shown.
 pub(super) const LATE: u64 = 24 * 60 * 60;
 
+/// Seconds for which no chain is renewed again since somebody asks for an envelope.
+const ASKED_AGAIN: u64 = 24 * 60 * 60;
+
 /// Devices that are served in one transaction.
 const MOST_SERVED: usize = 64;
 
@@ -781,10 +784,26 @@ fn release(
 
 /// A device asks for an envelope: where it is one for a group, and the device was a member's when it
 /// was written, it is owed the text.
-pub(super) fn asked(open: &mut Open<'_>, place: Place, reference: Reference) -> Result<(), Error> {
+///
+/// Where the device holds the chain, the chain may be one that this store had gone on from before it
+/// was restored from a copy: it is renewed, once a day.
+pub(super) fn asked(
+    open: &mut Open<'_>,
+    place: Place,
+    reference: Reference,
+    now: UnixTime,
+) -> Result<(), Error> {
     let Some(mut text) = group_texts::referred(open, reference)? else { return Ok(()) };
     let Some(mut peer) = group_rows::peer(open, text.group, place)? else { return Ok(()) };
     if text.text.number() > peer.since && !peer.is_out {
+        let is_new = |at: UnixTime| now.since(at).max(at.since(now)) > ASKED_AGAIN;
+        if let Some(mut row) = group_rows::get(open, text.group)?
+            && peer.holds
+            && row.asked.is_none_or(is_new)
+        {
+            (row.asked, row.renew) = (Some(now), true);
+            group_rows::put(open, text.group, &row)?;
+        }
         text.reference = Some(reference);
         peer.due = true;
         group_texts::owe(open, place, &mut peer, text)?;

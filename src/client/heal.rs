@@ -349,7 +349,7 @@ fn answer_one(
     let Some((named, made_in)) = opened else {
         // An envelope for a group has a reference that was drawn.
         if allowances::take(open, &MISSES, Party::Contact(place.tag), 1, now)? {
-            group_send::asked(open, place, reference)?;
+            group_send::asked(open, place, reference, now)?;
         }
         return Ok(Answered::Nothing);
     };
