@@ -432,8 +432,14 @@ fn a_group_goes_on_through_every_failure() {
     to_group(world, &mut alice, &[&bob, &carol], group, "to both");
     to_group(world, &mut carol, &[&alice, &bob], group, "from carol");
     world.settle(&mut [&mut alice, &mut bob, &mut carol]);
+    // What waits is taken back, and what waits for a removed holder is encrypted anew.
+    let taken = message(world.call(&mut alice, Call::WriteToGroup(group, "taken back".into())));
+    assert_eq!(world.call(&mut alice, Call::Withdraw(taken)), Ok(Did::Flag(true)));
+    to_group(world, &mut alice, &[&carol], group, "bob is still in");
     world.call(&mut alice, Call::RemoveFromGroup(group, "bob".into())).unwrap();
     to_group(world, &mut alice, &[&carol], group, "without bob");
+    let waits = world.call(&mut alice, Call::Progress(taken));
+    assert_eq!(waits, Ok(Did::Progress(Progress::Sent)));
     world.settle(&mut [&mut alice, &mut bob, &mut carol]);
     world.call(&mut carol, Call::LeaveGroup(group)).unwrap();
     world.settle(&mut [&mut alice, &mut bob, &mut carol]);
