@@ -715,6 +715,13 @@ pub(super) fn open_envelope(
     open_given(open, (from, user), (group, place, giver), &envelope, now, rng)
 }
 
+/// Whether an envelope is asked for that does not open for this reason. One beyond the end of its
+/// chain is a thief's, or that of a sender that does not know that it was restored from a copy: the
+/// device itself has to say that it wrote it.
+const fn is_asked_for(why: &Error) -> bool {
+    matches!(why, Error::UnknownHeader | Error::Duplicate | Error::TooOld | Error::TooFarAhead)
+}
+
 fn open_given(
     open: &mut Open<'_>,
     (from, user): (&Address, &UserRecord),
@@ -747,16 +754,12 @@ fn open_given(
     let opened = match record.receive(envelope, &hint, &sender) {
         Ok(opened) => opened,
         Err(_) if seen::any(open, place, &names)? => return Ok(Arrived::Duplicate),
-        // A message beyond the end of a chain is a thief's, or that of a sender that does not know
-        // that it was restored from a copy: the device itself has to say that it wrote it.
-        Err(
-            error @ (Error::UnknownHeader | Error::Duplicate | Error::TooOld | Error::TooFarAhead),
-        ) => {
+        Err(error) if is_asked_for(&error) => {
             return Ok(Arrived::Unreadable(error, envelope.reference()));
         }
         Err(error) => return Ok(Arrived::Refused(error)),
     };
-    let content = Zeroizing::new(opened.content.clone());
+    let (content, step) = (Zeroizing::new(opened.content), opened.step);
     let content = match Content::decode(&content) {
         Ok(content) => content,
         Err(error) => return Ok(Arrived::Refused(error)),
@@ -766,7 +769,7 @@ fn open_given(
     if is_late && (standing == Standing::Unknown || !take_late(&mut giver, now)) {
         return Ok(Arrived::Refused(Error::UnknownDevice(Box::new(from.clone()))));
     }
-    record.commit(opened.step);
+    record.commit(step);
     if group_rows::put_record(open, (group, &mut row), place, &mut giver, &record)? {
         group_rows::put(open, group, &row)?;
     }
