@@ -53,6 +53,8 @@ pub(super) struct From<'a> {
     pub(super) identity: IdentityKey,
     pub(super) user: &'a UserRecord,
     pub(super) resent: Option<Reference>,
+    /// How many contents of the device were opened before.
+    pub(super) number: u64,
     pub(super) now: UnixTime,
 }
 
@@ -664,7 +666,7 @@ fn take_text(
         resent: from.resent.map(|resent| inbox::EnvelopeId::of(open, from.address, resent)),
     };
     let item = Item::Group(GroupText { group, member, is_late, text });
-    inbox::add(open, item, 0, from.now, rng).map(Some)
+    inbox::add(open, item, from.number, from.now, rng).map(Some)
 }
 
 /// Counts a text of a device that is no member's any more. False where there were enough, or it is

@@ -594,6 +594,7 @@ fn handle(
                 identity: *sender.identity,
                 user: letter.user,
                 resent: content.resent,
+                number: *number,
                 now: *now,
             };
             if let Some(incoming) = group_receive::take(open, &from, body, reply, rng)? {
