@@ -870,17 +870,13 @@ pub(super) fn answer(
     }
 }
 
-/// Goes on with what a device is owed, now that there is a session with it.
-pub(super) fn go_on(
-    open: &mut Open<'_>,
-    place: Place,
-    now: UnixTime,
-    rng: &mut dyn CryptoRng,
-) -> Result<(), Error> {
+/// Notes that there is something to give a device, now that there is a session with it. Many devices
+/// of a group are served in one step.
+pub(super) fn go_on(open: &mut Open<'_>, place: Place) -> Result<(), Error> {
     for (group, _) in group_rows::all(open)? {
         let peer = group_rows::peer(open, group, place)?;
         if peer.is_some_and(|peer| peer.owed_changes || peer.due || peer.owed > 0) {
-            step(open, group, now, rng)?;
+            group_rows::set_step(open, group)?;
         }
     }
     Ok(())

@@ -34,7 +34,7 @@ pub(super) fn go_on(
         heal::ask(open, tag, &user, &listed, false, now, rng)?;
     }
     let place = open.place(tag, &listed.identity);
-    group_send::go_on(open, place, now, rng)?;
+    group_send::go_on(open, place)?;
     let answers = !asking::queued(open, place)?.is_empty();
     let drafts = send::any_for(open, &user.name, &listed.identity)?;
     let signals = calls::any_for(open, tag, of.device)?;
