@@ -32,6 +32,11 @@ mod doors;
 mod expiry;
 #[cfg(feature = "std")]
 mod export;
+mod group_receive;
+mod group_rows;
+mod group_send;
+mod group_texts;
+mod groups;
 mod heal;
 mod history;
 #[cfg(feature = "std")]
@@ -66,7 +71,9 @@ mod work;
 pub use doors::Pass;
 #[cfg(feature = "std")]
 pub use export::Contents;
-pub use inbox::{EnvelopeId, Event, InboxId, Incoming, Item, SasEnd, Text};
+pub use group_rows::GroupStanding;
+pub use groups::{GroupInfo, GroupIntention, MemberInfo};
+pub use inbox::{EnvelopeId, Event, GroupEvent, GroupText, InboxId, Incoming, Item, SasEnd, Text};
 pub use messages::Progress;
 pub use offer::HistoryOffer;
 pub use outgoing::Outgoing;
@@ -157,6 +164,7 @@ impl Default for Policy {
 /// | write | [`write`](Client::write); [`progress`](Client::progress), [`withdraw`](Client::withdraw) |
 /// | use the network | do the [`tasks`](Client::tasks), and [`complete`](Client::complete) each |
 /// | read | [`receive`](Client::receive) what comes; show the [`inbox`](Client::inbox), and [`acknowledge`](Client::acknowledge) |
+/// | talk in groups | [`create_group`](Client::create_group), [`change_group`](Client::change_group), [`join_group`](Client::join_group), [`write_to_group`](Client::write_to_group) |
 /// | know who it is | [`trust`](Client::trust), [`verify`](Client::verify), [`accept_new_key`](Client::accept_new_key) |
 /// | hide from the server who writes | [`Policy::delivery`], [`deliver`](Client::deliver), [`block`](Client::block) |
 /// | keep a backup | `export`; `restore` in an empty store, `import` in a client (feature `std`) |
@@ -502,7 +510,14 @@ impl<S: Scope> Client<S> {
     /// # Errors
     /// [`Error::Store`], [`Error::BadState`]
     pub fn apply_policy(&mut self, now: UnixTime) -> Result<(), Error> {
-        self.run(|open| open.whole(|open| log::apply_policy(open, now)))
+        self.run(|open| {
+            open.whole(|open| {
+                log::apply_policy(open, now)?;
+                group_rows::all(open)?
+                    .into_iter()
+                    .try_for_each(|(group, _)| log::apply_to(open, group, now))
+            })
+        })
     }
 
     /// This device's address.

@@ -30,6 +30,10 @@
 //! | 20 history, for another device of the sender's user | `key:32 \|\| descriptor:74 \|\| location` |
 //! | 8 to 11 moves of a verification | docs/verification.md, 5 |
 //! | 24 signal | `type:u8 \|\| call:16 \|\| expires:u64 \|\| body` |
+//! | 12 text to a group | `group:32 \|\| id:16 \|\| text` |
+//! | 13 changes of a group | `group:32 \|\| (length:u32 \|\| change), each` |
+//! | 14 chain of a group | a distribution |
+//! | 15 roster request | `group:32 \|\| heads, 32 bytes each` |
 //!
 //! A later version may add kinds and fields. A device that does not know them opens the message all
 //! the same: the session moves on. Kinds and tags below 128 matter to a person: the app is told
@@ -48,11 +52,13 @@ use crate::reference::Reference;
 use crate::signal::SignalBody;
 
 pub(crate) mod attachment;
+mod groups;
 mod history;
 mod moves;
 mod sealed;
 
 pub use attachment::Attachment;
+pub(crate) use groups::GroupBody;
 pub(crate) use history::History;
 pub(crate) use moves::Move;
 pub(crate) use sealed::{Claimed, MOST_TICKETS, SealedFields};
@@ -173,6 +179,8 @@ pub(crate) enum Body<'a> {
     Move(Move<'a>),
     /// Of a call.
     Signal(SignalBody<'a>),
+    /// About a group.
+    Group(GroupBody<'a>),
     /// A later version's, which matters to a person.
     Unsupported,
     /// A later version's, which does not.
@@ -196,6 +204,7 @@ impl Body<'_> {
     pub(crate) const fn message(&self) -> Option<MessageId> {
         match self {
             Self::Text(written) | Self::Copy { written, .. } => Some(written.id),
+            Self::Group(GroupBody::Text { id, .. }) => Some(MessageId(**id)),
             _ => None,
         }
     }
@@ -203,6 +212,7 @@ impl Body<'_> {
     const fn files(&self) -> &[u8] {
         match self {
             Self::Text(written) | Self::Copy { written, .. } => written.files.as_bytes(),
+            Self::Group(GroupBody::Text { files, .. }) => files,
             _ => &[],
         }
     }
@@ -219,6 +229,7 @@ impl Body<'_> {
             Self::Mark { user, .. } => user.len(),
             Self::History(history) => history.location.len().saturating_add(History::AROUND),
             Self::Signal(signal) => signal.body.len(),
+            Self::Group(body) => body.length(),
             Self::Request { references, .. } | Self::Gone(references) => {
                 references.len().saturating_mul(Reference::LENGTH)
             }
@@ -248,6 +259,7 @@ impl<'a> Content<'a> {
             Body::History(_) => 20,
             Body::Move(a_move) => a_move.kind(),
             Body::Signal(_) => SIGNAL,
+            Body::Group(body) => body.kind(),
             Body::Unsupported => IGNORABLE.saturating_sub(1),
             Body::Ignored => u8::MAX,
         };
@@ -288,6 +300,7 @@ impl<'a> Content<'a> {
             }
             Body::History(history) => history.write(out),
             Body::Signal(signal) => signal.write(out),
+            Body::Group(body) => body.write(out),
             Body::Account(None) => out.u8(0),
             Body::Account(Some(seed)) => out.u8(1).bytes(*seed),
             Body::Move(a_move) => a_move.write(out),
@@ -348,7 +361,8 @@ impl<'a> Content<'a> {
     }
 
     fn body(kind: u8, files: Option<Files<'a>>, mut reader: Reader<'a>) -> Result<Body<'a>, Error> {
-        if files.is_some() && (3..=Move::LAST_KIND).contains(&kind) {
+        let is_text = matches!(kind, 1 | 2 | GroupBody::TEXT);
+        if files.is_some() && !is_text && kind <= GroupBody::LAST {
             return Err(Error::Malformed);
         }
         let files = files.unwrap_or(Files::of(&[]));
@@ -398,7 +412,10 @@ impl<'a> Content<'a> {
             Move::FIRST_KIND..=Move::LAST_KIND => Body::Move(Move::read(kind, reader)?),
             20 => Body::History(History::read(reader)?),
             SIGNAL => SignalBody::read(reader)?.map_or(Body::Ignored, Body::Signal),
-            12..IGNORABLE => Body::Unsupported,
+            GroupBody::FIRST..=GroupBody::LAST => {
+                Body::Group(GroupBody::read(kind, files.as_bytes(), reader)?)
+            }
+            16..IGNORABLE => Body::Unsupported,
             IGNORABLE.. => Body::Ignored,
             0 => return Err(Error::Malformed),
         };
@@ -441,12 +458,18 @@ mod tests {
         Written { id: ID, text, files }
     }
 
-    fn bodies() -> [Body<'static>; 18] {
+    fn bodies() -> [Body<'static>; 23] {
+        let group = crate::group::GroupId::from([2; 32]);
         [
             Body::Text(written(b"text", Files::of(&[]))),
             Body::Text(written(b"text", Files::of(&TWO_FILES))),
             Body::Copy { to: "bob", written: written(b"", Files::of(&[])) },
             Body::Copy { to: "bob", written: written(b"text", Files::of(&TWO_FILES)) },
+            Body::Group(GroupBody::Text { group, id: &[7; 16], text: b"text", files: &[] }),
+            Body::Group(GroupBody::Text { group, id: &[7; 16], text: b"", files: &TWO_FILES }),
+            Body::Group(GroupBody::Changes { group, changes: b"changes" }),
+            Body::Group(GroupBody::Chain(b"chain")),
+            Body::Group(GroupBody::Ask { group, heads: &[[1; 32], [2; 32]] }),
             Body::Request { holds: [0; 8], references: &[[9; 16], [8; 16]] },
             Body::Devices,
             Body::Account(None),
@@ -528,11 +551,13 @@ mod tests {
             Body::Devices => "devices",
             _ => "other",
         };
-        assert_eq!(kind(&with(12, &[], b"anything")), "unsupported");
+        assert_eq!(kind(&with(16, &[], b"anything")), "unsupported");
+        assert_eq!(kind(&with(19, &[], b"")), "unsupported");
         assert_eq!(kind(&with(25, &[], b"")), "unsupported");
         assert_eq!(kind(&with(24, &[], &[10; 25])), "ignored");
         assert_eq!(kind(&with(127, &[], b"")), "unsupported");
         assert_eq!(kind(&with(128, &[], b"anything")), "ignored");
+        assert_eq!(kind(&with(19, &[], b"")), "unsupported");
         assert_eq!(kind(&with(255, &[], b"")), "ignored");
         assert_eq!(kind(&with(4, &[99, 0, 1, 9], b"")), "unsupported");
         assert_eq!(kind(&with(4, &[99, 0, 1, 9], b"not empty")), "unsupported");

@@ -83,6 +83,8 @@ pub enum Error {
     /// The call takes the account key, which this device does not hold, or is about this device
     /// itself. Or a member of a group may not make this change.
     NotPermitted,
+    /// There is no such group in this store, or this user is not in it.
+    UnknownGroup,
     /// This device was removed from the account.
     Unlinked,
     /// A user's name is empty or longer than 255 bytes.
@@ -242,6 +244,7 @@ impl Error {
             | Self::NoAccount
             | Self::AccountExists
             | Self::NotPermitted
+            | Self::UnknownGroup
             | Self::BadName
             | Self::BadLinkCode
             | Self::BadScan
@@ -338,7 +341,10 @@ impl fmt::Display for Error {
             Self::RateLimited => "too many of these came from this sender",
             Self::NoAccount => "the store has no account yet",
             Self::AccountExists => "the store or the account has this already",
-            Self::NotPermitted => "this takes another device, or one that holds the account key",
+            Self::NotPermitted => {
+                "this takes another device, another member, or one that holds the account key"
+            }
+            Self::UnknownGroup => "there is no such group here",
             Self::Unlinked => "this device was removed from the account",
             Self::BadName => "a user's name is empty or longer than 255 bytes",
             Self::TooManyDevices => "the account has 32 devices already",

@@ -8,6 +8,7 @@
 //! | [`files`] | files, pictures and voice notes in messages |
 //! | [`people`] | what to show people, and when |
 //! | [`verification`] | comparing keys: codes, emoji, numbers; whose code runs |
+//! | [`groups`] | groups: who is in, who may read, what to show |
 //! | `calls` | audio and video calls (feature `calls`) |
 //! | [`backups`] | backups, restoring, moving to another device |
 //! | [`clocks`] | what a wrong clock does |
@@ -32,6 +33,10 @@ pub mod people {}
 
 #[doc = include_str!("guide/verification.md")]
 pub mod verification {}
+
+#[doc = include_str!("guide/groups.md")]
+pub mod groups {}
+
 #[cfg(feature = "calls")]
 #[doc = include_str!("guide/calls.md")]
 pub mod calls {}

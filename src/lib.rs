@@ -71,9 +71,10 @@ pub use certificate::{SenderCertificate, ServerKey};
 #[cfg(feature = "std")]
 pub use client::Contents;
 pub use client::{
-    Action, Answer, Audit, Client, Completed, Delivery, EnvelopeId, Event, HistoryOffer, InboxId,
-    Incoming, Item, Open, Outgoing, Pass, Policy, Progress, Received, Rows, SasEnd, Scope,
-    SessionInfo, Task, TaskId, Text, UserTrust,
+    Action, Answer, Audit, Client, Completed, Delivery, EnvelopeId, Event, GroupEvent, GroupInfo,
+    GroupIntention, GroupStanding, GroupText, HistoryOffer, InboxId, Incoming, Item, MemberInfo,
+    Open, Outgoing, Pass, Policy, Progress, Received, Rows, SasEnd, Scope, SessionInfo, Task,
+    TaskId, Text, UserTrust,
 };
 pub use content::{Attachment, MessageId};
 pub use devices::{DeviceList, ListedDevice, Others, Role};

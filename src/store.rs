@@ -69,6 +69,8 @@ pub enum Table {
     Allowance,
     /// Sealed mail: tickets that were given and got, and whom they stand for.
     Ticket,
+    /// What is known of groups: rosters, chains, and what waits for whom.
+    Group,
     /// What a [`Vault`] is locked with.
     Vault,
     /// The app's own rows, which this crate never touches.
@@ -92,6 +94,7 @@ impl Table {
         Self::Seen,
         Self::Allowance,
         Self::Ticket,
+        Self::Group,
         Self::Vault,
         Self::App,
     ];
@@ -115,6 +118,7 @@ impl Table {
             Self::Seen => "seen",
             Self::Allowance => "allowance",
             Self::Ticket => "ticket",
+            Self::Group => "group",
             Self::Vault => "vault",
             Self::App => "app",
         }

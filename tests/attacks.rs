@@ -19,6 +19,8 @@ mod network;
 #[path = "support/post.rs"]
 mod post;
 
+#[path = "attacks/group.rs"]
+mod group;
 #[path = "attacks/liar.rs"]
 mod liar;
 #[path = "attacks/peer.rs"]

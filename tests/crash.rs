@@ -260,6 +260,11 @@ impl World {
                     *self.shown.entry(row).or_default() += 1;
                 }
                 Item::Event(event) => self.saw(kind(&event)),
+                Item::Group(text) => {
+                    let content = String::from_utf8(text.text.text.to_vec()).unwrap();
+                    let row = (device.address.to_string(), text.text.from.to_string(), content);
+                    *self.shown.entry(row).or_default() += 1;
+                }
                 other => panic!("{other:?}"),
             }
             self.call(device, Call::Acknowledge(incoming.id)).unwrap();
@@ -396,6 +401,60 @@ fn a_conversation_goes_on_through_every_failure() {
         "task Send",
         "DevicesNeeded",
     ]);
+}
+
+#[test]
+fn a_group_goes_on_through_every_failure() {
+    let world = &mut World::new();
+    let (mut alice, mut bob) = (world.create("alice"), world.create("bob"));
+    let mut carol = world.create("carol");
+    let to_group = |world: &mut World, from: &mut Device, to: &[&Device], group, text: &str| {
+        message(world.call(from, Call::WriteToGroup(group, text.into())));
+        for device in to {
+            let by = from.address.to_string();
+            let row = (device.address.to_string(), by, text.to_owned());
+            *world.expected.entry(row).or_default() += 1;
+        }
+    };
+    let found = Call::CreateGroup(Vec::from(["bob".into()]), b"roses".to_vec());
+    let refused = world.call(&mut alice, found.clone());
+    assert_eq!(refused, Err(Error::DevicesNeeded("bob".into())));
+    for user in ["bob", "carol"] {
+        let list = world.post.list(user).unwrap().encode();
+        world.call(&mut alice, Call::UpdateDevices(user.into(), list)).unwrap();
+    }
+    let Ok(Did::Groups(groups)) = world.call(&mut alice, found) else { panic!("no group") };
+    let group = groups[0];
+    world.settle(&mut [&mut alice, &mut bob, &mut carol]);
+    world.call(&mut bob, Call::JoinGroup(group)).unwrap();
+    world.settle(&mut [&mut alice, &mut bob, &mut carol]);
+    to_group(world, &mut alice, &[&bob], group, "to bob");
+    to_group(world, &mut bob, &[&alice], group, "to alice");
+    world.settle(&mut [&mut alice, &mut bob, &mut carol]);
+    world.call(&mut alice, Call::AddToGroup(group, "carol".into())).unwrap();
+    world.settle(&mut [&mut alice, &mut bob, &mut carol]);
+    world.call(&mut carol, Call::JoinGroup(group)).unwrap();
+    world.call(&mut alice, Call::RefreshGroup(group)).unwrap();
+    world.settle(&mut [&mut alice, &mut bob, &mut carol]);
+    to_group(world, &mut alice, &[&bob, &carol], group, "to both");
+    to_group(world, &mut carol, &[&alice, &bob], group, "from carol");
+    world.settle(&mut [&mut alice, &mut bob, &mut carol]);
+    // What waits is taken back, and what waits for a removed holder is encrypted anew.
+    let taken = message(world.call(&mut alice, Call::WriteToGroup(group, "taken back".into())));
+    assert_eq!(world.call(&mut alice, Call::Withdraw(taken)), Ok(Did::Flag(true)));
+    to_group(world, &mut alice, &[&carol], group, "bob is still in");
+    world.call(&mut alice, Call::RemoveFromGroup(group, "bob".into())).unwrap();
+    to_group(world, &mut alice, &[&carol], group, "without bob");
+    let waits = world.call(&mut alice, Call::Progress(taken));
+    assert_eq!(waits, Ok(Did::Progress(Progress::Sent)));
+    world.settle(&mut [&mut alice, &mut bob, &mut carol]);
+    world.call(&mut carol, Call::LeaveGroup(group)).unwrap();
+    world.settle(&mut [&mut alice, &mut bob, &mut carol]);
+    let again = world.call(&mut carol, Call::DeclineGroup(group));
+    assert_eq!(again, Err(Error::UnknownGroup));
+    world.call(&mut alice, Call::Group(group)).unwrap();
+    assert_eq!(world.call(&mut carol, Call::Groups), Ok(Did::Groups(Vec::new())));
+    world.report(&["create_group", "write_to_group", "GroupInvited", "GroupChanged", "GroupLeft"]);
 }
 
 #[test]

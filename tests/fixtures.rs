@@ -2,7 +2,8 @@
 //!
 //! `tests/fixtures/store-1.json` has what four devices and their server held at one moment. It was
 //! written once, by the first version with stores of format 1, and stays as it is.
-//! `cargo test --test fixtures -- --ignored` writes it anew, which is right only before a release.
+//! `groups-1.json` is the same of a group.
+//! `cargo test --test fixtures -- --ignored` writes them anew, which is right only before a release.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -26,15 +27,19 @@ use network::Seeded;
 use post::{Mail, Post};
 use serde_json::{Map, Value, json};
 use subrosa::directory::Directory;
+use subrosa::group::GroupId;
 use subrosa::store::{Memory, Store, StoreError, StoreFault, Table};
 use subrosa::{
-    Address, Client, Error, Event, Item, MessageId, NewDevice, Policy, Progress, Received, Role,
-    Trust, UnixTime,
+    Address, Client, Error, Event, GroupStanding, Item, MessageId, NewDevice, Policy, Progress,
+    Received, Role, Trust, UnixTime,
 };
 
-fn path() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/store-1.json")
+fn path(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
 }
+
+const STORES: &str = "store-1.json";
+const GROUPS: &str = "groups-1.json";
 
 fn start() -> UnixTime {
     UnixTime::from_secs(1_800_000_000).unwrap()
@@ -62,7 +67,6 @@ fn settle(post: &mut Post, client: &mut Client<Memory>, rng: &mut Seeded) {
 
 #[test]
 #[ignore = "it writes the fixture anew"]
-#[expect(clippy::too_many_lines, reason = "one story")]
 fn the_fixture_is_written() {
     let (rng, post) = (&mut Seeded::new(1, "fixture"), &mut Post::default());
     let now = start();
@@ -130,7 +134,17 @@ fn the_fixture_is_written() {
     // A draft, and envelopes that wait.
     let draft = write(&mut phone, "dave", "a draft", rng);
     let queued = write(&mut phone, "bob", "it waits", rng);
-    let clients = [phone, laptop, bob, carol];
+    let ids = [("draft", draft.as_bytes().to_vec()), ("queued", queued.as_bytes().to_vec())];
+    save(STORES, [phone, laptop, bob, carol], post, &ids);
+}
+
+/// Writes what clients and their server hold.
+fn save<const N: usize>(
+    name: &str,
+    clients: [Client<Memory>; N],
+    post: &Post,
+    ids: &[(&str, Vec<u8>)],
+) {
     let mut stores = Map::new();
     for client in clients {
         let name = client.address().to_string();
@@ -157,9 +171,93 @@ fn the_fixture_is_written() {
             json!([mail.from.to_string(), mail.to.to_string(), HEXLOWER.encode(&mail.envelope)])
         })
         .collect();
-    let ids = json!({ "draft": HEXLOWER.encode(draft.as_bytes()), "queued": HEXLOWER.encode(queued.as_bytes()) });
+    let ids: Map<String, Value> =
+        ids.iter().map(|(id, bytes)| ((*id).into(), HEXLOWER.encode(bytes).into())).collect();
     let fixture = json!({ "ids": ids, "mail": mail, "server": server, "stores": stores });
-    std::fs::write(path(), format!("{fixture:#}\n")).unwrap();
+    std::fs::write(path(name), format!("{fixture:#}\n")).unwrap();
+}
+
+#[test]
+#[ignore = "it writes the fixture anew"]
+fn the_fixture_of_groups_is_written() {
+    let (rng, post) = (&mut Seeded::new(1, "fixture of groups"), &mut Post::default());
+    let now = start();
+    let new = |user: &str, rng: &mut Seeded| {
+        open(Client::create(Memory::new(), user, now, rng).unwrap().into_store())
+    };
+    let (mut alice, mut bob) = (new("alice", rng), new("bob", rng));
+    settle(post, &mut alice, rng);
+    settle(post, &mut bob, rng);
+    write(&mut bob, "alice", "hello", rng);
+    settle(post, &mut bob, rng);
+    fetch(post, &mut alice, rng);
+    let group = alice.create_group(&["bob"], b"roses", now, rng).unwrap();
+    settle(post, &mut alice, rng);
+    fetch(post, &mut bob, rng);
+    bob.join_group(group, now, rng).unwrap();
+    bob.write_to_group(group, "one", now, rng).unwrap();
+    settle(post, &mut bob, rng);
+    fetch(post, &mut alice, rng);
+    // Two chains, and keys of messages that have not come.
+    for text in ["two", "three", "four"] {
+        alice.write_to_group(group, text, now, rng).unwrap();
+        settle(post, &mut alice, rng);
+    }
+    let mut mail = post.take(bob.address());
+    mail.remove(mail.len() - 2);
+    for mail in &mail {
+        drop(bob.receive(mail.named(), &mail.envelope, now, rng).unwrap());
+    }
+    alice.refresh_group(group).unwrap();
+    // A device that is owed a text, and an envelope that waits.
+    let device = NewDevice::generate(rng);
+    let grant = bob.link(&device.code(), Role::Device, now, rng).unwrap();
+    settle(post, &mut bob, rng);
+    let mut laptop =
+        open(Client::join(Memory::new(), &device, &grant, now, rng).unwrap().into_store());
+    settle(post, &mut laptop, rng);
+    let list = post.list("bob").unwrap().encode();
+    alice.update_devices("bob", &list, now, rng).unwrap();
+    let owed = alice.write_to_group(group, "five", now, rng).unwrap();
+    let ids = [("group", group.as_bytes().to_vec()), ("owed", owed.as_bytes().to_vec())];
+    save(GROUPS, [alice, bob, laptop], post, &ids);
+}
+
+#[test]
+fn a_group_goes_on_from_a_store_of_format_1() {
+    let fixture = Fixture::read(GROUPS);
+    let clients = ["alice/1", "bob/1", "bob/2"].map(|name| open(fixture.store(name)));
+    let [mut alice, mut bob, laptop] = clients;
+    let group = GroupId::from(fixture.id::<32>("group"));
+    for client in [&mut alice, &mut bob] {
+        assert_eq!(client.groups().unwrap(), [group]);
+        let info = client.group(group).unwrap();
+        let users: Vec<&str> = info.members.iter().map(|member| &*member.user).collect();
+        assert_eq!((info.standing, users), (GroupStanding::Joined, vec!["alice", "bob"]));
+        assert_eq!(info.settings, b"roses");
+    }
+    let owed = MessageId::new(fixture.id("owed"));
+    assert_eq!(alice.progress(owed).unwrap(), Progress::Waiting);
+    assert_eq!(read(&mut alice), ["bob/1 to all: one", "bob/1: hello", "bob/2 added"]);
+    assert_eq!(read(&mut bob), ["alice/1 invites", "alice/1 to all: four", "alice/1 to all: two"]);
+    let (mut post, rng) = (fixture.post, &mut Seeded::new(2, "a group that goes on"));
+    let now = start().after(1_000);
+    bob.write_to_group(group, "six", now, rng).unwrap();
+    let mut clients = [alice, bob, laptop];
+    for _ in 0..8 {
+        for client in &mut clients {
+            drop(post.settle(client, now, rng));
+            drop(post.fetch(client, now, rng));
+        }
+    }
+    let [alice, bob, laptop] = &mut clients;
+    assert_eq!(alice.progress(owed).unwrap(), Progress::Sent);
+    assert_eq!(read(alice), ["bob/1 to all: six"]);
+    assert_eq!(read(bob), ["alice/1 to all: five"]);
+    let shown = read(laptop);
+    for text in ["alice/1 to all: five", "bob/1 to all: six"] {
+        assert!(shown.contains(&text.to_owned()), "{shown:?}");
+    }
 }
 
 /// What is in the fixture.
@@ -169,8 +267,8 @@ struct Fixture {
 }
 
 impl Fixture {
-    fn read() -> Self {
-        let json: Value = serde_json::from_slice(&std::fs::read(path()).unwrap()).unwrap();
+    fn read(name: &str) -> Self {
+        let json: Value = serde_json::from_slice(&std::fs::read(path(name)).unwrap()).unwrap();
         let mut post = Post::default();
         for (user, held) in json["server"].as_object().unwrap() {
             let devices = held["devices"].as_object().unwrap().iter();
@@ -200,8 +298,12 @@ impl Fixture {
         store
     }
 
+    fn id<const N: usize>(&self, name: &str) -> [u8; N] {
+        bytes(&self.json["ids"][name]).try_into().unwrap()
+    }
+
     fn message(&self, name: &str) -> MessageId {
-        MessageId::new(bytes(&self.json["ids"][name]).try_into().unwrap())
+        MessageId::new(self.id(name))
     }
 }
 
@@ -221,6 +323,11 @@ fn read(client: &mut Client<Memory>) -> Vec<String> {
             let content = String::from_utf8(text.text.to_vec()).unwrap();
             format!("{}: {}", text.from, &content[..content.len().min(20)])
         }
+        Item::Group(group) => {
+            let content = String::from_utf8(group.text.text.to_vec()).unwrap();
+            format!("{} to all: {content}", group.text.from)
+        }
+        Item::Event(Event::GroupInvited { by, .. }) => format!("{by} invites"),
         Item::Event(Event::DeviceAdded { user, device }) => format!("{user}/{device} added"),
         Item::Event(Event::KeyChanged { user, .. }) => format!("{user} changed"),
         Item::Event(Event::Held { user }) => format!("{user} is held"),
@@ -233,7 +340,7 @@ fn read(client: &mut Client<Memory>) -> Vec<String> {
 
 #[test]
 fn everything_in_a_store_of_format_1_is_read() {
-    let fixture = Fixture::read();
+    let fixture = Fixture::read(STORES);
     let mut phone = open(fixture.store("alice/1"));
     assert_eq!(phone.address(), &Address::new("alice", 1));
     let bob = phone.trust("bob").unwrap().unwrap();
@@ -269,7 +376,7 @@ fn everything_in_a_store_of_format_1_is_read() {
 
 #[test]
 fn a_conversation_goes_on_from_a_store_of_format_1() {
-    let fixture = Fixture::read();
+    let fixture = Fixture::read(STORES);
     let clients = ["alice/1", "alice/2", "bob/1", "carol/1"].map(|name| open(fixture.store(name)));
     let [mut phone, mut laptop, mut bob, mut carol] = clients;
     let (mut post, rng) = (fixture.post, &mut Seeded::new(2, "going on"));
@@ -313,7 +420,7 @@ fn a_conversation_goes_on_from_a_store_of_format_1() {
 
 #[test]
 fn a_store_of_a_later_format_is_refused() {
-    let mut store = Fixture::read().store("alice/1");
+    let mut store = Fixture::read(STORES).store("alice/1");
     let format = |store: &mut Memory, format: Option<u32>| {
         let put: Result<(), Error> = store.transact(|tx| match format {
             Some(format) => tx.put(Table::Account, b"format", &format.to_be_bytes()),

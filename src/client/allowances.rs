@@ -63,6 +63,12 @@ pub(super) const COMPARISONS: Allowance = Allowance { kind: 20, burst: 5, period
 /// Moves of a verification that a device repeats, or refuses.
 pub(super) const MOVES: Allowance = Allowance { kind: 21, burst: 32, period: 60 };
 
+/// Changes of a group by one member, in units of 4 KiB: 256 a day.
+pub(super) const CHANGES: Allowance = Allowance { kind: 12, burst: 256, period: 337 };
+
+/// Groups that a user invites this one to.
+pub(super) const INVITATIONS: Allowance = Allowance { kind: 13, burst: 32, period: 3_600 };
+
 /// Whose allowance it is.
 #[derive(Clone, Copy)]
 pub(super) enum Party {
@@ -124,6 +130,7 @@ pub(super) fn forget(open: &mut Open<'_>, tag: Tag) -> Result<(), Error> {
         MOVES,
         SIGNALS,
         CALLS,
+        INVITATIONS,
     ];
     for kind in all.map(|allowance| allowance.kind) {
         open.delete(Table::Allowance, &Party::Contact(tag).key(kind))?;

@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 
 use rand_core::CryptoRng;
 
+use super::group_texts;
 use super::heal;
 use super::messages;
 use super::outbox::{self, OutboxRow};
@@ -62,6 +63,10 @@ pub(super) fn make_anew(
                 if let Some(message) = messages::get(open, id)? {
                     let tag = open.tag(&message.to)?;
                     messages::encrypt_again(open, tag, id)?;
+                } else {
+                    // A text to a group, for this device alone.
+                    group_texts::left(open, id, &name)?;
+                    asked.push((row.to, Envelope::decode(&row.envelope)?.reference));
                 }
             }
             None => asked.push((row.to, Envelope::decode(&row.envelope)?.reference)),

@@ -8,6 +8,7 @@ use rand_core::CryptoRng;
 use super::allowances::{self, ADDED, LISTS, Party};
 use super::asking;
 use super::certificates;
+use super::group_rows;
 use super::inbox::{self, Event};
 use super::linked;
 use super::log;
@@ -70,6 +71,7 @@ pub(super) fn update(
     rng: &mut dyn CryptoRng,
 ) -> Result<(), Error> {
     let tag = open.tag(user)?;
+    group_rows::note_fresh(open, tag, now)?;
     let known = match open.user(tag)? {
         None => {
             let user = UserRecord::new(user, list);
@@ -103,7 +105,12 @@ fn vouch(
         open.put_user(tag, &known)?;
         learn(open, tag, &mut known, list, now, rng)?;
     } else {
-        for listed in known.list.devices() {
+        // A device that the list has too showed by its session that it is the user's: what it sent
+        // comes again, and is not shown again.
+        let is_theirs = |claimed: &&ListedDevice| {
+            list.get(claimed.device).is_some_and(|listed| listed.identity == claimed.identity)
+        };
+        for listed in known.list.devices().iter().filter(|claimed| !is_theirs(claimed)) {
             forget_device(open, open.place(tag, &listed.identity), &listed.identity)?;
         }
         known = UserRecord::new(&known.name, list);
@@ -362,12 +369,20 @@ pub(super) fn admit(
             {
                 // Anybody can sign a list of their own under this name, and seal it.
                 let is_pending = |Pending(known): &Pending| known.account() == list.account();
-                if !user.pending.as_ref().is_some_and(is_pending) {
+                if user.pending.as_ref().is_some_and(is_pending) {
+                    brought(open, sender, user, list, now, rng)?
+                } else {
                     wants::want(open, Want::Devices(address.user.clone()), now)?;
-                    let changed = Error::IdentityChanged(user.name.as_str().into());
-                    return Ok(Admitted::Refused(changed));
+                    // A device of the known list shows by its session that it is the user's. It may
+                    // have written before the account key was renewed, to somebody who knows only
+                    // the new one.
+                    let standing = user.standing(address.device, identity, now);
+                    if !matches!(standing, Standing::Listed | Standing::Removed) {
+                        let changed = Error::IdentityChanged(user.name.as_str().into());
+                        return Ok(Admitted::Refused(changed));
+                    }
+                    user
                 }
-                brought(open, sender, user, list, now, rng)?
             } else {
                 brought(open, sender, user, list, now, rng)?
             }

@@ -7,6 +7,8 @@ use super::asking;
 use super::calls;
 use super::compare;
 use super::devices;
+use super::group_send;
+use super::group_texts;
 use super::log::{self, TextKey};
 use super::messages;
 use super::seen;
@@ -41,7 +43,8 @@ pub(super) fn run(
         let Some(key) = TextKey::read(due.subject()) else { continue };
         let Some(text) = log::text(open, &key)? else { continue };
         // A draft is kept until it has left, or is given up.
-        let is_draft = messages::get(open, text.id)?.is_some_and(|row| row.is_draft);
+        let is_draft = messages::get(open, text.id)?.is_some_and(|row| row.is_draft)
+            || group_texts::is_pending(open, text.id)?;
         if is_draft && text.keep.is_none() {
             timers::set_text(open, now.after(DAY), key.as_bytes())?;
         } else {
@@ -70,6 +73,14 @@ pub(super) fn run(
         {
             unanswered(open, Place::read(place), number, now)?;
         }
+    }
+    for due in timers::due(open, Kind::Giver, now, most)? {
+        timers::done(open, &due)?;
+        group_send::expire(open, due.subject(), now)?;
+    }
+    for due in timers::due(open, Kind::Answer, now, most)? {
+        timers::done(open, &due)?;
+        group_send::answer(open, due.subject(), now, rng)?;
     }
     for due in timers::due(open, Kind::Verification, now, most)? {
         if let Ok(tag) = due.subject().try_into().map(Tag) {

@@ -13,6 +13,8 @@ use rand_core::CryptoRng;
 use super::allowances::{self, ANSWERS, MISSES, Party, REQUESTS, STRANGERS};
 use super::asking::{self, Queued, SentRequest};
 use super::devices;
+use super::group_rows;
+use super::group_send;
 use super::inbox::{self, EnvelopeId, Event};
 use super::log;
 use super::moves;
@@ -20,7 +22,7 @@ use super::outbox::{self, Letter, Target};
 use super::transaction::{Open, Place, Tag};
 use super::wants::{self, Want};
 use crate::address::Address;
-use crate::content::{Body, ListStamp};
+use crate::content::{Body, GroupBody, ListStamp};
 use crate::devices::ListedDevice;
 use crate::error::Error;
 use crate::reference::{Class, Named, Reference};
@@ -345,7 +347,10 @@ fn answer_one(
     let (place, identity) = (target.place, target.record.identity);
     let opened = open.account.references.open(reference, target.record.known_ids(), &identity);
     let Some((named, made_in)) = opened else {
-        allowances::take(open, &MISSES, Party::Contact(place.tag), 1, now)?;
+        // An envelope for a group has a reference that was drawn.
+        if allowances::take(open, &MISSES, Party::Contact(place.tag), 1, now)? {
+            group_send::asked(open, place, reference, now)?;
+        }
         return Ok(Answered::Nothing);
     };
     let source = Source::of(open, target, named)?;
@@ -429,7 +434,14 @@ impl Source {
         rng: &mut dyn CryptoRng,
     ) -> Result<Answered, Error> {
         let (length, resent) = (self.length(), Some(reference));
+        if matches!(self, Self::Devices(_)) {
+            // It may have been about a group.
+            group_rows::lost(open, target.place)?;
+        }
         match self {
+            Self::Text(pointer, Some(text)) if text.to.is_empty() => {
+                return again_to_group(open, target, named, (pointer, &text), reference, now, rng);
+            }
             Self::Text(pointer, Some(text))
                 if log::take_resend(open, target.place, named.number, &pointer)? =>
             {
@@ -464,6 +476,33 @@ impl Source {
         }
         Ok(Answered::Sent(length))
     }
+}
+
+/// Sends a text to a group again to a device that is still a member's.
+fn again_to_group(
+    open: &mut Open<'_>,
+    target: &mut Target,
+    named: Named,
+    (pointer, text): (log::Pointer, &log::TextRow),
+    reference: Reference,
+    now: UnixTime,
+    rng: &mut dyn CryptoRng,
+) -> Result<Answered, Error> {
+    let group = pointer.text.tag();
+    let row = group_rows::get(open, group)?;
+    let is_member = group_rows::peer(open, group, target.place)?.is_some();
+    let Some(row) = row.filter(|_| is_member) else { return Ok(Answered::Gone) };
+    if !log::take_resend(open, target.place, named.number, &pointer)? {
+        return Ok(Answered::Gone);
+    }
+    let (group, id) = (row.id, text.id.as_bytes());
+    let body = GroupBody::Text { group, id, text: &text.text, files: &text.files };
+    let (body, resent) = (Body::Group(body), Some(reference));
+    let letter = Letter { body, class: Class::Text, resent, message: None };
+    let (_, number) = outbox::post(open, target, &letter, now, rng)?;
+    let pointer = pointer.of_resent(named.number, now);
+    log::point(open, target.place, &mut target.record, (number, pointer))?;
+    Ok(Answered::Sent(text.length()))
 }
 
 /// Makes a session the one that is written in next. False where it is not there.

@@ -18,6 +18,7 @@ use crate::codec;
 use crate::content::MessageId;
 use crate::content::attachment::{self, Attachment};
 use crate::error::Error;
+use crate::group::{GroupId, GroupRole, MemberId};
 use crate::identity::IdentityKey;
 use crate::reference::Reference;
 use crate::sesame::Trust;
@@ -48,6 +49,23 @@ pub enum Item {
     Late(Text),
     /// Something happened.
     Event(Event),
+    /// A text to a group: show it there.
+    Group(GroupText),
+}
+
+/// A text to a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct GroupText {
+    /// The group.
+    pub group: GroupId,
+    /// The member that wrote it.
+    pub member: MemberId,
+    /// Its device was a member's, and is not any more. It may be late mail, or the work of somebody
+    /// who was removed: show it apart, and say so.
+    pub is_late: bool,
+    /// The text.
+    pub text: Text,
 }
 
 /// A text.
@@ -154,8 +172,9 @@ pub enum Event {
     Restored,
     /// This device was removed from the account.
     Unlinked,
-    /// What was shown as [`Trust::Unvouched`] under a user's name was somebody else's: the server's
-    /// device list of the user has another account key. Say so beside those texts.
+    /// What was shown as [`Trust::Unvouched`] under a user's name came under an account key that is
+    /// not the user's: the server's device list of the user has another one. Say so beside those
+    /// texts.
     NotTheirs {
         /// The user whose name it was under.
         user: String,
@@ -198,6 +217,38 @@ pub enum Event {
         /// Why.
         why: SasEnd,
     },
+    /// Somebody added this user to a group: [`Client::join_group`] or [`Client::decline_group`].
+    GroupInvited {
+        /// The group.
+        group: GroupId,
+        /// The device that told this one.
+        by: Address,
+    },
+    /// Another device of this account is in a group, and so is this one.
+    GroupJoined {
+        /// The group.
+        group: GroupId,
+    },
+    /// This user is not in a group any more.
+    GroupLeft {
+        /// The group.
+        group: GroupId,
+    },
+    /// Something changed in a group.
+    GroupChanged {
+        /// The group.
+        group: GroupId,
+        /// The user who did it. None where it follows from changes that do not count any more.
+        by: Option<String>,
+        /// What changed.
+        what: GroupEvent,
+    },
+    /// A change of a group was made in another state than this device has for it: one of the two
+    /// judges changes wrongly. Have people compare who is in.
+    GroupSplit {
+        /// The group.
+        group: GroupId,
+    },
 }
 
 /// Why a comparison is over.
@@ -223,6 +274,38 @@ pub enum SasEnd {
     Forged,
     /// This store was restored from a copy.
     Interrupted,
+}
+
+/// What changed in a group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum GroupEvent {
+    /// Somebody is in.
+    Added {
+        /// Who.
+        user: String,
+    },
+    /// Somebody left, or was removed.
+    Removed {
+        /// Who.
+        user: String,
+    },
+    /// Somebody became an admin, or is one no more.
+    Role {
+        /// Who.
+        user: String,
+        /// What the member is now.
+        role: GroupRole,
+    },
+    /// Somebody is given no keys any more, or is again.
+    Suspended {
+        /// Who.
+        user: String,
+        /// Whether the member is suspended.
+        suspended: bool,
+    },
+    /// The settings changed.
+    Settings,
 }
 
 /// Names an envelope that came and could not be opened, until what was in it comes again.
@@ -321,6 +404,7 @@ enum RowItem {
     Text(RowText),
     Late(RowText),
     Event(Event),
+    Group(GroupId, MemberId, bool, RowText),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -489,6 +573,9 @@ fn put(
         Item::Text(text) => RowItem::Text(store(text)?),
         Item::Late(text) => RowItem::Late(store(text)?),
         Item::Event(event) => RowItem::Event(event.clone()),
+        Item::Group(text) => {
+            RowItem::Group(text.group, text.member, text.is_late, store(&text.text)?)
+        }
     };
     put_row(open, &key(prefix, &name), &Row { received_at, item: row_item })?;
     Ok(Incoming { id: InboxId(name), received_at, item })
@@ -496,7 +583,9 @@ fn put(
 
 fn put_row(open: &mut Open<'_>, row_key: &[u8], row: &Row) -> Result<(), Error> {
     let length = match &row.item {
-        RowItem::Text(RowText { text, files, .. }) | RowItem::Late(RowText { text, files, .. }) => {
+        RowItem::Text(RowText { text, files, .. })
+        | RowItem::Late(RowText { text, files, .. })
+        | RowItem::Group(.., RowText { text, files, .. }) => {
             text.as_ref().map_or(0, |text| text.0.len()).saturating_add(files.0.len())
         }
         RowItem::Event(Event::History { .. }) => HistoryOffer::MOST,
@@ -519,8 +608,12 @@ fn list(open: &mut Open<'_>, prefix: &[u8], most: usize) -> Result<Vec<Incoming>
             RowItem::Text(text) => Item::Text(load(open, &name, text)?),
             RowItem::Late(text) => Item::Late(load(open, &name, text)?),
             RowItem::Event(event) => Item::Event(event),
+            RowItem::Group(group, member, is_late, text) => {
+                let text = load(open, &name, text)?;
+                Item::Group(GroupText { group, member, is_late, text })
+            }
         };
-        if let Item::Text(text) | Item::Late(text) = &item {
+        if let Item::Text(text) | Item::Late(text) | Item::Group(GroupText { text, .. }) = &item {
             bytes = bytes.saturating_add(text.text.len());
         }
         all.push(Incoming { id: InboxId(name), received_at: row.received_at, item });
@@ -545,8 +638,9 @@ fn load(open: &mut Open<'_>, name: &RowName, row: RowText) -> Result<Text, Error
 fn remove(open: &mut Open<'_>, prefix: &[u8], name: &RowName) -> Result<(), Error> {
     let listed = key(prefix, name);
     let Some(row) = open.get_as::<Row>(Table::Inbox, &listed)? else { return Ok(()) };
-    if let RowItem::Text(RowText { text: None, .. }) | RowItem::Late(RowText { text: None, .. }) =
-        row.item
+    if let RowItem::Text(RowText { text: None, .. })
+    | RowItem::Late(RowText { text: None, .. })
+    | RowItem::Group(.., RowText { text: None, .. }) = row.item
     {
         open.delete(Table::Inbox, &key(&[LONG], name))?;
     }

@@ -30,6 +30,7 @@ pub(super) struct TextKey(#[serde(with = "at_rest::array")] [u8; 41]);
 #[derive(Serialize, Deserialize)]
 pub(super) struct TextRow {
     pub(super) id: MessageId,
+    /// The user. Empty where it is to a group, whose tag is in the key.
     pub(super) to: String,
     /// Seconds after which it goes, whether it has left or not.
     pub(super) keep: Option<u64>,
@@ -110,6 +111,12 @@ impl TextKey {
         self.0[17..].first_chunk().copied().unwrap_or_default()
     }
 
+    /// Which of the user's texts it is, from 1.
+    pub(super) fn number(&self) -> u64 {
+        let [.., a, b, c, d, e, f, g, h] = self.order();
+        u64::from_be_bytes([a, b, c, d, e, f, g, h])
+    }
+
     pub(super) fn read(bytes: &[u8]) -> Option<Self> {
         bytes.try_into().ok().map(Self)
     }
@@ -118,7 +125,7 @@ impl TextKey {
         &self.0
     }
 
-    fn tag(&self) -> Tag {
+    pub(super) fn tag(&self) -> Tag {
         self.0.first_chunk().map_or(Tag([0; 16]), |tag| Tag(*tag))
     }
 }
@@ -145,6 +152,11 @@ pub(super) fn add(
     trim(open, tag, &mut totals)?;
     put_totals(open, tag, &totals)?;
     Ok(key)
+}
+
+/// How many texts were ever written under a tag.
+pub(super) fn written(open: &mut Open<'_>, tag: Tag) -> Result<u64, Error> {
+    Ok(totals(open, tag)?.written)
 }
 
 /// Removes the oldest texts above the limits.
@@ -280,7 +292,8 @@ pub(super) fn apply_policy(open: &mut Open<'_>, now: UnixTime) -> Result<(), Err
     Ok(())
 }
 
-fn apply_to(open: &mut Open<'_>, tag: Tag, now: UnixTime) -> Result<(), Error> {
+/// Applies lowered limits to the texts of a user or group.
+pub(super) fn apply_to(open: &mut Open<'_>, tag: Tag, now: UnixTime) -> Result<(), Error> {
     loop {
         let oldest = open.scan(Table::Log, &prefix(tag, TEXT), 1)?;
         let Some(key) = oldest.first().and_then(|(key, _)| TextKey::read(key)) else { break };

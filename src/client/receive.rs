@@ -14,6 +14,7 @@ use super::calls;
 use super::compare;
 use super::devices::{self, Admitted, Sender};
 use super::doors;
+use super::group_receive::{self, Arrived};
 use super::heal::{self, Healing, Unreadable};
 use super::history;
 use super::inbox::{self, EnvelopeId, Event, Incoming, Item, Text};
@@ -30,9 +31,12 @@ use super::verify;
 use super::wants::{self, Want};
 use super::{Client, Scope};
 use crate::address::Address;
-use crate::content::{Body, Claimed, Content, ListStamp, Move, SealedFields, Written, attachment};
+use crate::content::{
+    Body, Claimed, Content, GroupBody, ListStamp, Move, SealedFields, Written, attachment,
+};
 use crate::envelope::{self, Envelope};
 use crate::error::Error;
+use crate::group;
 use crate::reference::Reference;
 use crate::sesame::{DeviceRecord, Standing, Trust, UserRecord};
 use crate::session::{MessageKind, Session, SessionId};
@@ -186,6 +190,9 @@ fn receive_once(
     now: UnixTime,
     rng: &mut dyn CryptoRng,
 ) -> Result<Judged, Error> {
+    if group::Envelope::is_one(bytes) {
+        return receive_of_group(open, from, bytes, now, rng);
+    }
     let envelope = match Envelope::decode(bytes) {
         Ok(envelope) => envelope,
         Err(error) => return Ok(Judged::nobodys(Received::Refused(error))),
@@ -351,6 +358,45 @@ fn receive_known(
     take_in(open, arrival, envelope.reference, *opened, (known, &own), rng)
 }
 
+/// Opens an envelope for a group: its label says which, and its hint who wrote it.
+fn receive_of_group(
+    open: &mut Open<'_>,
+    from: Option<&Address>,
+    bytes: &[u8],
+    now: UnixTime,
+    rng: &mut dyn CryptoRng,
+) -> Result<Judged, Error> {
+    let Some(from) = from else {
+        return Ok(Judged::nobodys(Received::Refused(Error::NoSender)));
+    };
+    let judged = |received| Judged { received, from: Some(from.clone()) };
+    if *from == open.account.address() {
+        return Ok(judged(Received::Refused(Error::OwnIdentity)));
+    }
+    let tag = match open.tag(&from.user) {
+        Ok(tag) => tag,
+        Err(error) => return Ok(Judged::nobodys(Received::Refused(error))),
+    };
+    if doors::is_blocked(open, tag)? {
+        return Ok(judged(Received::Refused(Error::Blocked)));
+    }
+    let known = open.user(tag)?;
+    let arrived = group_receive::open_envelope(open, from, known.as_ref(), bytes, now, rng)?;
+    let (why, reference) = match arrived {
+        Arrived::Incoming(incoming) => return Ok(judged(Received::Incoming(incoming))),
+        Arrived::Handled => return Ok(judged(Received::Handled)),
+        Arrived::Duplicate => return Ok(judged(Received::Duplicate)),
+        Arrived::Refused(error) => return Ok(judged(Received::Refused(error))),
+        Arrived::Unreadable(why, reference) => (why, Reference(reference)),
+    };
+    let (is_initial, is_sealed) = (false, false);
+    let unreadable = Unreadable { from, tag, reference, why, is_initial, is_sealed };
+    Ok(judged(match heal::unreadable(open, &unreadable, known.as_ref(), now, rng)? {
+        Healing::Asked => Received::AskedAgain(EnvelopeId::of(open, from, reference)),
+        Healing::Refused(error) => Received::Refused(error),
+    }))
+}
+
 /// Nothing opens an envelope of a known address: it is asked for.
 fn fail(
     open: &mut Open<'_>,
@@ -420,7 +466,7 @@ fn take_in(
         Admitted::Refused(error) => return Ok(Received::Refused(error)),
     };
     let may_reply = standing == Standing::Listed && !user.waits();
-    match has_to_wait(open, place, &content, standing, may_reply)? {
+    match has_to_wait(open, (place, &user), &content, standing, may_reply)? {
         Wait::No => {}
         Wait::ForPerson => {
             return Ok(Received::Refused(Error::IdentityChanged(user.name.as_str().into())));
@@ -467,8 +513,8 @@ fn take_in(
     if is_repeated {
         return Ok(Received::Duplicate);
     }
-    let trust = user.trust();
-    let letter = Letter { sender, place, number, asked_in, standing, may_reply, trust, now };
+    let (trust, user) = (user.trust(), &user);
+    let letter = Letter { sender, place, number, asked_in, standing, may_reply, trust, user, now };
     handle(open, &letter, &content, reply, rng)
 }
 
@@ -498,10 +544,11 @@ enum Wait {
 }
 
 /// A request cannot be answered before somebody decides about the account key, nor while as many
-/// wait as there is room for. A text cannot be held where there is no room.
+/// wait as there is room for. A text cannot be held where there is no room. One to a group has to
+/// wait until its sender is known to be a member.
 fn has_to_wait(
     open: &mut Open<'_>,
-    place: Place,
+    (place, user): (Place, &UserRecord),
     content: &Content<'_>,
     standing: Standing,
     may_reply: bool,
@@ -510,6 +557,11 @@ fn has_to_wait(
         (Standing::Removed, Body::Request { .. }) => Wait::No,
         (_, Body::Request { .. }) if !may_reply => Wait::ForPerson,
         (_, Body::Request { .. }) if !asking::has_room(open, place)? => Wait::ForRoom,
+        (Standing::Listed, Body::Group(GroupBody::Text { group, .. }))
+            if group_receive::is_early(open, *group, user)? =>
+        {
+            Wait::ForRoom
+        }
         (Standing::Pending, Body::Text(written) | Body::Copy { written, .. })
             if !inbox::can_hold(open, place.tag, written.length())? =>
         {
@@ -535,6 +587,20 @@ fn handle(
         Body::Text(written) => return deliver(open, letter, content, None, written, rng),
         Body::Copy { to, written } if is_own => {
             return deliver(open, letter, content, Some(to.into()), written, rng);
+        }
+        Body::Group(body) if is_listed => {
+            let from = group_receive::From {
+                address: from,
+                place: *place,
+                identity: *sender.identity,
+                user: letter.user,
+                resent: content.resent,
+                number: *number,
+                now: *now,
+            };
+            if let Some(incoming) = group_receive::take(open, &from, body, reply, rng)? {
+                return Ok(Received::Incoming(Box::new(incoming)));
+            }
         }
         Body::Unsupported => {
             let event = Event::Unsupported { from: from.clone() };
@@ -578,6 +644,7 @@ fn handle(
         | Body::Account(_)
         | Body::Mark { .. }
         | Body::History(_)
+        | Body::Group(_)
         | Body::Ignored => {}
     }
     Ok(Received::Handled)
@@ -612,6 +679,7 @@ struct Letter<'a> {
     /// Whether its user's account key is the accepted one, and every list has it.
     may_reply: bool,
     trust: Trust,
+    user: &'a UserRecord,
     now: UnixTime,
 }
 

@@ -7,6 +7,7 @@ use rand_core::CryptoRng;
 use zeroize::Zeroizing;
 
 use super::asking;
+use super::group_texts;
 use super::inbox::{self, Event};
 use super::log::{self, Pointer, TextRow};
 use super::messages::{self, MessageRow, Progress};
@@ -96,7 +97,10 @@ impl<S: Scope> Client<S> {
     /// # Errors
     /// [`Error::Store`]
     pub fn progress(&mut self, message: MessageId) -> Result<Progress, Error> {
-        self.run(|open| messages::progress(open, message))
+        self.run(|open| match group_texts::progress(open, message)? {
+            Some(progress) => Ok(progress),
+            None => messages::progress(open, message),
+        })
     }
 
     /// Takes back what has not left this device of a text. False where all of it has: then only a
@@ -107,7 +111,9 @@ impl<S: Scope> Client<S> {
     pub fn withdraw(&mut self, message: MessageId) -> Result<bool, Error> {
         self.run(|open| {
             open.whole(|open| {
-                let Some(row) = messages::get(open, message)? else { return Ok(false) };
+                let Some(row) = messages::get(open, message)? else {
+                    return group_texts::withdraw(open, message);
+                };
                 messages::withdraw(open, open.tag(&row.to)?, message)
             })
         })

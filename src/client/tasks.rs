@@ -14,6 +14,8 @@ use super::certificates;
 use super::devices;
 use super::doors::{self, Pass};
 use super::expiry;
+use super::group_send;
+use super::group_texts;
 use super::inbox::{self, Event};
 use super::messages;
 use super::outbox::{self, OutboxRow};
@@ -160,6 +162,8 @@ enum Key {
     Send(#[serde(with = "at_rest::array")] RowName, Option<MessageId>),
     Certificate,
     Pass(u32),
+    /// The envelope for a group, which of its receivers, and the text in it.
+    Group(#[serde(with = "at_rest::array")] RowName, u32, MessageId),
 }
 
 /// Seconds for which a task that was handed out is not handed out again.
@@ -247,6 +251,7 @@ pub(super) enum Check {
 /// Tasks that failed, and those that were handed out, are due at once and in their order.
 pub(super) fn resume(open: &mut Open<'_>) -> Result<(), Error> {
     wants::hurry_all(open)?;
+    group_texts::hurry_all(open)?;
     outbox::hurry_all(open)
 }
 
@@ -328,7 +333,7 @@ fn go_on(open: &mut Open<'_>, now: UnixTime, rng: &mut dyn CryptoRng) -> Result<
             Want::Devices(_) | Want::Bundle(_) | Want::Certificate | Want::Pass => {}
         }
     }
-    Ok(())
+    group_send::go_on_all(open, now, rng)
 }
 
 fn wanted(open: &mut Open<'_>, tasks: &mut Tasks, now: UnixTime) -> Result<(), Error> {
@@ -388,6 +393,13 @@ fn to_send(open: &mut Open<'_>, tasks: &mut Tasks, now: UnixTime) -> Result<(), 
         };
         tasks.add(Key::Send(name, message), action);
     }
+    // What hands a chain over is in front of what is encrypted with it.
+    let most = if bytes > MOST_BYTES { 0 } else { tasks.most.saturating_sub(tasks.tasks.len()) };
+    for due in group_send::due(open, now, now.after(LEASE), most)? {
+        let message = Some(due.message);
+        let action = Action::Send { to: due.to, envelope: due.envelope, message };
+        tasks.add(Key::Group(due.name, due.index, due.message), action);
+    }
     Ok(())
 }
 
@@ -445,14 +457,11 @@ fn complete(
         }
         (Key::Certificate, _) => later(open, &Want::Certificate, now, rng),
         (Key::Pass(_), _) => later(open, &Want::Pass, now, rng),
-        (Key::Send(name, _), Answer::Refused) => {
-            if let Some(row) = outbox::row(open, name)? {
-                doors::refused(open, &row.to.user, now, rng)?;
-            }
-            outbox::failed(open, name, now)?;
-            Ok(Completed::Later)
-        }
+        (Key::Send(name, _), Answer::Refused) => refused(open, name, now, rng),
         (Key::Send(name, message), Answer::Done) => sent(open, name, *message),
+        (Key::Group(name, index, message), answer) => {
+            to_group(open, (name, *index, *message), answer, now)
+        }
         (Key::Send(name, _), Answer::Missing) => unsendable(open, name, now, rng),
         (Key::Devices(user), Answer::Missing) => missing(open, user, now, rng),
         (Key::Devices(user), _) => later(open, &Want::Devices(user.clone()), now, rng),
@@ -516,7 +525,11 @@ fn later(
             return Ok(Completed::Handled);
         }
     };
-    for message in send::give_up(open, to, device)? {
+    let mut given_up = send::give_up(open, to, device)?;
+    if let Want::Bundle(address) = want {
+        given_up.extend(group_send::give_up(open, address)?);
+    }
+    for message in given_up {
         inbox::tell(open, Event::Undelivered { message, to: to.into(), device }, now, rng)?;
     }
     if device.is_none() && is_nobody(open, to)? {
@@ -566,10 +579,43 @@ fn sent(
         open.prefetch(&[(outbox, &envelope), (drafts, &text)])?;
     }
     let Some(message) = outbox::remove(open, name)? else { return Ok(Completed::Handled) };
-    match messages::left(open, message, name)? {
+    match messages::left(open, message, name)? || group_texts::left(open, message, name)? {
         true => Ok(Completed::Sent(message)),
         false => Ok(Completed::Handled),
     }
+}
+
+/// The server takes no sealed mail for the receiver with what it was shown.
+fn refused(
+    open: &mut Open<'_>,
+    name: &RowName,
+    now: UnixTime,
+    rng: &mut dyn CryptoRng,
+) -> Result<Completed, Error> {
+    if let Some(row) = outbox::row(open, name)? {
+        doors::refused(open, &row.to.user, now, rng)?;
+    }
+    outbox::failed(open, name, now)?;
+    Ok(Completed::Later)
+}
+
+/// What came of an envelope for a group, for one of its receivers.
+fn to_group(
+    open: &mut Open<'_>,
+    (name, index, message): (&RowName, u32, MessageId),
+    answer: Answer<'_>,
+    now: UnixTime,
+) -> Result<Completed, Error> {
+    match answer {
+        Answer::Done => {}
+        Answer::Missing => group_send::unknown(open, name, index, now)?,
+        _ => {
+            group_send::failed(open, name, index, now)?;
+            return Ok(Completed::Later);
+        }
+    }
+    let is_last = group_send::sent(open, name, index)?;
+    Ok(if is_last { Completed::Sent(message) } else { Completed::Handled })
 }
 
 /// The server does not know the receiver: there may be a newer device list.

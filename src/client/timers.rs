@@ -24,6 +24,10 @@ pub(super) enum Kind {
     Signal,
     /// A device of which nothing came since it was written to sealed; the subject is its place.
     Silence,
+    /// What a device gave in a group; the subject is the group's tag and the device's place.
+    Giver,
+    /// A device that gave its chain is to be answered; the subject is the same.
+    Answer,
 }
 
 impl Kind {
@@ -35,6 +39,8 @@ impl Kind {
             Self::Verification => 0x18,
             Self::Signal => 0x13,
             Self::Silence => 0x14,
+            Self::Giver => 0x15,
+            Self::Answer => 0x16,
         }
     }
 }
@@ -83,6 +89,32 @@ pub(super) fn set_silence(open: &mut Open<'_>, due: UnixTime, place: Place) -> R
 /// A signal is worth nothing any more.
 pub(super) fn set_signal(open: &mut Open<'_>, due: UnixTime, subject: &[u8]) -> Result<(), Error> {
     put(open, Kind::Signal, due, subject)
+}
+
+/// What a device gave in a group is to be looked at.
+pub(super) fn set_giver(
+    open: &mut Open<'_>,
+    due: UnixTime,
+    group: Tag,
+    place: Place,
+) -> Result<(), Error> {
+    put(open, Kind::Giver, due, &[&group.0[..], &place.key()].concat())
+}
+
+/// A device is to be answered.
+pub(super) fn set_answer(
+    open: &mut Open<'_>,
+    due: UnixTime,
+    group: Tag,
+    place: Place,
+) -> Result<(), Error> {
+    put(open, Kind::Answer, due, &[&group.0[..], &place.key()].concat())
+}
+
+/// The group and the device that such a timer is about.
+pub(super) fn of_group(subject: &[u8]) -> Option<(Tag, Place)> {
+    let (group, place) = subject.split_first_chunk()?;
+    Some((Tag(*group), Place::read(place.first_chunk()?)))
 }
 
 fn put(open: &mut Open<'_>, kind: Kind, due: UnixTime, subject: &[u8]) -> Result<(), Error> {

@@ -120,6 +120,15 @@ impl Place {
     }
 }
 
+/// The row that says that what is known of a user changed: `12 || tag:16` in the table of groups.
+pub(super) fn changed_user(tag: Tag) -> [u8; 17] {
+    let mut key = [CHANGED_USER; 17];
+    key[1..].copy_from_slice(&tag.0);
+    key
+}
+
+pub(super) const CHANGED_USER: u8 = 12;
+
 /// The name of a row of the inbox or outbox: `time:u64 || number:u64 || count:u16 || drawn:6`. The
 /// rows are in the order of their names; no two are alike, even in a store that was restored from
 /// a copy.
@@ -402,6 +411,16 @@ impl<'t> Open<'t> {
         Ok(Tag(self.account.short_name(b"user", user.as_bytes())))
     }
 
+    /// What stands for a group in keys of rows: `HMAC(row key, "group" || id)[..16]`.
+    pub(super) fn group_tag(&self, group: &[u8; 32]) -> Tag {
+        Tag(self.account.short_name(b"group", group))
+    }
+
+    /// What stands for a member of a group in keys of rows: `HMAC(row key, "member" || id)[..16]`.
+    pub(super) fn member_tag(&self, member: &[u8; 16]) -> Tag {
+        Tag(self.account.short_name(b"member", member))
+    }
+
     pub(super) fn place(&self, tag: Tag, identity: &IdentityKey) -> Place {
         Place { tag, device: self.account.short_name(b"device", identity.as_bytes()) }
     }
@@ -466,6 +485,8 @@ impl<'t> Open<'t> {
         if self.is_own(&user.name) {
             self.own = None;
         }
+        // Chains of groups are given to the devices that are listed now.
+        self.put(Table::Group, &changed_user(tag), &[])?;
         self.put(Table::User, &tag.0, &user.encode())
     }
 

@@ -8,8 +8,8 @@ use super::inbox::Event;
 use super::transaction::{Open, RowName, Tag};
 use super::{Client, Scope};
 use super::{
-    allowances, aside, calls, ceremonies, devices, doors, inbox, log, messages, outbox, tickets,
-    wants,
+    allowances, aside, calls, ceremonies, devices, doors, group_rows, group_texts, inbox, log,
+    messages, outbox, tickets, wants,
 };
 use crate::address::Address;
 use crate::devices::DeviceList;
@@ -331,6 +331,7 @@ fn forget(open: &mut Open<'_>, user: &str) -> Result<(), Error> {
     ceremonies::forget(open, tag)?;
     calls::forget(open, tag)?;
     wants::forget(open, tag)?;
+    group_rows::forget_user(open, tag)?;
     allowances::forget(open, tag)?;
     open.delete(Table::User, &tag.0)
 }
@@ -342,6 +343,7 @@ fn forget_envelope(open: &mut Open<'_>, tag: Tag, user: &str, name: &RowName) ->
     };
     if let Some(id) = row.message {
         messages::withdraw(open, tag, id)?;
+        group_texts::left(open, id, name)?;
     }
     outbox::remove(open, name).map(drop)
 }

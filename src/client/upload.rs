@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::compare;
 use super::delivery;
+use super::group_send;
 use super::inbox::{self, Event};
 use super::prekeys::{self, Which};
 use super::send;
@@ -199,6 +200,7 @@ fn restored(
     tickets::renew(open, now, rng)?;
     delivery::make_anew(open, now, rng, |_| true)?;
     compare::interrupt_all(open, now, rng)?;
+    group_send::restored(open)?;
     let own = open.own()?;
     wants::want(open, Want::Devices(own.user.name.clone()), now)?;
     send::note_drafts(open, None, now)?;

@@ -4,6 +4,8 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use super::id::{ChangeId, GroupId, MemberId};
 use crate::codec::{Reader, Writer};
 use crate::error::Error;
@@ -74,7 +76,7 @@ pub enum Op {
 }
 
 /// What a member may do to the roster of a group.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum GroupRole {
     /// Reads, writes, and can leave.
     Member,
@@ -167,6 +169,11 @@ impl Change {
     #[must_use]
     pub fn ops(&self) -> &[Op] {
         &self.ops
+    }
+
+    /// Whether it adds this member.
+    pub(crate) fn adds(&self, id: MemberId) -> bool {
+        self.additions().any(|(_, added, _)| added == id)
     }
 
     /// The hash of the state that its author saw.

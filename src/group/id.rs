@@ -2,24 +2,27 @@
 
 use core::fmt;
 
+use serde::{Deserialize, Serialize};
+
+use crate::at_rest;
 use crate::codec;
 use crate::crypto::kdf;
 use crate::error::Error;
 
 /// A group: the [`ChangeId`] of its first change, 32 bytes.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct GroupId([u8; 32]);
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct GroupId(#[serde(with = "at_rest::array")] [u8; 32]);
 
 /// A change of a group: SHA-256 of the change without its signature, 32 bytes.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ChangeId([u8; 32]);
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ChangeId(#[serde(with = "at_rest::array")] [u8; 32]);
 
 /// A member of a group: `H("Subrosa v1 member" || change id:32 || index of the op:u8)[..16]`, with
 /// the change that added the member.
 ///
 /// A user who is removed and added again is a new member with a new id.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct MemberId([u8; 16]);
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct MemberId(#[serde(with = "at_rest::array")] [u8; 16]);
 
 impl GroupId {
     /// The group that this change founds.

@@ -128,6 +128,10 @@ impl Hint {
         self.number
     }
 
+    pub(super) fn names(&self, member: &[u8; 16], device: u32) -> bool {
+        (self.member, self.device) == (front_of(member), device)
+    }
+
     /// `p`
     pub(super) fn encode(&self) -> [u8; PLAIN_LENGTH] {
         let mut plain = [0; PLAIN_LENGTH];

@@ -70,6 +70,11 @@ const MIN_SEALED: usize = SIGNATURE_LENGTH + 1 + TAG_LENGTH;
 const MAX_SEALED: usize = padding::padded_length(MAX_CONTENT + SIGNATURE_LENGTH) + TAG_LENGTH;
 
 impl<'a> Envelope<'a> {
+    /// Whether these bytes begin as the envelope of a group does.
+    pub(crate) fn is_one(bytes: &[u8]) -> bool {
+        bytes.starts_with(&[VERSION, GROUP])
+    }
+
     /// From bytes that were received.
     ///
     /// # Errors
@@ -115,7 +120,8 @@ impl<'a> Envelope<'a> {
     /// Opens it with the key of its message, and verifies who wrote it.
     ///
     /// # Errors
-    /// [`Error::Decrypt`]: it was not sealed by somebody who has the chain, or was changed.
+    /// [`Error::Decrypt`]: its hint names another device, it was not sealed by somebody who has the
+    /// chain, or was changed.
     /// [`Error::BadSignature`]: somebody who has the chain sealed it, and not its owner.
     pub(super) fn open(
         &self,
@@ -124,6 +130,9 @@ impl<'a> Envelope<'a> {
         message_key: &Secret<32>,
         verifying_key: &VerifyingKey,
     ) -> Result<Vec<u8>, Error> {
+        if !hint.names(sender.member, sender.address.device) {
+            return Err(Error::Decrypt);
+        }
         let (bound, associated_data) = bound_to(self.head, sender);
         let associated_data = bound.get(associated_data).unwrap_or_default();
         let key = key(message_key, &self.reference());

@@ -189,7 +189,8 @@ impl SenderKeyRecord {
     /// [`Error::Duplicate`]: the key was used, by this envelope, or by another one where a sender
     /// was restored from a copy. [`Error::TooOld`]: the key is not here: from before the chain was
     /// given, or dropped.
-    /// [`Error::Decrypt`]: changed on the way, or sealed by nobody who has the chain.
+    /// [`Error::Decrypt`]: its hint names another device, or it was changed on the way, or sealed by
+    /// nobody who has the chain.
     /// [`Error::BadSignature`]: another member forged it; drop it and never ask for it.
     pub fn receive(
         &self,

@@ -344,6 +344,46 @@ impl Roster {
         })
     }
 
+    /// How many changes of this member no other one is built on.
+    pub(crate) fn heads_of(&self, author: MemberId) -> usize {
+        let author = self.history.number_of(author);
+        self.history.heads().filter(|at| Some(self.history.entry(*at).author) == author).count()
+    }
+
+    /// Whether a change that counts, and is by one of those authors, is built on this one.
+    pub(crate) fn is_taken_up(&self, id: &ChangeId, by: impl Fn(MemberId) -> bool) -> bool {
+        let Some(at) = self.history.get(id) else { return false };
+        self.history.entries().any(|(above, entry)| {
+            entry.ancestors.contains(at) && self.counts.contains(above) && by(entry.change.author())
+        })
+    }
+
+    /// Every id that was ever given for a user.
+    pub(crate) fn ids_of(&self, user: &str) -> Vec<MemberId> {
+        let is_of = |op: &Op| matches!(op, Op::Add { user: name, .. } if **name == *user);
+        let additions = self.changes().flat_map(Change::additions);
+        additions.filter(|(_, _, op)| is_of(op)).map(|(_, id, _)| id).collect()
+    }
+
+    /// The changes that remove this member and count, and what they are built on, without what
+    /// somebody knows.
+    pub(crate) fn removal_of(
+        &self,
+        member: MemberId,
+        known: &[ChangeId],
+    ) -> impl Iterator<Item = &Change> {
+        let mut lacking = Bits::with_room(self.history.len());
+        for (at, entry) in self.history.entries().filter(|(at, _)| self.counts.contains(*at)) {
+            if entry.change.ops().contains(&Op::Remove(member)) {
+                lacking.extend(&entry.ancestors);
+                lacking.insert(at);
+            }
+        }
+        let lacks: BTreeSet<ChangeId> = self.changes_since(known).map(Change::id).collect();
+        let some = self.history.entries().filter(move |(at, _)| lacking.contains(*at));
+        some.map(|(_, entry)| &entry.change).filter(move |change| lacks.contains(&change.id()))
+    }
+
     /// Makes a change by this member, on all that is known here, and signs it. It is not part of
     /// the roster before it is merged.
     ///

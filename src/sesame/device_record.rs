@@ -271,9 +271,8 @@ impl DeviceRecord {
     pub(crate) fn begin(&mut self, id: SessionId, now: UnixTime, to_ask: bool) -> Vec<SessionId> {
         let rank = self.next_rank(now);
         let began = if to_ask { Began::HereToAsk } else { Began::Here };
-        // One session of ours that only asks is kept.
         let former = |entry: &SessionEntry| entry.began == Began::HereToAsk && entry.is_unheard();
-        let mut dropped = if to_ask { self.drop_where(former) } else { Vec::new() };
+        let mut dropped = if to_ask { self.drop_former(former) } else { Vec::new() };
         self.insert(id, rank, now, began);
         dropped.extend(self.evict());
         dropped
@@ -294,9 +293,8 @@ impl DeviceRecord {
         if rank == 0 || rank > self.floor.max(now.as_secs()).saturating_add(MAX_CLIMB) {
             return Err(Error::Malformed);
         }
-        // One session of the peer's that only asks is kept.
         let former = |entry: &SessionEntry| entry.began == Began::There && entry.is_unheard();
-        let dropped = if asks { self.drop_where(former) } else { Vec::new() };
+        let dropped = if asks { self.drop_former(former) } else { Vec::new() };
         self.insert(id, rank, now, Began::There);
         Ok(dropped)
     }
@@ -352,7 +350,8 @@ impl DeviceRecord {
                 && self.is_open(entry)
                 && is_young(entry)
         };
-        if let Some(entry) = self.entries.iter().find(is_for_it) {
+        let asking = self.entries.iter().filter(is_for_it);
+        if let Some(entry) = asking.max_by_key(|entry| entry.place(true)) {
             return AskIn::Session(entry.id);
         }
         match self.writing() {
@@ -381,10 +380,6 @@ impl DeviceRecord {
         let Some(doubted_at) = usable.map(|entry| entry.doubted_at) else {
             return AnswerIn::Writing;
         };
-        if made_in == asked_in {
-            self.close(made_in);
-            return AnswerIn::Writing;
-        }
         let renewed = doubted_at.is_some_and(|doubted_at| number >= doubted_at);
         if short(made_in) == *holds && !renewed {
             let made = self.made;
@@ -404,7 +399,7 @@ impl DeviceRecord {
     }
 
     /// Drops the lowest sessions above the limit, never the one written in. Those that only ask are
-    /// bounded on their own: one of each side.
+    /// bounded on their own: two of each side.
     fn evict(&mut self) -> Vec<SessionId> {
         let mut dropped = Vec::new();
         loop {
@@ -447,6 +442,14 @@ impl DeviceRecord {
         self.dropped.extend(&dropped);
         self.dropped.drain(..self.dropped.len().saturating_sub(MAX_DROPPED)).for_each(drop);
         dropped
+    }
+
+    /// Makes room for one more session of a side that only asks: of those before, the highest
+    /// stays, since answers in it may be under way.
+    fn drop_former(&mut self, is_former: impl Fn(&SessionEntry) -> bool) -> Vec<SessionId> {
+        let former = self.entries.iter().filter(|entry| is_former(entry));
+        let highest = former.max_by_key(|entry| entry.place(true)).map(|entry| entry.id);
+        self.drop_where(|entry| is_former(entry) && Some(entry.id) != highest)
     }
 
     pub(crate) fn encode(&self) -> Zeroizing<Vec<u8>> {

@@ -284,3 +284,62 @@ fn users_nobody_vouches_for_are_no_more_than_can_be_asked_for() {
     }
     assert_eq!(read(&mut alice), ["hello"]);
 }
+
+/// Alice with a phone, and with a manager that she is going to remove.
+fn to_be_renewed(world: &mut World) -> (App, App) {
+    let mut alice = world.create("alice");
+    let new = subrosa::NewDevice::generate(&mut world.rng);
+    let role = subrosa::Role::Manager;
+    drop(alice.link(&new.code(), role, world.now, &mut world.rng).unwrap());
+    world.work(&mut alice);
+    let phone = world.link(&mut alice);
+    (alice, phone)
+}
+
+#[test]
+fn what_was_written_before_an_account_key_was_renewed_is_read_by_who_knows_only_the_new_one() {
+    let world = &mut World::new("before the renewal");
+    let (mut alice, mut phone) = to_be_renewed(world);
+    let mut bob = world.create("bob");
+    world.write(&mut phone, "bob", "before");
+    world.work(&mut phone);
+    let before = world.post.take(bob.address());
+    alice.remove_device(2, world.now, &mut world.rng).unwrap();
+    world.work(&mut alice);
+    world.write(&mut alice, "bob", "after");
+    world.settle_all(&mut [&mut alice, &mut bob]);
+    assert_eq!(read(&mut bob), ["after"]);
+    let known = bob.trust("alice").unwrap();
+    // The list in it is of the old account key. The session says which device it is, and the new
+    // list has that.
+    for mail in &before {
+        let received = world.give(&mut bob, mail);
+        assert!(matches!(received, Received::Incoming(_)), "{received:?}");
+    }
+    assert_eq!(shown(&mut bob), [from("alice/3", Trust::FirstUse, "before")]);
+    assert_eq!(bob.trust("alice").unwrap(), known);
+}
+
+#[test]
+fn a_device_that_the_servers_list_has_too_is_not_forgotten_with_the_claim() {
+    let world = &mut World::new("theirs after all");
+    let (mut alice, _) = to_be_renewed(world);
+    let mut bob = world.create("bob");
+    world.write(&mut alice, "bob", "once");
+    world.work(&mut alice);
+    let once = world.post.take(bob.address());
+    for mail in &once {
+        drop(world.give(&mut bob, mail));
+    }
+    assert_eq!(shown(&mut bob), [from("alice/1", Trust::Unvouched, "once")]);
+    alice.remove_device(2, world.now, &mut world.rng).unwrap();
+    world.settle_all(&mut [&mut alice, &mut bob]);
+    let told = events(&mut bob);
+    assert!(matches!(&told[..], [Event::NotTheirs { user, .. }] if user == "alice"), "{told:?}");
+    for mail in &once {
+        assert_eq!(world.give(&mut bob, mail), Received::Duplicate);
+    }
+    world.write(&mut alice, "bob", "twice");
+    world.settle_all(&mut [&mut alice, &mut bob]);
+    assert_eq!(read(&mut bob), ["twice"]);
+}

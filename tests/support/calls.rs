@@ -2,10 +2,11 @@
 //! and inside a transaction.
 #![allow(dead_code, reason = "each test crate uses a part of it")]
 
+use subrosa::group::GroupId;
 use subrosa::{
-    Address, Client, Completed, Delivery, DeviceList, Error, IdentityKey, InboxId, Incoming,
-    MessageId, Outgoing, Progress, Received, Role, SasStage, SasValue, Scanned, Scope, SessionInfo,
-    Task, TaskId, UnixTime, UserTrust,
+    Address, Client, Completed, Delivery, DeviceList, Error, GroupInfo, GroupIntention,
+    IdentityKey, InboxId, Incoming, MessageId, Outgoing, Progress, Received, Role, SasStage,
+    SasValue, Scanned, Scope, SessionInfo, Task, TaskId, UnixTime, UserTrust,
 };
 
 use super::network::Seeded;
@@ -55,6 +56,16 @@ pub(crate) enum Call {
     IsBlocked(String),
     Deliver(String, Delivery),
     UnknownContacts,
+    CreateGroup(Vec<String>, Vec<u8>),
+    AddToGroup(GroupId, String),
+    RemoveFromGroup(GroupId, String),
+    LeaveGroup(GroupId),
+    JoinGroup(GroupId),
+    DeclineGroup(GroupId),
+    WriteToGroup(GroupId, Vec<u8>),
+    RefreshGroup(GroupId),
+    Group(GroupId),
+    Groups,
 }
 
 /// What a call returns.
@@ -76,6 +87,8 @@ pub(crate) enum Did {
     Scanned(Scanned),
     Sas(Option<SasStage>),
     Count(u64),
+    Groups(Vec<GroupId>),
+    Group(GroupInfo),
 }
 
 impl Call {
@@ -123,6 +136,16 @@ impl Call {
             Self::IsBlocked { .. } => "is_blocked",
             Self::Deliver { .. } => "deliver",
             Self::UnknownContacts => "unknown_contacts",
+            Self::CreateGroup { .. } => "create_group",
+            Self::AddToGroup { .. } => "change_group, add",
+            Self::RemoveFromGroup { .. } => "change_group, remove",
+            Self::LeaveGroup { .. } => "change_group, leave",
+            Self::JoinGroup { .. } => "join_group",
+            Self::DeclineGroup { .. } => "decline_group",
+            Self::WriteToGroup { .. } => "write_to_group",
+            Self::RefreshGroup { .. } => "refresh_group",
+            Self::Group { .. } => "group",
+            Self::Groups { .. } => "groups",
         }
     }
 
@@ -185,6 +208,27 @@ impl Call {
             Self::IsBlocked(user) => Did::Flag(client.is_blocked(user)?),
             Self::Deliver(user, delivery) => nothing(client.deliver(user, *delivery, now, rng))?,
             Self::UnknownContacts => Did::Count(client.unknown_contacts()?),
+            Self::CreateGroup(members, settings) => {
+                let members: Vec<&str> = members.iter().map(String::as_str).collect();
+                Did::Groups(Vec::from([client.create_group(&members, settings, now, rng)?]))
+            }
+            Self::AddToGroup(group, user) => {
+                nothing(client.change_group(*group, &[GroupIntention::Add(user)], now, rng))?
+            }
+            Self::RemoveFromGroup(group, user) => {
+                nothing(client.change_group(*group, &[GroupIntention::Remove(user)], now, rng))?
+            }
+            Self::LeaveGroup(group) => {
+                nothing(client.change_group(*group, &[GroupIntention::Leave], now, rng))?
+            }
+            Self::JoinGroup(group) => nothing(client.join_group(*group, now, rng))?,
+            Self::DeclineGroup(group) => nothing(client.decline_group(*group, now, rng))?,
+            Self::WriteToGroup(group, text) => {
+                Did::Message(client.write_to_group(*group, text, now, rng)?)
+            }
+            Self::RefreshGroup(group) => nothing(client.refresh_group(*group))?,
+            Self::Group(group) => Did::Group(client.group(*group)?),
+            Self::Groups => Did::Groups(client.groups()?),
         })
     }
 }

@@ -311,10 +311,10 @@ impl Promise {
         }
     }
 
-    /// How much is owed in all, and the texts that are owed and were not shown, with their devices.
-    pub(crate) fn missing(&self) -> (usize, Vec<String>) {
+    /// How much of the first texts is owed in all, and what of it was not shown, with the devices.
+    pub(crate) fn missing(&self, first: usize) -> (usize, Vec<String>) {
         let (mut owed, mut missing) = (0, Vec::new());
-        for (index, written) in self.written.iter().enumerate() {
+        for (index, written) in self.written.iter().enumerate().take(first) {
             for (to, due) in written.due.iter().filter(|(_, due)| due.owed) {
                 owed += 1;
                 if !self.lives.get(to).is_some_and(|life| life.shown.contains(&index)) {

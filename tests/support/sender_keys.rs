@@ -382,6 +382,8 @@ fn envelope_faults() -> Vec<(String, Value)> {
         ("the hint of another envelope", "UnknownHeader", {
             [&sealed[..26], &numbered(7)[26..58], &sealed[58..]].concat()
         }),
+        ("a hint of another device", "Decrypt", made(&|draft| draft.device = 4)),
+        ("a hint of another member", "Decrypt", made(&|draft| draft.member[0] ^= 1)),
         ("another chain", "UnknownHeader", made(&|draft| draft.chain = other.chain())),
         ("number 4 of a chain from 5 on", "TooOld", numbered(4)),
         ("number 1000", "TooFarAhead", numbered(1_000)),

@@ -753,6 +753,15 @@ impl Devices<'_> {
         true
     }
 
+    /// More than five minutes pass.
+    pub(super) fn wait(&mut self) {
+        for device in &mut self.devices {
+            for entry in &mut device.record.entries {
+                entry.created_at = entry.created_at.min(old());
+            }
+        }
+    }
+
     pub(super) fn reset(&mut self, side: Side) {
         self.devices[side].record.close_all();
     }

@@ -7,7 +7,9 @@ use std::string::String;
 use std::vec;
 use std::vec::Vec;
 
-use super::devices::{Chance, Devices, Frame, Kind, Name, Number, Side, StoreCopy, Violation};
+use super::devices::{
+    Chance, Devices, Frame, Kind, Mail, Name, Number, Side, StoreCopy, Violation,
+};
 use super::rules::Rules;
 
 /// How much may still happen.
@@ -54,6 +56,8 @@ pub(super) struct Found {
     pub(super) rounds: usize,
     /// Deliveries until a text is there.
     pub(super) deliveries: usize,
+    /// Meetings until nothing is under way.
+    pub(super) meetings: usize,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -97,9 +101,14 @@ struct Step {
     act: Option<Act>,
 }
 
-/// The most deliveries until a text is there, and the most rounds of calm.
+/// The most deliveries until a text is there, rounds of calm, and meetings until nothing is under
+/// way.
 const MOST_DELIVERIES: usize = 9;
 const MOST_ROUNDS: usize = 3;
+const MOST_MEETINGS: usize = 5;
+
+/// Texts of each that are under way at the first meeting.
+const UNDER_WAY: usize = 3;
 
 /// Checks every state. The violation is with the history that leads to it.
 pub(super) fn explore(rules: &dyn Rules, search: &Search) -> Result<Found, String> {
@@ -113,10 +122,11 @@ pub(super) fn explore(rules: &dyn Rules, search: &Search) -> Result<Found, Strin
     let mut found = Found::default();
     let mut next = 0;
     while let Some(state) = steps.get(next).map(|step| Rc::clone(&step.state)) {
-        let (rounds, deliveries) =
+        let (rounds, deliveries, meetings) =
             check(rules, &state.frame).map_err(|why| tell(&steps, next, None, why))?;
         found.rounds = found.rounds.max(rounds);
         found.deliveries = found.deliveries.max(deliveries);
+        found.meetings = found.meetings.max(meetings);
         for act in acts(&state, search.prompt) {
             let outcomes = outcomes(rules, search, &state, act);
             for new in outcomes.map_err(|why| tell(&steps, next, Some(act), why))? {
@@ -229,8 +239,8 @@ fn outcomes(
             Act::Write(_) | Act::Deliver(_) | Act::Bundle(_) | Act::Noise(_) | Act::Age(_) => {
                 left.dead == state.left.dead
             }
-            // One damaged envelope closes nothing either.
-            Act::Garble(_) => search.bounds.garble == 1,
+            // One damaged envelope closes nothing either, but for one of before: see client.md, 5.
+            Act::Garble(_) => search.bounds.garble == 1 && matches!(state.past, Past::Healthy(_)),
             _ => false,
         };
         let past = match state.past {
@@ -303,9 +313,10 @@ fn happen(devices: &mut Devices<'_>, act: Act, left: &mut Bounds) -> Result<bool
 }
 
 /// From a state on: a text is reached; calm with all that is on the way withheld; that let loose in
-/// two orders; calm again. Returns the rounds and the deliveries that it takes.
-fn check(rules: &dyn Rules, frame: &Frame) -> Result<(usize, usize), Violation> {
-    let mut worst = (0, 0);
+/// two orders; calm again; and meetings. Returns the rounds, the deliveries and the meetings that it
+/// takes.
+fn check(rules: &dyn Rules, frame: &Frame) -> Result<(usize, usize, usize), Violation> {
+    let mut worst = (0, 0, 0);
     for first in [0, 1] {
         for always in [[1, 0], [0, 0], [0, 1]] {
             let chance = Chance { always: Some(always), ..Chance::default() };
@@ -330,6 +341,9 @@ fn check(rules: &dyn Rules, frame: &Frame) -> Result<(usize, usize), Violation> 
                     begun += late.begun;
                 }
             }
+            let mut met = start()?;
+            worst.2 = worst.2.max(meet(&mut met, first)?);
+            begun += met.begun;
             // The choices made no difference.
             if begun == 0 {
                 break;
@@ -386,6 +400,36 @@ fn calm(devices: &mut Devices<'_>, first: Side) -> Result<usize, Violation> {
         }
     }
     Err("they do not come to one session")
+}
+
+/// Texts of both are under way, and they meet every ten minutes: each takes in what is there for it,
+/// one after the other. Returns how many meetings it takes until nothing is under way.
+fn meet(devices: &mut Devices<'_>, first: Side) -> Result<usize, Violation> {
+    let mut texts = Vec::new();
+    for side in [0, 1] {
+        for _ in 0..UNDER_WAY {
+            devices.write(side)?;
+            texts.extend(devices.last_text);
+        }
+    }
+    for meeting in 1..=MOST_MEETINGS {
+        devices.wait();
+        for side in [first, 1 - first] {
+            let is_for = |mail: &Mail| mail.from != side;
+            for _ in 0..devices.mails.iter().filter(|mail| is_for(mail)).count() {
+                if let Some(index) = devices.mails.iter().position(is_for) {
+                    devices.deliver(index)?;
+                }
+            }
+        }
+        if devices.mails.is_empty() {
+            return match texts.iter().all(|text| devices.opened.contains(text)) {
+                true => Ok(meeting),
+                false => Err("a text is lost though they meet"),
+            };
+        }
+    }
+    Err("they ask whenever they meet")
 }
 
 /// What was withheld comes after all. No older session is written in again, and what it holds of

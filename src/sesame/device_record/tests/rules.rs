@@ -1,6 +1,6 @@
 //! The rules, and the same with one fault each.
 
-use crate::sesame::device_record::{AnswerIn, AskIn, Asked, Began, DeviceRecord};
+use crate::sesame::device_record::{AnswerIn, AskIn, Asked, Began, DeviceRecord, SessionEntry};
 use crate::session::SessionId;
 use crate::time::UnixTime;
 
@@ -55,8 +55,8 @@ pub(super) struct LastWins;
 /// A session that expired is passed over, and one before it is written in again.
 pub(super) struct ExpiryBack;
 
-/// A request that comes in the session it speaks of closes nothing.
-pub(super) struct SameIsFine;
+/// A session begun to ask in takes the place of the one before, in which answers may be under way.
+pub(super) struct OneAsking;
 
 /// Nothing is closed when a later one is heard or lost.
 pub(super) struct NoClose;
@@ -115,9 +115,14 @@ impl Rules for ExpiryBack {
     }
 }
 
-impl Rules for SameIsFine {
-    fn asked(&self, record: &mut DeviceRecord, asked: &Asked) -> AnswerIn {
-        if asked.made_in == asked.asked_in { AnswerIn::Writing } else { record.asked(asked) }
+impl Rules for OneAsking {
+    fn begin(&self, record: &mut DeviceRecord, id: SessionId, now: UnixTime, to_ask: bool) {
+        if to_ask {
+            let former =
+                |entry: &SessionEntry| entry.began == Began::HereToAsk && entry.is_unheard();
+            drop(record.drop_where(former));
+        }
+        drop(record.begin(id, now, to_ask));
     }
 }
 

@@ -1,0 +1,497 @@
+//! A member of a group that lies: it holds real keys, and gives, signs and repeats what it likes.
+
+use ed25519_dalek::{Signer, SigningKey};
+use subrosa::group::{
+    Change, Distribution, GroupId, GroupRole, LabelKey, MemberId, Op, Roster, Sender, SenderKey,
+};
+use subrosa::protocol::IdentityKeyPair;
+use subrosa::store::Table;
+use subrosa::{
+    Address, Client, Error, Event, GroupIntention, GroupStanding, Item, MessageId, Received,
+};
+
+use crate::liar::{Heard, Liar, Saying, seed};
+use crate::world::{App, Disk, World, events, inbox, incoming};
+
+const DAY: u64 = 24 * 60 * 60;
+
+/// Ada's group, and Mallory, who is in it and lies.
+struct Den {
+    world: World,
+    ada: App,
+    disk: Disk,
+    mallory: Liar,
+    talk: usize,
+    group: GroupId,
+    /// As Mallory knows it.
+    roster: Roster,
+    key: SenderKey,
+}
+
+fn changes(heard: &[Heard]) -> Vec<Change> {
+    let mut all = Vec::new();
+    for one in heard.iter().filter(|one| one.kind == 13) {
+        let mut rest = &one.body[32..];
+        while let Some((length, more)) = rest.split_first_chunk() {
+            let (change, more) = more.split_at(u32::from_be_bytes(*length) as usize);
+            all.push(Change::decode(change).unwrap());
+            rest = more;
+        }
+    }
+    all
+}
+
+fn say_changes<'c>(group: GroupId, all: impl IntoIterator<Item = &'c Change>) -> Saying {
+    let mut body = group.as_bytes().to_vec();
+    for change in all {
+        let bytes = change.encode();
+        body.extend_from_slice(&(bytes.len() as u32).to_be_bytes());
+        body.extend_from_slice(bytes);
+    }
+    Saying::raw(13, &body)
+}
+
+fn say_text(group: GroupId, id: u128, text: &str) -> Saying {
+    Saying::raw(12, &[group.as_bytes(), &id.to_be_bytes()[..], text.as_bytes()].concat())
+}
+
+/// `version:u8 || group || height || count || parents || author || state || count || ops ||
+/// signature`, with anything in it.
+fn forged(
+    account: &IdentityKeyPair,
+    group: GroupId,
+    (height, parents): (u32, &[Change]),
+    author: MemberId,
+    op: &[u8],
+) -> Vec<u8> {
+    let mut bytes = [&[1][..], group.as_bytes(), &height.to_be_bytes()].concat();
+    bytes.push(parents.len() as u8);
+    parents.iter().for_each(|parent| bytes.extend_from_slice(parent.id().as_bytes()));
+    bytes.extend_from_slice(author.as_bytes());
+    bytes.extend_from_slice(&[0; 32]);
+    bytes.push(1);
+    bytes.extend_from_slice(op);
+    let signed = [b"Subrosa v1 group change", &bytes[..]].concat();
+    let signature = SigningKey::from_bytes(&seed(account)).sign(&signed);
+    [&bytes[..], &signature.to_bytes()].concat()
+}
+
+impl Den {
+    fn new(name: &str, role: GroupRole) -> Self {
+        let mut world = World::new(name);
+        let (mut ada, disk) = world.app("ada");
+        let mut mallory = Liar::new(&mut world, "mallory");
+        let talk = mallory.befriend(&mut world, &mut ada);
+        let group = ada.create_group(&["mallory"], b"roses", world.now, &mut world.rng).unwrap();
+        if role == GroupRole::Admin {
+            let promote = [GroupIntention::Promote("mallory")];
+            ada.change_group(group, &promote, world.now, &mut world.rng).unwrap();
+        }
+        world.settle(&mut ada);
+        let roster = Roster::from_changes(changes(&mallory.hear_all(&mut world))).unwrap();
+        let label = LabelKey::random(&mut world.rng);
+        let key = SenderKey::new(group.as_bytes(), label, world.now, &mut world.rng);
+        inbox(&mut ada);
+        Self { world, ada, disk, mallory, talk, group, roster, key }
+    }
+
+    fn tell(&mut self, saying: &Saying) -> Received {
+        let Self { world, ada, mallory, talk, .. } = self;
+        mallory.tell(world, ada, *talk, saying)
+    }
+
+    fn member(&self, user: &str) -> MemberId {
+        let member = self.roster.members().iter().find(|member| &*member.user == user);
+        member.unwrap().id
+    }
+
+    fn give(&mut self) -> Received {
+        let heads: Vec<[u8; 32]> = self.roster.heads().iter().map(|id| *id.as_bytes()).collect();
+        let given = self.key.distribution(self.group.as_bytes(), &[0; 8], &heads).unwrap();
+        self.tell(&Saying::raw(14, &given))
+    }
+
+    fn renew(&mut self) {
+        let label = LabelKey::random(&mut self.world.rng);
+        let (now, rng) = (self.world.now, &mut self.world.rng);
+        self.key = self.key.renewed(self.group.as_bytes(), label, now, rng);
+    }
+
+    /// An envelope for the group, as this member of this device.
+    fn seal(&mut self, member: MemberId, content: &[u8]) -> Vec<u8> {
+        let sender = Sender {
+            group: self.group.as_bytes(),
+            member: member.as_bytes(),
+            identity: &self.mallory.identity.public_key(),
+            address: &self.mallory.address,
+        };
+        self.key.seal(&sender, content, &mut self.world.rng).unwrap().envelope
+    }
+
+    fn hand_over(&mut self, envelope: &[u8]) -> Received {
+        let from = self.mallory.address.clone();
+        self.world.give(&mut self.ada, &from, envelope)
+    }
+
+    /// A content as in an envelope for the group: the list, no other, no field, a body.
+    fn content(&self, kind: u8, body: &[u8]) -> Vec<u8> {
+        let list = crate::liar::stamp(&self.mallory.list);
+        [&[kind][..], &list, &[0; 16], &[0], body].concat()
+    }
+
+    fn text(&self, id: u128, text: &str) -> Vec<u8> {
+        self.content(1, &[&id.to_be_bytes()[..], text.as_bytes()].concat())
+    }
+
+    fn write(&mut self, text: &str) -> MessageId {
+        let (now, rng) = (self.world.now, &mut self.world.rng);
+        self.ada.write_to_group(self.group, text, now, rng).unwrap()
+    }
+
+    /// A change of the settings on the roster as it is here, which is not part of it.
+    fn settings(&self, bytes: &[u8]) -> Change {
+        let ops = [Op::Settings(bytes.to_vec())];
+        self.roster.sign(self.member("mallory"), &ops, &self.mallory.account).unwrap()
+    }
+
+    fn rows(&self) -> usize {
+        self.disk.count(Table::Group)
+    }
+}
+
+#[test]
+fn a_member_writes_under_its_own_name_and_no_other() {
+    let mut den = Den::new("writes", GroupRole::Member);
+    let _told = den.give();
+    let (own, adas) = (den.member("mallory"), den.member("ada"));
+    let honest = den.seal(own, &den.text(11, "as mallory"));
+    let Item::Group(text) = incoming(den.hand_over(&honest)) else { panic!("a text") };
+    assert_eq!((text.member, text.is_late), (own, false));
+    // The hint names her: nobody of that name gave this label key.
+    let forged = den.seal(adas, &den.text(12, "as ada"));
+    assert_eq!(den.hand_over(&forged), Received::Refused(Error::Decrypt));
+    // Under another address.
+    let sealed = den.seal(own, &den.text(13, "as ada"));
+    for from in [Address::new("mallory", 2), den.ada.address().clone(), Address::new("eve", 1)] {
+        let received = den.world.give(&mut den.ada, &from, &sealed);
+        assert!(!matches!(received, Received::Incoming(_)), "{received:?}");
+    }
+    assert_eq!(den.hand_over(&honest), Received::Duplicate);
+    let items = inbox(&mut den.ada);
+    assert_eq!(items.iter().filter(|item| matches!(item, Item::Group(_))).count(), 1);
+}
+
+#[test]
+fn what_is_no_text_does_nothing_in_an_envelope_for_the_group() {
+    let mut den = Den::new("kinds", GroupRole::Member);
+    let _told = den.give();
+    den.world.settle(&mut den.ada);
+    let own = den.member("mallory");
+    let before = den.disk.count(Table::Account);
+    let reference = [7; 16];
+    let change = say_body(&den.settings_of_nobody());
+    let bodies: [(u8, Vec<u8>); 9] = [
+        (2, [&[7; 16][..], &[3], b"bea", b"copied"].concat()),
+        (3, [&[0; 8][..], &reference].concat()),
+        (4, Vec::new()),
+        (5, [&[1][..], &[9; 32]].concat()),
+        (6, reference.to_vec()),
+        (7, [&[1][..], &den.mallory.account.public_key().encode(), b"mallory"].concat()),
+        (12, [den.group.as_bytes(), &[8; 16][..], b"inside"].concat()),
+        (13, change),
+        (15, den.group.as_bytes().to_vec()),
+    ];
+    for (kind, body) in bodies {
+        let content = den.content(kind, &body);
+        let envelope = den.seal(own, &content);
+        assert_eq!(den.hand_over(&envelope), Received::Handled, "kind {kind}");
+    }
+    assert!(inbox(&mut den.ada).is_empty());
+    assert_eq!(den.disk.count(Table::Account), before);
+    let done = den.world.settle(&mut den.ada);
+    assert!(done.is_empty(), "nothing is answered: {done:?}");
+    // What a later version says is told, and a malformed content is refused.
+    let later = den.content(100, b"");
+    let later = den.seal(own, &later);
+    assert!(matches!(den.hand_over(&later), Received::Incoming(_)));
+    let broken = den.seal(own, b"\x01");
+    assert_eq!(den.hand_over(&broken), Received::Refused(Error::Malformed));
+}
+
+fn say_body(change: &[u8]) -> Vec<u8> {
+    [&[0; 32][..], &(change.len() as u32).to_be_bytes(), change].concat()
+}
+
+impl Den {
+    fn settings_of_nobody(&self) -> Vec<u8> {
+        let parents: Vec<Change> = self.roster.changes().cloned().collect();
+        let op = [&[4][..], &3_u16.to_be_bytes(), b"mal"].concat();
+        let (account, author) = (&self.mallory.account, self.member("mallory"));
+        forged(account, self.group, (2, &parents[..1]), author, &op)
+    }
+}
+
+#[test]
+fn a_member_changes_nothing_that_it_may_not() {
+    let mut den = Den::new("changes", GroupRole::Member);
+    let before = den.ada.group(den.group).unwrap();
+    let rows = den.rows();
+    let (own, adas) = (den.member("mallory"), den.member("ada"));
+    let parents: Vec<Change> = den.roster.changes().cloned().collect();
+    let other = IdentityKeyPair::generate(&mut den.world.rng);
+    let add = [&[0, 3][..], b"eve", &other.public_key().encode(), &[1]].concat();
+    let account = den.mallory.account.clone();
+    let forge = |author, op: &[u8]| forged(&account, den.group, (2, &parents[..1]), author, op);
+    let all = [
+        // An outsider is added, ada removed or demoted, the own right made.
+        forge(own, &add),
+        forge(own, &[&[1][..], adas.as_bytes()].concat()),
+        forge(own, &[&[3][..], adas.as_bytes()].concat()),
+        forge(own, &[&[2][..], own.as_bytes()].concat()),
+        // As ada, whose key it is not signed with; as nobody.
+        forge(adas, &add),
+        forge(MemberId::from([9; 16]), &add),
+    ];
+    for (at, change) in all.iter().enumerate() {
+        let body = [den.group.as_bytes(), &(change.len() as u32).to_be_bytes()[..], change];
+        assert_eq!(den.tell(&Saying::raw(13, &body.concat())), Received::Handled, "change {at}");
+    }
+    // Cut short, of another group, nothing at all.
+    let whole = den.settings_of_nobody();
+    for body in [&whole[..whole.len() - 1], &[], &[0; 40]] {
+        let body = [den.group.as_bytes(), &(whole.len() as u32).to_be_bytes()[..], body].concat();
+        assert_eq!(den.tell(&Saying::raw(13, &body)), Received::Handled);
+    }
+    assert_eq!(den.ada.group(den.group).unwrap(), before);
+    assert_eq!(den.rows(), rows);
+    assert!(events(&mut den.ada).is_empty());
+}
+
+#[test]
+fn changes_of_one_author_are_bounded_in_heads_and_in_a_day() {
+    let mut den = Den::new("flood", GroupRole::Admin);
+    let rows = den.rows();
+    // Forty that know nothing of each other.
+    let all: Vec<Change> = (0..40_u8).map(|at| den.settings(&[at])).collect();
+    for change in &all {
+        let _told = den.tell(&say_changes(den.group, [change]));
+    }
+    let _told = den.tell(&say_changes(den.group, &all));
+    let taken = den.rows() - rows;
+    assert!((16..=24).contains(&taken), "{taken}");
+    // Ada goes on: her change brings them together.
+    let now = den.world.now;
+    let set = [GroupIntention::Set(b"roses")];
+    den.ada.change_group(den.group, &set, now, &mut den.world.rng).unwrap();
+    den.write("to all");
+    den.world.settle(&mut den.ada);
+    assert_eq!(den.ada.group(den.group).unwrap().settings, b"roses");
+    // A thousand, each on the one before.
+    let heard = den.mallory.hear_all(&mut den.world);
+    den.roster.merge(changes(&heard));
+    den.roster.merge(all.iter().take(16).cloned());
+    let before = den.rows();
+    for _ in 0..10 {
+        let mut some = Vec::new();
+        for at in 0..40_u8 {
+            let change = den.settings(&[at]);
+            den.roster.merge([change.clone()]);
+            some.push(change);
+        }
+        let _told = den.tell(&say_changes(den.group, &some));
+    }
+    let taken = den.rows() - before;
+    assert!(taken <= 256, "{taken}");
+    let _events = inbox(&mut den.ada);
+    // The others come on a later day, if she is told of them again.
+    den.world.pass(2 * DAY);
+    let all: Vec<Change> = den.roster.changes().cloned().collect();
+    let _told = den.tell(&say_changes(den.group, &all));
+    assert!(den.rows() - before > taken);
+}
+
+#[test]
+fn a_change_that_somebody_gone_dates_back_is_set_aside_and_told() {
+    let mut den = Den::new("back", GroupRole::Admin);
+    let (now, rng) = (den.world.now, &mut den.world.rng);
+    den.ada.change_group(den.group, &[GroupIntention::Remove("mallory")], now, rng).unwrap();
+    den.world.settle(&mut den.ada);
+    let members = |den: &mut Den| den.ada.group(den.group).unwrap();
+    let before = members(&mut den);
+    den.world.pass(8 * DAY);
+    let (rows, change) = (den.rows(), den.settings(b"thorns"));
+    for _ in 0..3 {
+        assert_eq!(den.tell(&say_changes(den.group, [&change])), Received::Handled);
+    }
+    assert_eq!(members(&mut den), before);
+    assert_eq!(den.rows(), rows);
+    let split = Event::GroupSplit { group: den.group };
+    let told = events(&mut den.ada);
+    assert_eq!(told.iter().filter(|event| **event == split).count(), 1, "{told:?}");
+}
+
+#[test]
+fn chains_and_labels_of_one_device_are_bounded_and_displace_nobodys() {
+    let mut den = Den::new("chains", GroupRole::Member);
+    let (mut bea, _) = den.world.app("bea");
+    den.world.acquaint(&mut den.ada, &mut bea);
+    let (now, rng) = (den.world.now, &mut den.world.rng);
+    den.ada.change_group(den.group, &[GroupIntention::Add("bea")], now, rng).unwrap();
+    den.world.rest(&mut [&mut den.ada, &mut bea]);
+    bea.join_group(den.group, den.world.now, &mut den.world.rng).unwrap();
+    bea.write_to_group(den.group, "one", den.world.now, &mut den.world.rng).unwrap();
+    den.world.rest(&mut [&mut den.ada, &mut bea]);
+    inbox(&mut den.ada);
+    let _told = den.give();
+    let rows = den.rows();
+    for _ in 0..60 {
+        den.renew();
+        let _told = den.give();
+    }
+    assert!(den.rows() <= rows + 4, "{} and {rows}", den.rows());
+    // Bea's next text opens.
+    bea.write_to_group(den.group, "two", den.world.now, &mut den.world.rng).unwrap();
+    den.world.rest(&mut [&mut bea]);
+    let received = den.world.fetch(&mut den.ada);
+    assert!(matches!(received[..], [Received::Incoming(_)]), "{received:?}");
+}
+
+#[test]
+fn an_old_chain_ends_where_the_next_one_says() {
+    let mut den = Den::new("ends", GroupRole::Member);
+    let _told = den.give();
+    let own = den.member("mallory");
+    let stolen = SenderKey::decode(&den.key.encode()).unwrap();
+    den.renew();
+    let _told = den.give();
+    // A thief of the old chain writes on.
+    let new = core::mem::replace(&mut den.key, stolen);
+    let late = den.seal(own, &den.text(11, "by the thief"));
+    assert!(matches!(den.hand_over(&late), Received::AskedAgain(_)));
+    assert!(inbox(&mut den.ada).is_empty(), "nobody shows it but by the word of the device itself");
+    den.key = new;
+    let next = den.seal(own, &den.text(12, "genuine"));
+    assert!(matches!(den.hand_over(&next), Received::Incoming(_)));
+    // A chain whose successor's successor is here opens nothing: its end is not known.
+    den.renew();
+    let waiting = den.seal(own, &den.text(13, "of the one between"));
+    den.renew();
+    let _told = den.give();
+    assert!(matches!(den.hand_over(&waiting), Received::AskedAgain(_)));
+}
+
+#[test]
+fn a_text_that_comes_before_its_group_is_shown_once_the_group_is_known() {
+    let mut den = Den::new("early", GroupRole::Member);
+    let ada = {
+        let account = den.ada.trust("ada").unwrap().unwrap().account;
+        Op::Add { user: "ada".into(), account, role: GroupRole::Member }
+    };
+    let roster = Roster::found("mallory", &[ada], &den.mallory.account).unwrap();
+    let group = roster.group();
+    assert_eq!(den.tell(&say_text(group, 11, "early")), Received::SetAside);
+    assert!(inbox(&mut den.ada).is_empty());
+    let _told = den.tell(&say_changes(group, roster.changes()));
+    den.world.settle(&mut den.ada);
+    let items = inbox(&mut den.ada);
+    let texts = items.iter().filter(|item| matches!(item, Item::Group(_))).count();
+    assert_eq!(texts, 1, "{items:?}");
+    assert_eq!(den.ada.group(group).unwrap().standing, GroupStanding::Invited);
+    // Those of groups that never come are bounded.
+    let mut held = 0;
+    for at in 0..100_u128 {
+        let other = GroupId::from([at as u8; 32]);
+        held += usize::from(den.tell(&say_text(other, 100 + at, "x")) == Received::SetAside);
+    }
+    assert!(held <= 32, "{held}");
+}
+
+#[test]
+fn invitations_of_one_user_are_bounded() {
+    let mut den = Den::new("invitations", GroupRole::Member);
+    let account = den.ada.trust("ada").unwrap().unwrap().account;
+    let ada = Op::Add { user: "ada".into(), account, role: GroupRole::Member };
+    for at in 0..100_u8 {
+        let ops = [ada.clone(), Op::Settings(vec![at])];
+        let roster = Roster::found("mallory", &ops, &den.mallory.account).unwrap();
+        let _told = den.tell(&say_changes(roster.group(), roster.changes()));
+    }
+    // A group that somebody else is said to have founded, and one without ada, are none.
+    let eve = IdentityKeyPair::generate(&mut den.world.rng);
+    let others = [
+        Roster::found("eve", &[ada], &eve).unwrap(),
+        Roster::found("mallory", &[], &den.mallory.account).unwrap(),
+    ];
+    for roster in &others {
+        let _told = den.tell(&say_changes(roster.group(), roster.changes()));
+        assert_eq!(den.ada.group(roster.group()), Err(Error::UnknownGroup));
+    }
+    let told = events(&mut den.ada);
+    let invited = told.iter().filter(|event| matches!(event, Event::GroupInvited { .. })).count();
+    assert_eq!(invited, 32);
+    assert_eq!(den.ada.groups().unwrap().len(), 33);
+}
+
+#[test]
+fn who_is_no_member_is_told_and_given_nothing() {
+    let mut den = Den::new("outsider", GroupRole::Member);
+    let mut eve = Liar::new(&mut den.world, "eve");
+    let talk = eve.befriend(&mut den.world, &mut den.ada);
+    den.write("to all");
+    den.world.settle(&mut den.ada);
+    inbox(&mut den.ada);
+    eve.hear_all(&mut den.world);
+    let (group, rows) = (den.group, den.rows());
+    let heads: Vec<[u8; 32]> = den.roster.heads().iter().map(|id| *id.as_bytes()).collect();
+    let given = den.key.distribution(group.as_bytes(), &[0; 8], &heads).unwrap();
+    assert!(Distribution::decode(&given).is_ok());
+    let all: Vec<Change> = den.roster.changes().cloned().collect();
+    for saying in [
+        say_text(group, 11, "from eve"),
+        say_changes(group, &all),
+        Saying::raw(14, &given),
+        Saying::raw(15, group.as_bytes()),
+        Saying::raw(15, &[group.as_bytes(), heads.as_flattened()].concat()),
+    ] {
+        let received = eve.tell(&mut den.world, &mut den.ada, talk, &saying);
+        assert!(!matches!(received, Received::Incoming(_)), "{received:?}");
+    }
+    den.world.settle(&mut den.ada);
+    let heard = eve.hear_all(&mut den.world);
+    assert!(heard.iter().all(|one| !(12..=14).contains(&one.kind)), "{heard:?}");
+    assert_eq!(den.rows(), rows);
+    assert!(inbox(&mut den.ada).is_empty());
+    // Nor is a removed one, whatever it asks for.
+    let (now, rng) = (den.world.now, &mut den.world.rng);
+    den.ada.change_group(group, &[GroupIntention::Remove("mallory")], now, rng).unwrap();
+    den.world.settle(&mut den.ada);
+    den.mallory.hear_all(&mut den.world);
+    let reference = den.world.post.past.iter().rev().find(|mail| mail.envelope[1] == 2);
+    let reference: Option<[u8; 16]> =
+        reference.map(|mail| mail.envelope[2..18].try_into().unwrap());
+    let _told = den.tell(&Saying::raw(15, group.as_bytes()));
+    if let Some(reference) = reference {
+        let _told = den.tell(&Saying::request([0; 8], &[reference]));
+    }
+    den.write("without mallory");
+    den.world.settle(&mut den.ada);
+    let heard = den.mallory.hear_all(&mut den.world);
+    assert!(heard.iter().all(|one| !matches!(one.kind, 12 | 14)), "{heard:?}");
+}
+
+#[test]
+fn a_roster_that_is_asked_for_without_end_is_told_so_often_and_no_more() {
+    let mut den = Den::new("asks", GroupRole::Member);
+    den.world.settle(&mut den.ada);
+    den.mallory.hear_all(&mut den.world);
+    let mut bytes = 0;
+    for _ in 0..200 {
+        let _told = den.tell(&Saying::raw(15, &[den.group.as_bytes(), &[0; 32 * 17][..]].concat()));
+        let _told = den.tell(&Saying::raw(15, den.group.as_bytes()));
+        den.world.settle(&mut den.ada);
+        bytes +=
+            den.world.mail(&den.mallory.address).iter().map(|m| m.envelope.len()).sum::<usize>();
+        den.mallory.hear_all(&mut den.world);
+    }
+    assert!(bytes <= 2 * Client::<Disk>::MAX_TEXT, "{bytes}");
+}

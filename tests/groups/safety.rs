@@ -1,0 +1,323 @@
+//! What must hold when somebody is removed, when a store is restored from a copy, and when texts wait.
+
+use subrosa::{Action, Address, Error, GroupIntention, Progress};
+
+use crate::world::{HOUR, Mail, World, receive};
+
+const DAY: u64 = 24 * HOUR;
+
+/// The label of an envelope for the group: another chain has another one.
+fn label(mail: &Mail) -> [u8; 8] {
+    mail.envelope[18..26].try_into().unwrap()
+}
+
+fn is_of_group(mail: &Mail) -> bool {
+    mail.envelope.starts_with(&[1, 2])
+}
+
+/// The envelopes for the group that left since.
+fn since(world: &World, before: usize) -> Vec<Mail> {
+    world.post.past[before..].iter().filter(|mail| is_of_group(mail)).cloned().collect()
+}
+
+/// A group of three who hold each other's chains.
+fn chatty(seed: u64) -> (World, Vec<Address>) {
+    let (mut world, all) = World::with_group(seed, &["bea", "cyd"]);
+    for by in &all {
+        world.write(by).unwrap();
+    }
+    world.settle();
+    (world, all)
+}
+
+#[test]
+fn what_waited_when_a_member_was_removed_leaves_under_a_key_that_the_member_does_not_hold() {
+    let (mut world, all) = chatty(20);
+    world.write(&all[0]).unwrap();
+    world.connect(&all[0], 0);
+    let known = label(since(&world, 0).last().unwrap());
+    // Written under the old chain, which cyd holds; nothing of it has left.
+    let before = world.post.past.len();
+    let texts = [world.write(&all[0]).unwrap(), world.write(&all[0]).unwrap()];
+    assert_eq!(world.client(&all[0]).progress(texts[0]), Ok(Progress::Queued));
+    world.change(&all[0], GroupIntention::Remove("cyd")).unwrap();
+    world.devices.get_mut(&all[2]).unwrap().on = false;
+    for _ in 0..3 {
+        world.connect_all(0);
+    }
+    let sent = since(&world, before);
+    assert!(sent.iter().all(|mail| label(mail) != known && mail.to.user != "cyd"));
+    // The server gives cyd everything.
+    let (now, keys) = (world.now, &mut world.keys);
+    let cyd = world.devices.get_mut(&all[2]).unwrap();
+    sent.iter().for_each(|mail| receive(cyd, mail, now, keys));
+    world.settle();
+    for text in texts {
+        assert!(world.devices[&all[1]].shown.contains_key(&text));
+        assert!(!world.devices[&all[2]].shown.contains_key(&text));
+        assert_eq!(world.client(&all[0]).progress(text), Ok(Progress::Sent));
+    }
+    world.check_nobody_else();
+}
+
+#[test]
+fn a_removed_device_and_a_new_account_key_renew_the_chain_as_a_removed_member_does() {
+    let (mut world, all) = chatty(21);
+    let laptop = world.link(&all[1], subrosa::Role::Device);
+    world.settle();
+    world.write(&all[0]).unwrap();
+    world.settle();
+    let known = label(since(&world, 0).last().unwrap());
+    let (now, keys) = (world.now, &mut world.keys);
+    let bea = &mut world.devices.get_mut(&all[1]).unwrap().client;
+    bea.remove_device(laptop.device, now, keys).unwrap();
+    world.devices.get_mut(&laptop).unwrap().gone = true;
+    world.settle();
+    let before = world.post.past.len();
+    world.write(&all[0]).unwrap();
+    world.settle();
+    let sent = since(&world, before);
+    assert!(sent.iter().all(|mail| label(mail) != known && mail.to != laptop));
+    world.check_nobody_else();
+}
+
+#[test]
+fn a_member_who_is_added_while_texts_wait_is_shown_what_is_written_afterwards() {
+    let (mut world, all) = chatty(22);
+    let dot = world.create("dot");
+    world.meet(&all[0], "dot");
+    let early = world.write(&all[0]).unwrap();
+    world.change(&all[0], GroupIntention::Add("dot")).unwrap();
+    let late = world.write(&all[0]).unwrap();
+    for _ in 0..3 {
+        world.connect_all(0);
+    }
+    world.join(&dot);
+    world.settle();
+    let shown = &world.devices[&dot].shown;
+    assert_eq!((shown.contains_key(&early), shown.contains_key(&late)), (false, true));
+    world.check_nobody_else();
+    world.check_all(&|_| true);
+}
+
+#[test]
+fn a_restored_store_begins_its_chain_anew() {
+    let (mut world, all) = chatty(23);
+    world.back_up(&all[0]);
+    // What the server has is newer than the copy: so it is noticed.
+    world.link(&all[0], subrosa::Role::Device);
+    world.write(&all[0]).unwrap();
+    world.settle();
+    let known = label(since(&world, 0).last().unwrap());
+    assert!(world.restore(&all[0]));
+    let before = world.post.past.len();
+    // Nothing is encrypted under the chain of the copy, which went on in the one that is lost.
+    let text = world.write(&all[0]).unwrap();
+    world.settle();
+    let next = world.write(&all[0]).unwrap();
+    world.settle();
+    let sent = since(&world, before);
+    assert!(sent.iter().all(|mail| label(mail) != known));
+    assert!(sent.iter().any(|mail| mail.message == Some(next)));
+    for of in &all[1..] {
+        let shown = &world.devices[of].shown;
+        assert_eq!((shown.get(&text), shown.get(&next)), (Some(&1), Some(&1)), "{of}");
+    }
+    // What others write is read.
+    world.write(&all[1]).unwrap();
+    world.settle();
+    world.check_nobody_else();
+    world.check_all(&|_| true);
+}
+
+#[test]
+fn a_text_can_be_followed_and_taken_back() {
+    let (mut world, all) = chatty(24);
+    let group = world.group.unwrap();
+    let before = world.post.past.len();
+    let (first, second) = (world.write(&all[0]).unwrap(), world.write(&all[0]).unwrap());
+    let ada = world.client(&all[0]);
+    assert_eq!(ada.withdraw(first), Ok(true));
+    assert_eq!(ada.withdraw(first), Ok(false));
+    assert_eq!(ada.progress(first), Ok(Progress::Sent));
+    assert_eq!(ada.progress(second), Ok(Progress::Queued));
+    world.settle();
+    assert_eq!(since(&world, before).len(), 2);
+    assert_eq!(world.client(&all[0]).progress(second), Ok(Progress::Sent));
+    assert_eq!(world.client(&all[0]).withdraw(second), Ok(false));
+    for of in &all[1..] {
+        let shown = &world.devices[of].shown;
+        assert!(!shown.contains_key(&first) && shown.contains_key(&second));
+    }
+    // A device without a session is owed the text.
+    let laptop = world.link(&all[1], subrosa::Role::Device);
+    world.meet(&all[0], "bea");
+    let third = world.write(&all[0]).unwrap();
+    assert_eq!(world.client(&all[0]).progress(third), Ok(Progress::Waiting));
+    let long = world.client(&all[0]).group(group).unwrap();
+    assert_eq!(long.members.len(), 3);
+    assert_eq!(world.client(&all[0]).withdraw(third), Ok(true));
+    world.settle();
+    assert!(!world.devices[&laptop].shown.contains_key(&third));
+}
+
+#[test]
+fn a_text_waits_for_changes_that_somebody_knows_of_and_not_for_long() {
+    let (mut world, all) = chatty(25);
+    world.change(&all[0], GroupIntention::Promote("bea")).unwrap();
+    world.settle();
+    world.change(&all[1], GroupIntention::Set(b"thorns")).unwrap();
+    let group = world.group.unwrap();
+    world.client(&all[1]).refresh_group(group).unwrap();
+    world.write(&all[1]).unwrap();
+    world.connect(&all[1], 0);
+    // The server keeps the change, and not the chain that names it.
+    let mail = world.post.take(&all[0]);
+    let bea = world.devices.get_mut(&all[1]).unwrap();
+    bea.on = false;
+    let (now, keys) = (world.now, &mut world.keys);
+    let ada = world.devices.get_mut(&all[0]).unwrap();
+    mail.iter().skip(1).for_each(|mail| receive(ada, mail, now, keys));
+    let before = world.post.past.len();
+    let text = world.write(&all[0]).unwrap();
+    world.connect(&all[0], 0);
+    assert_eq!(world.client(&all[0]).progress(text), Ok(Progress::Waiting));
+    assert!(since(&world, before).is_empty());
+    world.now = world.now.after(31);
+    world.connect(&all[0], 0);
+    assert!(!since(&world, before).is_empty());
+    world.settle();
+    assert_eq!(world.client(&all[0]).group(group).unwrap().settings, b"thorns");
+    world.check_nobody_else();
+    world.check_all(&|_| true);
+}
+
+#[test]
+fn lists_that_are_old_are_fetched_before_a_chain_begins_and_nobody_waits_for_a_server_that_fails() {
+    let (mut world, all) = chatty(26);
+    world.now = world.now.after(8 * DAY);
+    let text = world.write(&all[0]).unwrap();
+    assert_eq!(world.client(&all[0]).progress(text), Ok(Progress::Waiting));
+    let fetched = |world: &mut World| -> Vec<Action> {
+        let (now, keys) = (world.now, &mut world.keys);
+        let client = &mut world.devices.get_mut(&all[0]).unwrap().client;
+        let tasks = client.tasks(50, now, keys).unwrap();
+        let lists: Vec<_> = tasks
+            .iter()
+            .filter(|task| matches!(task.action, Action::FetchDevices(_)))
+            .cloned()
+            .collect();
+        for task in &lists {
+            drop(client.complete(&task.id, subrosa::Answer::Failed, now, keys).unwrap());
+        }
+        lists.into_iter().map(|task| task.action).collect()
+    };
+    let users = ["bea", "cyd"].map(|user| Action::FetchDevices(user.into()));
+    let lists: Vec<Action> = (0..3).flat_map(|_| fetched(&mut world)).collect();
+    assert!(users.iter().all(|user| lists.contains(user)), "{lists:?}");
+    world.settle();
+    assert_eq!(world.client(&all[0]).progress(text), Ok(Progress::Sent));
+    world.check_all(&|_| true);
+}
+
+#[test]
+fn who_only_reads_answers_a_chain_within_a_day_so_that_the_session_heals() {
+    let (mut world, all) = chatty(27);
+    let group = world.group.unwrap();
+    world.settle();
+    let answers = |world: &mut World| {
+        let before = world.post.past.len();
+        world.client(&all[0]).refresh_group(group).unwrap();
+        world.write(&all[0]).unwrap();
+        for _ in 0..16 {
+            world.now = world.now.after(2 * HOUR);
+            world.connect_all(0);
+        }
+        let by_bea = world.post.past[before..].iter().filter(|mail| mail.from.user == "bea");
+        by_bea.filter(|mail| !is_of_group(mail)).count()
+    };
+    assert_eq!(answers(&mut world), 0, "she wrote lately");
+    world.now = world.now.after(8 * DAY);
+    assert_eq!(answers(&mut world), 1);
+    assert_eq!(answers(&mut world), 0, "once");
+}
+
+#[test]
+fn under_sealed_delivery_no_envelope_says_who_wrote_to_the_group() {
+    let mut world = World::new(29);
+    world.delivery = subrosa::Delivery::Sealed;
+    let (mut world, all) = world.founding(&["bea", "cyd"]);
+    world.settle();
+    let laptop = world.link(&all[1], subrosa::Role::Device);
+    world.settle();
+    let before = world.post.past.len();
+    for by in [&all[0], &all[1], &all[2], &laptop] {
+        world.write(by).unwrap();
+        world.connect(by, 0);
+    }
+    world.settle();
+    assert!(world.post.past[before..].iter().all(Mail::is_sealed));
+    world.check_nobody_else();
+    world.check_progress();
+    assert!(world.check_all(&|_| true) >= 11);
+}
+
+#[test]
+fn what_waits_when_mail_is_to_be_sealed_is_not_sent_openly() {
+    let (mut world, all) = chatty(30);
+    let text = world.write(&all[0]).unwrap();
+    let device = world.devices.get_mut(&all[0]).unwrap();
+    let mut policy = subrosa::Policy::default();
+    policy.delivery = subrosa::Delivery::Sealed;
+    device.client = subrosa::Client::open(device.disk.clone()).unwrap().with_policy(policy);
+    let before = world.post.past.len();
+    world.settle();
+    assert!(since(&world, before).is_empty());
+    assert_eq!(world.devices[&all[1]].shown.get(&text), Some(&1));
+    assert_eq!(world.client(&all[0]).progress(text), Ok(Progress::Sent));
+    // Nor does an envelope come in without a sender.
+    world.write(&all[1]).unwrap();
+    world.connect(&all[1], 0);
+    let mail = since(&world, before).remove(0);
+    let (now, keys) = (world.now, &mut world.keys);
+    let ada = &mut world.devices.get_mut(&all[0]).unwrap().client;
+    let received = ada.receive(None, &mail.envelope, now, keys).unwrap();
+    assert_eq!(received, subrosa::Received::Refused(Error::NoSender));
+    let words = format!("{:?}", ada.group(world.group.unwrap()).unwrap());
+    assert!(!words.contains("roses") && words.contains("5 bytes of settings"), "{words}");
+}
+
+#[test]
+fn who_does_not_know_of_its_removal_is_told_of_it_and_of_nothing_later() {
+    let (mut world, all) = chatty(31);
+    let group = world.group.unwrap();
+    world.change(&all[0], GroupIntention::Remove("cyd")).unwrap();
+    world.connect(&all[0], 0);
+    // The server loses it.
+    drop(world.post.take(&all[2]));
+    world.settle();
+    let dot = world.create("dot");
+    world.meet(&all[0], "dot");
+    world.change(&all[0], GroupIntention::Add("dot")).unwrap();
+    world.settle();
+    assert_eq!(world.members(&all[2]), ["ada", "bea", "cyd"]);
+    world.client(&all[2]).refresh_group(group).unwrap();
+    world.write(&all[2]).unwrap();
+    world.settle();
+    let info = world.client(&all[2]).group(group).unwrap();
+    assert_eq!(info.standing, subrosa::GroupStanding::Out);
+    assert_eq!(world.members(&all[2]), ["ada", "bea"]);
+    assert_eq!(world.members(&dot), ["ada", "bea", "dot"]);
+}
+
+#[test]
+fn who_left_has_nothing_that_waits() {
+    let (mut world, all) = chatty(28);
+    let text = world.write(&all[1]).unwrap();
+    world.change(&all[1], GroupIntention::Leave).unwrap();
+    assert_eq!(world.write(&all[1]), Err(Error::UnknownGroup));
+    world.settle();
+    assert_eq!(world.client(&all[1]).progress(text), Ok(Progress::Sent));
+    assert_eq!(world.client(&all[1]).groups(), Ok(Vec::new()));
+    world.check_nobody_else();
+}

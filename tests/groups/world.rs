@@ -1,0 +1,393 @@
+//! Devices of several users in one group, a server, and who is to show what.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+use subrosa::group::GroupId;
+use subrosa::store::{Memory, Store, Transaction};
+use subrosa::{
+    Action, Address, Answer, Client, Delivery, Error, Event, GroupIntention, Item, MessageId,
+    NewDevice, Policy, Progress, Role, UnixTime,
+};
+
+use crate::network::{NOW, Seeded};
+pub(crate) use crate::post::Mail;
+use crate::post::{Post, take};
+
+pub(crate) const HOUR: u64 = 60 * 60;
+pub(crate) const USERS: [&str; 5] = ["ada", "bea", "cyd", "dot", "eve"];
+
+/// A store that can be copied while a client has it.
+#[derive(Clone, Default)]
+pub(crate) struct Disk(Rc<RefCell<Memory>>);
+
+impl Disk {
+    pub(crate) fn copy(&self) -> Self {
+        Self(Rc::new(RefCell::new(self.0.borrow().clone())))
+    }
+}
+
+impl Store for Disk {
+    fn transact<T, E: From<Error>>(
+        &mut self,
+        work: impl FnOnce(&mut dyn Transaction) -> Result<T, E>,
+    ) -> Result<T, E> {
+        self.0.borrow_mut().transact(work)
+    }
+}
+
+/// A copy of a device, and what it showed when it was made.
+pub(crate) struct Backup {
+    disk: Disk,
+    shown: BTreeMap<MessageId, usize>,
+}
+
+pub(crate) struct Device {
+    pub(crate) client: Client<Disk>,
+    pub(crate) disk: Disk,
+    pub(crate) backup: Option<Backup>,
+    /// What was written before this one of the world's texts may be lost, or come again: the device
+    /// was restored from a copy.
+    pub(crate) restored: Option<usize>,
+    pub(crate) on: bool,
+    /// The texts that it shows, and how often.
+    pub(crate) shown: BTreeMap<MessageId, usize>,
+    pub(crate) late: BTreeSet<MessageId>,
+    /// It was removed from its account; its thief gets all mail.
+    pub(crate) gone: bool,
+    pub(crate) events: Vec<Event>,
+}
+
+/// Who is to show a text.
+pub(crate) struct Written {
+    pub(crate) by: Address,
+    pub(crate) id: MessageId,
+    pub(crate) to: BTreeSet<Address>,
+    /// Members whose devices its author did not know yet: they get it once it does.
+    pub(crate) absent: BTreeSet<String>,
+}
+
+pub(crate) struct World {
+    pub(crate) seed: u64,
+    pub(crate) post: Post,
+    pub(crate) rng: Seeded,
+    pub(crate) keys: Seeded,
+    pub(crate) now: UnixTime,
+    pub(crate) devices: BTreeMap<Address, Device>,
+    pub(crate) written: Vec<Written>,
+    /// What the server lost, of each device.
+    pub(crate) lost: BTreeSet<(Address, MessageId)>,
+    /// Of a thousand envelopes, so many are lost, and so many come later.
+    pub(crate) losing: usize,
+    pub(crate) delivery: Delivery,
+    pub(crate) keeping: usize,
+    pub(crate) group: Option<GroupId>,
+}
+
+impl World {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self {
+            seed,
+            post: Post::default(),
+            rng: Seeded::new(seed, "groups"),
+            keys: Seeded::new(seed, "keys of groups"),
+            now: UnixTime::from_secs(NOW).unwrap(),
+            devices: BTreeMap::new(),
+            written: Vec::new(),
+            lost: BTreeSet::new(),
+            losing: 0,
+            delivery: Delivery::Open,
+            keeping: 0,
+            group: None,
+        }
+    }
+
+    fn policy(&self) -> Policy {
+        let mut policy = Policy::default();
+        policy.delivery = self.delivery;
+        policy
+    }
+
+    pub(crate) fn keep(&mut self, client: Client<Disk>, disk: Disk) -> Address {
+        let client = client.with_policy(self.policy());
+        let address = client.address().clone();
+        let device = Device {
+            client,
+            disk,
+            backup: None,
+            restored: None,
+            on: true,
+            shown: BTreeMap::new(),
+            late: BTreeSet::new(),
+            gone: false,
+            events: Vec::new(),
+        };
+        self.devices.insert(address.clone(), device);
+        self.connect(&address, 0);
+        address
+    }
+
+    pub(crate) fn create(&mut self, user: &str) -> Address {
+        let disk = Disk::default();
+        let client = Client::create(disk.clone(), user, self.now, &mut self.keys).unwrap();
+        self.keep(client, disk)
+    }
+
+    pub(crate) fn link(&mut self, old: &Address, role: Role) -> Address {
+        let device = NewDevice::generate(&mut self.keys);
+        let client = &mut self.devices.get_mut(old).unwrap().client;
+        let grant = client.link(&device.code(), role, self.now, &mut self.keys).unwrap();
+        self.connect(old, 0);
+        let disk = Disk::default();
+        let new = Client::join(disk.clone(), &device, &grant, self.now, &mut self.keys).unwrap();
+        self.keep(new, disk)
+    }
+
+    pub(crate) fn client(&mut self, of: &Address) -> &mut Client<Disk> {
+        &mut self.devices.get_mut(of).unwrap().client
+    }
+
+    /// Keeps a copy of a device.
+    pub(crate) fn back_up(&mut self, of: &Address) {
+        let device = self.devices.get_mut(of).unwrap();
+        let (disk, shown) = (device.disk.copy(), device.shown.clone());
+        device.backup = Some(Backup { disk, shown });
+    }
+
+    /// Puts the copy in the place of what the device is now. False where there is none.
+    pub(crate) fn restore(&mut self, of: &Address) -> bool {
+        let policy = self.policy();
+        let device = self.devices.get_mut(of).unwrap();
+        let Some(Backup { disk, shown }) = device.backup.take() else { return false };
+        device.client = Client::open(disk.clone()).unwrap().with_policy(policy);
+        (device.disk, device.shown) = (disk, shown);
+        device.restored = Some(self.written.len());
+        true
+    }
+
+    /// Tells a device the list of a user, as an app does that looks for somebody.
+    pub(crate) fn meet(&mut self, of: &Address, user: &str) {
+        if of.user == user {
+            return;
+        }
+        let list = self.post.list(user).unwrap().encode();
+        let (now, keys) = (self.now, &mut self.keys);
+        let client = &mut self.devices.get_mut(of).unwrap().client;
+        match client.update_devices(user, &list, now, keys) {
+            Ok(()) | Err(Error::StaleDeviceList) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// A device does its tasks, of which some of a thousand fail, and fetches its mail, of which as
+    /// many come in another order or twice.
+    pub(crate) fn connect(&mut self, of: &Address, failing: usize) {
+        let Self { post, rng, keys, now, devices, lost, losing, keeping, .. } = self;
+        let device = devices.get_mut(of).unwrap();
+        if !device.on {
+            return;
+        }
+        for _ in 0..200 {
+            let tasks = device.client.tasks(50, *now, keys).unwrap();
+            if tasks.is_empty() {
+                break;
+            }
+            for task in tasks {
+                let fails = rng.chance(failing) && !matches!(task.action, Action::FetchSummary);
+                let reply = post.serve(of, &task.action, *now);
+                let answer = if fails { Answer::Failed } else { reply.answer() };
+                drop(device.client.complete(&task.id, answer, *now, keys).unwrap());
+            }
+        }
+        let mut mail = post.take(of);
+        for at in 0..mail.len() {
+            if rng.chance(failing) {
+                let other = rng.below(mail.len());
+                mail.swap(at, other);
+            }
+            if rng.chance(failing) {
+                mail.push(mail[at].clone());
+            }
+        }
+        for mail in mail {
+            if rng.chance(*losing) {
+                lost.extend(mail.message.map(|id| (of.clone(), id)));
+            } else if rng.chance(*keeping) {
+                post.mail.entry(of.clone()).or_default().push_back(mail);
+            } else {
+                receive(device, &mail, *now, keys);
+            }
+        }
+        collect(device);
+    }
+
+    pub(crate) fn connect_all(&mut self, failing: usize) {
+        let all: Vec<Address> = self.devices.keys().cloned().collect();
+        for address in all {
+            self.connect(&address, failing);
+        }
+    }
+
+    /// Until nothing is left to say.
+    pub(crate) fn settle(&mut self) {
+        self.devices.values_mut().for_each(|device| device.on = !device.gone);
+        (self.losing, self.keeping) = (0, 0);
+        for _ in 0..9 {
+            self.now = self.now.after(3 * HOUR);
+            for _ in 0..4 {
+                self.connect_all(0);
+            }
+        }
+    }
+
+    /// The devices that are to show a text that this one writes now.
+    pub(crate) fn entitled(&mut self, by: &Address) -> BTreeSet<Address> {
+        let group = self.group.unwrap();
+        let info = self.client(by).group(group).unwrap();
+        let mut to = BTreeSet::new();
+        for member in info.members.iter().filter(|member| !member.suspended) {
+            if member.trust.is_some() {
+                let list = self.client(by).devices(&member.user).unwrap().unwrap();
+                let devices = list.devices().iter();
+                to.extend(devices.map(|one| Address::new(&member.user, one.device)));
+            }
+        }
+        to.remove(by);
+        to
+    }
+
+    pub(crate) fn write(&mut self, by: &Address) -> Result<MessageId, Error> {
+        let group = self.group.unwrap();
+        let (now, keys) = (self.now, &mut self.keys);
+        let device = self.devices.get_mut(by).unwrap();
+        let id = device.client.write_to_group(group, b"to all", now, keys)?;
+        let to = self.entitled(by);
+        let info = self.client(by).group(group).unwrap();
+        let absent = info.members.into_iter().filter(|member| member.trust.is_none());
+        let absent = absent.map(|member| member.user).collect();
+        self.written.push(Written { by: by.clone(), id, to, absent });
+        Ok(id)
+    }
+
+    pub(crate) fn change(&mut self, by: &Address, what: GroupIntention<'_>) -> Result<(), Error> {
+        let group = self.group.unwrap();
+        let (now, keys) = (self.now, &mut self.keys);
+        let client = &mut self.devices.get_mut(by).unwrap().client;
+        client.change_group(group, &[what], now, keys)
+    }
+
+    pub(crate) fn join(&mut self, of: &Address) {
+        let group = self.group.unwrap();
+        let (now, keys) = (self.now, &mut self.keys);
+        self.devices.get_mut(of).unwrap().client.join_group(group, now, keys).unwrap();
+    }
+
+    pub(crate) fn members(&mut self, of: &Address) -> Vec<String> {
+        let group = self.group.unwrap();
+        let info = self.client(of).group(group).unwrap();
+        info.members.into_iter().map(|member| member.user).collect()
+    }
+
+    /// A group of `ada` and others, who have joined.
+    pub(crate) fn with_group(seed: u64, others: &[&str]) -> (Self, Vec<Address>) {
+        Self::new(seed).founding(others)
+    }
+
+    /// The same of a world that there is.
+    pub(crate) fn founding(self, others: &[&str]) -> (Self, Vec<Address>) {
+        let mut world = self;
+        let mut all = vec![world.create("ada")];
+        for user in others {
+            let address = world.create(user);
+            world.meet(&all[0].clone(), user);
+            all.push(address);
+        }
+        let (now, keys) = (world.now, &mut world.keys);
+        let client = &mut world.devices.get_mut(&all[0]).unwrap().client;
+        world.group = Some(client.create_group(others, b"roses", now, keys).unwrap());
+        for _ in 0..3 {
+            world.connect_all(0);
+        }
+        for address in &all[1..] {
+            world.join(address);
+        }
+        for _ in 0..3 {
+            world.connect_all(0);
+        }
+        (world, all)
+    }
+
+    /// Nobody shows what is not for them, and nobody shows anything twice.
+    pub(crate) fn check_nobody_else(&self) {
+        for (address, device) in &self.devices {
+            for (id, count) in &device.shown {
+                assert_eq!(*count, 1, "seed {}: {address} shows {id} twice", self.seed);
+                let written = self.written.iter().find(|written| written.id == *id);
+                let Written { to, absent, .. } = written.unwrap();
+                let may = to.contains(address) || absent.contains(&address.user);
+                assert!(may, "seed {}: {address} shows {id}", self.seed);
+            }
+        }
+    }
+
+    /// Everybody shows what is for them, who was in from then on, as its author was.
+    pub(crate) fn check_all(&mut self, stayed: &dyn Fn(&Address) -> bool) -> usize {
+        let mut owed = 0;
+        for (at, Written { by, id, to, .. }) in self.written.iter().enumerate() {
+            let is_known = |of: &Address| self.devices[of].restored.is_none_or(|since| since <= at);
+            let is_owed = |of: &&Address| {
+                stayed(by)
+                    && stayed(of)
+                    && is_known(by)
+                    && is_known(of)
+                    && !self.lost.contains(&((*of).clone(), *id))
+            };
+            for address in to.iter().filter(is_owed) {
+                let device = &self.devices[address];
+                owed += 1;
+                assert!(
+                    device.shown.contains_key(id),
+                    "seed {}: {address} does not show {id} of {by}",
+                    self.seed
+                );
+            }
+        }
+        owed
+    }
+
+    /// Nothing waits any more, of what devices wrote that are there.
+    pub(crate) fn check_progress(&mut self) {
+        let all: Vec<(Address, MessageId)> =
+            self.written.iter().map(|written| (written.by.clone(), written.id)).collect();
+        for (by, id) in all {
+            if !self.devices[&by].gone {
+                let progress = self.client(&by).progress(id).unwrap();
+                let group = self.group.unwrap();
+                let known = self.client(&by).group(group);
+                assert_eq!(progress, Progress::Sent, "seed {}: {id} of {by}: {known:?}", self.seed);
+            }
+        }
+    }
+}
+
+pub(crate) fn receive(device: &mut Device, mail: &Mail, now: UnixTime, keys: &mut Seeded) {
+    drop(device.client.receive(mail.named(), &mail.envelope, now, keys).unwrap());
+    collect(device);
+}
+
+pub(crate) fn collect(device: &mut Device) {
+    for incoming in take(&mut device.client) {
+        match incoming.item {
+            Item::Group(text) => {
+                assert_eq!(text.text.text[..], b"to all"[..]);
+                *device.shown.entry(text.text.message).or_default() += 1;
+                if text.is_late {
+                    device.late.insert(text.text.message);
+                }
+            }
+            Item::Event(event) => device.events.push(event),
+            other => panic!("{other:?}"),
+        }
+    }
+}
