@@ -107,11 +107,20 @@ fn people_who_compare_keys_need_no_server() {
 
 /// Mallory, who has an account "bob" at a server of her own, writes to Alice.
 fn lie(world: &mut World, alice: &App, text: &str) -> Vec<super::post::Mail> {
+    lie_with(world, alice, text, |world| world.create("bob"))
+}
+
+fn lie_with(
+    world: &mut World,
+    alice: &App,
+    text: &str,
+    account: impl FnOnce(&mut World) -> App,
+) -> Vec<super::post::Mail> {
     let list = world.post.users[&alice.address().user].clone();
     let mut real = std::mem::take(&mut world.post);
     world.post.users.insert(alice.address().user.clone(), list);
     world.post.issuer.clone_from(&real.issuer);
-    let mut mallory = world.create("bob");
+    let mut mallory = account(world);
     world.write(&mut mallory, "alice", text);
     world.work(&mut mallory);
     let mail = world.post.take(alice.address());
@@ -287,7 +296,11 @@ fn users_nobody_vouches_for_are_no_more_than_can_be_asked_for() {
 
 /// Alice with a phone, and with a manager that she is going to remove.
 fn to_be_renewed(world: &mut World) -> (App, App) {
-    let mut alice = world.create("alice");
+    to_be_renewed_as(world, "alice")
+}
+
+fn to_be_renewed_as(world: &mut World, user: &str) -> (App, App) {
+    let mut alice = world.create(user);
     let new = subrosa::NewDevice::generate(&mut world.rng);
     let role = subrosa::Role::Manager;
     drop(alice.link(&new.code(), role, world.now, &mut world.rng).unwrap());
@@ -342,4 +355,60 @@ fn a_device_that_the_servers_list_has_too_is_not_forgotten_with_the_claim() {
     world.write(&mut alice, "bob", "twice");
     world.settle_all(&mut [&mut alice, &mut bob]);
     assert_eq!(read(&mut bob), ["twice"]);
+}
+
+#[test]
+fn a_text_waits_for_a_person_where_the_server_shows_a_list_from_before_the_account_key() {
+    let world = &mut World::new("behind the claim");
+    let (mut alice, mut phone) = to_be_renewed(world);
+    let mut bob = world.create("bob");
+    let behind = world.post.users["alice"].clone();
+    alice.remove_device(2, world.now, &mut world.rng).unwrap();
+    world.work(&mut alice);
+    let mut tablet = world.link(&mut alice);
+    world.write(&mut alice, "bob", "hello");
+    world.work(&mut alice);
+    world.fetch(&mut bob);
+    assert_eq!(shown(&mut bob), [from("alice/1", Trust::Unvouched, "hello")]);
+    world.write(&mut bob, "alice", "hello yourself");
+    // The key of this list certified the one that Alice's device showed, which does not have the
+    // device that was removed.
+    let newest = world.post.users.insert("alice".into(), behind).unwrap();
+    let before = world.post.past.len();
+    world.pass(11 * MINUTE);
+    world.work(&mut bob);
+    let account = alice.trust("alice").unwrap().unwrap().account;
+    assert_eq!(events(&mut bob), [Event::KeyChanged { user: "alice".into(), account }]);
+    assert_eq!(bob.trust("alice").unwrap().unwrap().new_account, Some(account));
+    assert_eq!(world.post.past.len(), before, "nothing goes to a device that was removed");
+    world.post.users.insert("alice".into(), newest);
+    bob.accept_new_key("alice", &account, world.now, &mut world.rng).unwrap();
+    world.settle_all(&mut [&mut bob, &mut alice, &mut phone, &mut tablet]);
+    for device in [&mut alice, &mut phone, &mut tablet] {
+        let texts = read(device);
+        let of_bob: Vec<_> = texts.iter().filter(|text| *text == "hello yourself").collect();
+        assert_eq!(of_bob.len(), 1, "{}: {texts:?}", device.address());
+    }
+}
+
+#[test]
+fn a_liar_whose_account_key_another_of_her_own_certified_is_found_out_as_well() {
+    let world = &mut World::new("renewed liar");
+    let (mut alice, mut bob) = (world.create("alice"), world.create("bob"));
+    let mail = lie_with(world, &alice, "send money", |world| {
+        let (mut mallory, _) = to_be_renewed_as(world, "bob");
+        mallory.remove_device(2, world.now, &mut world.rng).unwrap();
+        world.work(&mut mallory);
+        mallory
+    });
+    for mail in mail {
+        drop(world.give(&mut alice, &mail));
+    }
+    assert_eq!(shown(&mut alice), [from("bob/1", Trust::Unvouched, "send money")]);
+    world.write(&mut alice, "bob", "how much?");
+    world.pass(11 * MINUTE);
+    world.settle_all(&mut [&mut alice, &mut bob]);
+    let told = events(&mut alice);
+    assert!(matches!(&told[..], [Event::NotTheirs { user, .. }] if user == "bob"), "{told:?}");
+    assert_eq!(read(&mut bob), ["how much?"]);
 }

@@ -6,7 +6,7 @@ use subrosa::directory::Summary;
 use subrosa::store::Memory;
 use subrosa::{
     Action, Address, Client, Completed, Delivery, DeviceList, Error, IdentityKey, Item, NewDevice,
-    Policy, Progress, Received, Role, Task, UnixTime,
+    Policy, Progress, Received, Role, Task, Trust, UnixTime,
 };
 
 use super::network::{NOW, Seeded};
@@ -233,11 +233,14 @@ impl World {
     }
 
     /// Whom a text is for, as far as a device knows; none where it waits for a list or for a
-    /// person.
+    /// person. What somebody claims whom nobody vouches for is no list to write by.
     fn known_devices(&mut self, at: usize, to: &str) -> Option<BTreeSet<Address>> {
         let own = self.address(at);
         let client = self.devices[at].client.as_mut().unwrap();
-        let is_waiting = client.trust(to).unwrap().is_none_or(|trust| trust.new_account.is_some());
+        let is_waiting = client
+            .trust(to)
+            .unwrap()
+            .is_none_or(|known| known.new_account.is_some() || known.trust == Trust::Unvouched);
         if is_waiting && to != own.user {
             return None;
         }
