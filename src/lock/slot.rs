@@ -162,7 +162,8 @@ pub(crate) fn wrap(
     let (text, _) = sealed.expose_mut().split_at_mut(32);
     text.copy_from_slice(secret.expose());
     aead::seal(key, nonce, sealed.expose_mut(), associated_data);
-    *sealed.expose()
+    // It is stored in the clear, and dropped as the ciphertext that it is by now.
+    mark::public(*sealed.expose())
 }
 
 /// Opens what [`wrap`] made. `None`: it is not that.
