@@ -73,10 +73,11 @@ impl TicketKeys {
 
     /// Adds a pair of keys, and drops the oldest above [`TicketKeys::KEPT`]. Draws 64 bytes.
     pub(crate) fn renew(&mut self, now: UnixTime, rng: &mut dyn CryptoRng) {
-        // In a vector of its own, since one that grows leaves a copy behind.
+        // In a vector of its own, since one that grows leaves a copy behind; cloned, since a move
+        // leaves one too.
         let mut weeks = Vec::with_capacity(Self::KEPT);
         let old = self.0.len().saturating_sub(Self::KEPT.saturating_sub(1));
-        weeks.extend(self.0.drain(..).skip(old));
+        weeks.extend(self.0.iter().skip(old).cloned());
         weeks.push(WeekKeys { since: now, tag: Secret::random(rng), mask: Secret::random(rng) });
         self.0 = weeks;
     }

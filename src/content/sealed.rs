@@ -8,6 +8,8 @@
 //! | 13 pass | `number:u32 \|\| pass:16`: what a server takes sealed mail for the sender with |
 //! | 14 knows pass | `number:u32`: the receiver's pass that the sender has |
 
+use zeroize::Zeroizing;
+
 use crate::codec::{Reader, Writer};
 use crate::error::Error;
 use crate::ticket::Ticket;
@@ -60,7 +62,8 @@ impl<'a> SealedFields<'a> {
         if !self.tickets.is_empty() {
             let tickets = self.tickets.get(..MOST_TICKETS).unwrap_or(self.tickets);
             let count = u8::try_from(tickets.len()).unwrap_or(u8::MAX);
-            out = field(out, TICKETS, &[&[count][..], tickets.as_flattened()].concat());
+            let value = Zeroizing::new([&[count][..], tickets.as_flattened()].concat());
+            out = field(out, TICKETS, &value);
         }
         if let Some(Claimed { device, user }) = self.sender {
             let value = [&device.to_be_bytes()[..], user.as_bytes()].concat();
@@ -70,7 +73,8 @@ impl<'a> SealedFields<'a> {
             out = field(out, CERTIFICATE, certificate);
         }
         if let Some((number, pass)) = self.pass {
-            out = field(out, PASS, &[&number.to_be_bytes()[..], pass].concat());
+            let value = Zeroizing::new([&number.to_be_bytes()[..], pass].concat());
+            out = field(out, PASS, &value);
         }
         if let Some(number) = self.knows_pass {
             out = field(out, KNOWS_PASS, &number.to_be_bytes());
