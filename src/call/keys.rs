@@ -1,5 +1,6 @@
 //! The secret of a device for a generation, and the keys of its streams.
 
+use alloc::boxed::Box;
 use core::fmt;
 
 use super::frame::Suite;
@@ -101,7 +102,8 @@ pub struct ExportedKey {
     pub stream: Stream,
     /// The cipher suite.
     pub suite: Suite,
-    pub(super) base_key: Secret<32>,
+    /// In a box: keys are handed out in a vector.
+    pub(super) base_key: Box<Secret<32>>,
 }
 
 impl ExportedKey {

@@ -1,5 +1,6 @@
 //! What the frames of one device are opened with.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use super::frame::{self, Opener, Suite};
@@ -26,7 +27,8 @@ pub(super) struct Receiving {
 struct Generation {
     number: u32,
     suite: Suite,
-    secret: Secret<32>,
+    /// In a box: generations move in their vector.
+    secret: Box<Secret<32>>,
     /// Made when the first frame of a stream comes.
     openers: [Option<Opener>; 4],
     /// When a newer generation came.
@@ -45,7 +47,7 @@ impl Receiving {
         }
         let place = self.generations.partition_point(|kept| kept.number < number);
         if let Some(kept) = self.generations.get(place).filter(|kept| kept.number == number) {
-            let is_same = kept.suite == suite && kept.secret == secret;
+            let is_same = kept.suite == suite && *kept.secret == secret;
             return if is_same { Ok(()) } else { Err(Error::StaleKey) };
         }
         let is_newest = place == self.generations.len();
@@ -55,7 +57,7 @@ impl Receiving {
                 kept.replaced_at.get_or_insert(now);
             }
         }
-        let openers = [const { None }; 4];
+        let (secret, openers) = (Box::new(secret), [const { None }; 4]);
         self.generations.insert(place, Generation { number, suite, secret, openers, replaced_at });
         while self.generations.len() > MOST_GENERATIONS {
             self.drop_lowest();
@@ -115,7 +117,7 @@ impl Receiving {
                 kid: keys::kid(kept.number, stream),
                 stream,
                 suite: kept.suite,
-                base_key: owner.base_key(&kept.secret, kept.number, stream),
+                base_key: Box::new(owner.base_key(&kept.secret, kept.number, stream)),
             })
         })
         .collect()

@@ -1,5 +1,6 @@
 //! What this device's frames are sealed with.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use rand_core::CryptoRng;
@@ -13,11 +14,12 @@ use crate::error::Error;
 /// A new generation is made where a stream has this many frames left.
 const FEW_FRAMES: u64 = 1 << 20;
 
-/// This device's generations: the one in use, and the one that is to be used next.
+/// This device's generations: the one in use, and the one that is to be used next. In boxes: a call
+/// that moves on the heap leaves nothing of them behind.
 pub(super) struct Sending {
     suite: Suite,
-    current: Generation,
-    next: Option<Generation>,
+    current: Box<Generation>,
+    next: Option<Box<Generation>>,
     /// Generations came to their end: nothing is sealed any more.
     is_over: bool,
 }
@@ -42,14 +44,16 @@ enum Slot {
 
 impl Sending {
     pub(super) fn new(suite: Suite, now: u64, rng: &mut dyn CryptoRng) -> Self {
-        let current = Generation::new(0, now, now, rng);
+        let current = Box::new(Generation::new(0, now, now, rng));
         Self { suite, current, next: None, is_over: false }
     }
 
     /// Makes a generation that is used from `use_at` on. One that was to be used next never is.
     pub(super) fn rotate(&mut self, use_at: u64, now: u64, rng: &mut dyn CryptoRng) {
         match self.newest().number.checked_add(1) {
-            Some(number) => self.next = Some(Generation::new(number, now, use_at, rng)),
+            Some(number) => {
+                self.next = Some(Box::new(Generation::new(number, now, use_at, rng)));
+            }
             None => self.is_over = true,
         }
         self.advance(now);
@@ -65,7 +69,7 @@ impl Sending {
 
     /// The generation that was made last.
     pub(super) fn newest(&self) -> &Generation {
-        self.next.as_ref().unwrap_or(&self.current)
+        self.next.as_deref().unwrap_or(&self.current)
     }
 
     /// When the next generation is to be used.
@@ -75,7 +79,7 @@ impl Sending {
 
     /// What tells a device a generation; none where it is not one of the two.
     pub(super) fn tell(&self, number: u32, instance: u64) -> Option<KeyMessage> {
-        let both = [Some(&self.current), self.next.as_ref()];
+        let both = [Some(&*self.current), self.next.as_deref()];
         let generation = both.into_iter().flatten().find(|one| one.number == number)?;
         let secret = generation.secret.clone();
         Some(KeyMessage { instance, suite: self.suite, generation: number, secret })
@@ -135,7 +139,7 @@ impl Sending {
             return None;
         }
         *slot = Slot::Taken;
-        let base_key = owner.base_key(&self.current.secret, number, stream);
+        let base_key = Box::new(owner.base_key(&self.current.secret, number, stream));
         Some(ExportedKey { kid: keys::kid(number, stream), stream, suite: self.suite, base_key })
     }
 }
