@@ -1,5 +1,6 @@
 //! Which devices a user has, as the user's account key says.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use serde::{Deserializer, Serializer};
@@ -34,7 +35,8 @@ use crate::identity::{IdentityKey, IdentityKeyPair};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeviceList {
     account: IdentityKey,
-    previous: Option<Previous>,
+    /// In a box: where there is none, the room for it would hold what the stack held before.
+    previous: Option<Box<Previous>>,
     version: u64,
     last_device: u32,
     devices: Vec<ListedDevice>,
@@ -42,7 +44,7 @@ pub struct DeviceList {
 }
 
 /// The account key before, and what it says of the one after it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Previous {
     account: IdentityKey,
     certificate: [u8; 64],
@@ -124,7 +126,7 @@ impl DeviceList {
             return Err(Error::TooManyDevices);
         }
         let version = self.next_version(0)?;
-        Ok((Self::signed(account, self.previous, version, device, devices), device))
+        Ok((Self::signed(account, self.previous.clone(), version, device, devices), device))
     }
 
     /// The next list, without this device.
@@ -135,7 +137,7 @@ impl DeviceList {
     pub fn without(&self, account: &IdentityKeyPair, device: u32) -> Result<Self, Error> {
         let devices = self.others(device)?;
         let version = self.next_version(0)?;
-        Ok(Self::signed(account, self.previous, version, self.last_device, devices))
+        Ok(Self::signed(account, self.previous.clone(), version, self.last_device, devices))
     }
 
     /// The next list, without this device, under a new account key that the old one certifies. The
@@ -161,7 +163,7 @@ impl DeviceList {
     ) -> Result<Self, Error> {
         let (previous, next) = (old.public_key(), new.public_key());
         let certificate = old.sign(&certified(&previous, &next));
-        let previous = Some(Previous { account: previous, certificate });
+        let previous = Some(Box::new(Previous { account: previous, certificate }));
         let [more, ..] = *next.as_bytes();
         let version = self.next_version(u64::from(more))?;
         Ok(Self::signed(new, previous, version, self.last_device, devices))
@@ -215,7 +217,8 @@ impl DeviceList {
 
     /// Whether this account key certified the list's.
     pub(crate) fn is_certified_by(&self, account: &IdentityKey) -> bool {
-        let Some(previous) = self.previous.filter(|previous| previous.account == *account) else {
+        let previous = self.previous.as_ref().filter(|previous| previous.account == *account);
+        let Some(previous) = previous else {
             return false;
         };
         let message = certified(account, &self.account);
@@ -231,7 +234,7 @@ impl DeviceList {
 
     fn signed(
         account: &IdentityKeyPair,
-        previous: Option<Previous>,
+        previous: Option<Box<Previous>>,
         version: u64,
         last_device: u32,
         devices: Vec<ListedDevice>,
@@ -301,10 +304,10 @@ impl DeviceList {
         let account = identity(reader.array::<32>()?)?;
         let previous = match reader.u8()? {
             0 => None,
-            1 => Some(Previous {
+            1 => Some(Box::new(Previous {
                 account: identity(reader.array::<32>()?)?,
                 certificate: *reader.array()?,
-            }),
+            })),
             _ => return Err(Error::Malformed),
         };
         let (version, last_device, count) =

@@ -1,5 +1,6 @@
 //! Users, their devices, and the sessions with each (Sesame, 3).
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -23,8 +24,9 @@ pub(crate) struct UserRecord {
     pub(crate) mark: Mark,
     #[serde(with = "devices::checked")]
     pub(crate) list: DeviceList,
-    /// A list by another account key, which nobody has accepted yet.
-    pub(crate) pending: Option<Pending>,
+    /// A list by another account key, which nobody has accepted yet. In a box: where there is none,
+    /// the room for it would hold what the stack held before.
+    pub(crate) pending: Option<Box<Pending>>,
     /// The account keys before this one, the newest last: a list by one of them is old.
     replaced: Vec<Replaced>,
     /// The account keys that a person decided against, the newest last.
@@ -148,13 +150,13 @@ impl UserRecord {
                 self.doubted.push(Doubted(listed.identity));
             }
         }
-        self.pending = Some(Pending(pending));
+        self.pending = Some(Box::new(Pending(pending)));
     }
 
     /// Takes the list that waited, since somebody decides about it.
     pub(crate) fn decide(&mut self) -> Option<DeviceList> {
         self.doubted.clear();
-        self.pending.take().map(|Pending(list)| list)
+        self.pending.take().map(|waits| waits.0)
     }
 
     /// Remembers that a person decided against an account key.
@@ -221,7 +223,7 @@ impl UserRecord {
         let is_in = |list: &DeviceList| {
             list.device_of(identity).is_some_and(|listed| listed.device == device)
         };
-        let in_pending = self.pending.as_ref().map(|Pending(list)| is_in(list));
+        let in_pending = self.pending.as_deref().map(|Pending(list)| is_in(list));
         let is_gone = |gone: &Gone| {
             gone.device == device && gone.identity == *identity && now.since(gone.since) <= GRACE
         };
@@ -238,7 +240,7 @@ impl UserRecord {
     /// The identities that a device of this number may have, the accepted one first.
     pub(crate) fn candidates(&self, device: u32) -> Vec<IdentityKey> {
         let listed = |list: &DeviceList| list.get(device).map(|listed| listed.identity);
-        let pending = self.pending.as_ref().and_then(|Pending(list)| listed(list));
+        let pending = self.pending.as_deref().and_then(|Pending(list)| listed(list));
         let gone = self.gone.iter().filter(|gone| gone.device == device).map(|gone| gone.identity);
         let mut all: Vec<IdentityKey> = listed(&self.list).into_iter().chain(pending).collect();
         all.extend(gone);
@@ -253,7 +255,8 @@ impl UserRecord {
 
     /// Whether a list has a device of this number.
     pub(crate) fn is_known(&self, device: u32) -> bool {
-        let pending = self.pending.as_ref().is_some_and(|Pending(list)| list.get(device).is_some());
+        let pending =
+            self.pending.as_deref().is_some_and(|Pending(list)| list.get(device).is_some());
         pending || self.list.get(device).is_some()
     }
 

@@ -213,7 +213,7 @@ pub(super) fn learn(
     if user.has_replaced(&list.account()) {
         return Ok(Learned::Old);
     }
-    let known = user.pending.as_ref().map(|Pending(list)| list);
+    let known = user.pending.as_deref().map(|Pending(list)| list);
     // By the word of its own key there is a newer one, which waits already.
     if known.is_some_and(|known| follows(known, &list)) {
         return Ok(Learned::Old);
@@ -375,7 +375,7 @@ pub(super) fn admit(
             {
                 // Anybody can sign a list of their own under this name, and seal it.
                 let is_pending = |Pending(known): &Pending| known.account() == list.account();
-                if user.pending.as_ref().is_some_and(is_pending) {
+                if user.pending.as_deref().is_some_and(is_pending) {
                     brought(open, sender, user, list, now, rng)?
                 } else {
                     wants::want(open, Want::Devices(address.user.clone()), now)?;
@@ -590,7 +590,7 @@ pub(super) fn tell_own(
 fn may_follow(own: &UserRecord, list: &DeviceList, sender: &Sender<'_>) -> bool {
     let known = own.list.account();
     let contested =
-        own.pending.as_ref().is_some_and(|Pending(other)| other.account() != list.account());
+        own.pending.as_deref().is_some_and(|Pending(other)| other.account() != list.account());
     list.account() != known
         && !contested
         && !own.is_doubted(sender.identity)

@@ -58,7 +58,7 @@ impl<S: Scope> Client<S> {
             Ok(open.user(tag)?.map(|user| UserTrust {
                 account: user.list.account(),
                 trust: user.trust(),
-                new_account: user.pending.as_ref().map(|Pending(list)| list.account()),
+                new_account: user.pending.as_deref().map(|Pending(list)| list.account()),
             }))
         })
     }

@@ -177,7 +177,7 @@ impl<S: Scope> Client<S> {
     pub fn audit(&mut self, user: &str, account: &IdentityKey) -> Result<Audit, Error> {
         self.run(|open| {
             let (_, known) = open.known_user(user)?;
-            let waits = known.pending.as_ref().map(|Pending(list)| list.account());
+            let waits = known.pending.as_deref().map(|Pending(list)| list.account());
             Ok(match account {
                 _ if known.list.account() == *account => Audit::Known,
                 _ if waits == Some(*account) => Audit::Waiting,
