@@ -71,6 +71,12 @@ impl UnixTime {
     pub const fn since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)
     }
+
+    /// Seconds between the two, whichever is the earlier: a clock may have been set back.
+    #[must_use]
+    pub(crate) const fn apart(self, other: Self) -> u64 {
+        self.as_secs().abs_diff(other.as_secs())
+    }
 }
 
 /// Seconds since the Unix epoch.

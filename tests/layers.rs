@@ -449,6 +449,7 @@ const INSIDE: &[(&str, &str, &[&str])] = &[
             "prekeys",
             "seen",
             "tickets",
+            "timers",
             "transaction",
             "trust",
             "verify",

@@ -57,7 +57,7 @@ impl Keys {
     /// Whether ten minutes are over. A time too far ahead was set by a clock that was, and is not
     /// believed.
     pub(super) fn are_over(&self, now: UnixTime) -> bool {
-        now.since(self.since).max(self.since.since(now)) > TIME
+        now.apart(self.since) > TIME
     }
 }
 

@@ -25,6 +25,7 @@ use super::outbox::{self, Target};
 use super::prekeys;
 use super::seen;
 use super::tickets::{self, Shown};
+use super::timers;
 use super::transaction::{Open, OwnUser, Place};
 use super::trust;
 use super::verify;
@@ -115,9 +116,7 @@ fn receive(
     rng: &mut dyn CryptoRng,
 ) -> Result<Received, Error> {
     if envelope::is_sealed(bytes) {
-        let mut drawn = [0; 2];
-        rng.fill_bytes(&mut drawn);
-        open.quiet = u64::from(u16::from_be_bytes(drawn)) % MOST_QUIET;
+        open.quiet = timers::drawn(MOST_QUIET, rng);
     }
     let received = receive_or_set_aside(open, from, bytes, now, rng);
     open.quiet = 0;

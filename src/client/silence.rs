@@ -59,10 +59,7 @@ pub(super) fn run(
         // It has not left.
         (now.after(most), Unheard { since: now, ..unheard }, Timer::Set)
     } else if peer.timer() == Timer::Set {
-        let mut drawn = [0; 2];
-        rng.fill_bytes(&mut drawn);
-        let drawn = u64::from(u16::from_be_bytes(drawn)) % MOST_DRAWN;
-        (now.after(GRACE.saturating_add(drawn)), unheard, Timer::Over)
+        (now.after(GRACE.saturating_add(timers::drawn(MOST_DRAWN, rng))), unheard, Timer::Over)
     } else {
         peer.wait(None, Timer::None);
         tickets::put_peer(open, place, &peer)?;

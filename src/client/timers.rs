@@ -2,6 +2,8 @@
 
 use alloc::vec::Vec;
 
+use rand_core::CryptoRng;
+
 use super::transaction::{Open, Place, Tag};
 use crate::error::Error;
 use crate::sesame::GRACE;
@@ -115,6 +117,11 @@ pub(super) fn set_answer(
 pub(super) fn of_group(subject: &[u8]) -> Option<(Tag, Place)> {
     let (group, place) = subject.split_first_chunk()?;
     Some((Tag(*group), Place::read(place.first_chunk()?)))
+}
+
+/// Some of these seconds: where all devices would do the same at one time, or a time says too much.
+pub(super) fn drawn(within: u64, rng: &mut dyn CryptoRng) -> u64 {
+    u64::from(rng.next_u32()).checked_rem(within).unwrap_or(0)
 }
 
 fn put(open: &mut Open<'_>, kind: Kind, due: UnixTime, subject: &[u8]) -> Result<(), Error> {

@@ -613,7 +613,7 @@ impl<'t> Open<'t> {
 
     /// Whether this device may have forgotten somebody who writes to it.
     pub(super) fn may_have_forgotten(&self, now: UnixTime) -> bool {
-        self.restored_at.is_some_and(|at| now.since(at).max(at.since(now)) <= MAY_HAVE_FORGOTTEN)
+        self.restored_at.is_some_and(|at| now.apart(at) <= MAY_HAVE_FORGOTTEN)
     }
 }
 

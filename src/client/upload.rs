@@ -85,8 +85,7 @@ fn put(open: &mut Open<'_>, row: &ServerRow) -> Result<(), Error> {
 pub(super) fn check_due(open: &mut Open<'_>, now: UnixTime) -> Result<bool, Error> {
     let row = get(open)?;
     let checked_at = row.checked_at;
-    Ok(!row.waits(now)
-        && checked_at.is_none_or(|at| now.since(at).max(at.since(now)) > CHECK_AFTER))
+    Ok(!row.waits(now) && checked_at.is_none_or(|at| now.apart(at) > CHECK_AFTER))
 }
 
 /// Whether the server lacks something of this device.

@@ -341,9 +341,7 @@ impl DeviceRecord {
 
     /// Where to ask for what could not be opened.
     pub(crate) fn ask_in(&self, now: UnixTime) -> AskIn {
-        let is_young = |entry: &SessionEntry| {
-            now.since(entry.created_at).max(entry.created_at.since(now)) < YOUNG
-        };
+        let is_young = |entry: &SessionEntry| now.apart(entry.created_at) < YOUNG;
         let is_for_it = |entry: &&SessionEntry| {
             entry.began == Began::HereToAsk
                 && !entry.heard
