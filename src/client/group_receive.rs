@@ -101,14 +101,6 @@ fn was_member(roster: &Roster, user: &UserRecord) -> bool {
     })
 }
 
-/// The member that a user is.
-fn member_of<'r>(roster: &'r Roster, user: &UserRecord) -> Option<&'r GroupMember> {
-    roster
-        .members()
-        .iter()
-        .find(|member| *member.user == *user.name && member.account == user.list.account())
-}
-
 fn take_changes(
     open: &mut Open<'_>,
     from: &From<'_>,
@@ -145,7 +137,7 @@ fn take_changes(
     }
     group_rows::put(open, tag, &row)?;
     if merged.missing.iter().any(|id| !waits.ids.contains(id)) {
-        ask(open, from, &roster, reply, rng)?;
+        ask(open, from, (group, &group_send::told(&roster)), reply, rng)?;
     }
     if merged.accepted.is_empty() {
         return Ok(());
@@ -266,7 +258,7 @@ fn tell_split(
     rng: &mut dyn CryptoRng,
 ) -> Result<(), Error> {
     const DAY: u64 = 24 * 60 * 60;
-    if row.split.is_some_and(|at| now.since(at).max(at.since(now)) < DAY) {
+    if row.split.is_some_and(|at| now.apart(at) < DAY) {
         return Ok(());
     }
     row.split = Some(now);
@@ -346,11 +338,11 @@ fn invited(
 ) -> Result<(), Error> {
     let is_whole = changes.iter().any(|change| change.parents().is_empty());
     if !is_whole {
-        return ask_all(open, from, group, reply, rng);
+        return ask(open, from, (group, &[]), reply, rng);
     }
     let Ok(roster) = Roster::from_changes(changes) else { return Ok(()) };
     let is_in = group_send::own_member(open, &roster)?.is_some();
-    if !is_in || member_of(&roster, from.user).is_none() {
+    if !is_in || group_send::member_of(&roster, from.user).is_none() {
         return Ok(());
     }
     if !allowances::take(open, &INVITATIONS, Party::Contact(from.place.tag), 1, from.now)?
@@ -394,12 +386,8 @@ fn follow(
     after: &Roster,
     rng: &mut dyn CryptoRng,
 ) -> Result<(), Error> {
-    let own = open.account.user.clone();
-    let ids = |roster: &Roster| {
-        let own = roster.members().iter().filter(|member| *member.user == *own);
-        own.map(|member| member.id).collect::<Vec<MemberId>>()
-    };
-    let (was, is) = (ids(before), ids(after));
+    let own = &open.account.user;
+    let (was, is) = (before.ids_in(own), after.ids_in(own));
     if is.is_empty() && row.standing != GroupStanding::Out {
         let group = row.id;
         group_send::leave(open, open.group_tag(group.as_bytes()), row)?;
@@ -471,32 +459,11 @@ fn report(
     Ok(())
 }
 
-/// Asks the sender for what is built on the changes that are known here.
+/// Asks the sender for what is built on these changes: for all of the group, where there are none.
 fn ask(
     open: &mut Open<'_>,
     from: &From<'_>,
-    roster: &Roster,
-    reply: Option<&mut Target>,
-    rng: &mut dyn CryptoRng,
-) -> Result<(), Error> {
-    let heads: Vec<[u8; 32]> = group_send::told(roster).iter().map(|id| *id.as_bytes()).collect();
-    post_ask(open, from, (roster.group(), &heads), reply, rng)
-}
-
-fn ask_all(
-    open: &mut Open<'_>,
-    from: &From<'_>,
-    group: GroupId,
-    reply: Option<&mut Target>,
-    rng: &mut dyn CryptoRng,
-) -> Result<(), Error> {
-    post_ask(open, from, (group, &[]), reply, rng)
-}
-
-fn post_ask(
-    open: &mut Open<'_>,
-    from: &From<'_>,
-    (group, heads): (GroupId, &[[u8; 32]]),
+    (group, known): (GroupId, &[ChangeId]),
     reply: Option<&mut Target>,
     rng: &mut dyn CryptoRng,
 ) -> Result<(), Error> {
@@ -504,9 +471,14 @@ fn post_ask(
     if !allowances::take(open, &LISTS, Party::Contact(from.place.tag), 1, from.now)? {
         return Ok(());
     }
-    let body = GroupBody::Ask { group, heads };
+    let heads = group_send::bytes_of(known);
+    let body = GroupBody::Ask { group, heads: &heads };
     group_send::post(open, target, body, None, from.now, rng)?;
     open.put_record(target.place, &target.record)
+}
+
+fn change_ids(heads: &[[u8; 32]]) -> Vec<ChangeId> {
+    heads.iter().copied().map(ChangeId::from).collect()
 }
 
 /// A device knows the roster up to some changes: it is told the others.
@@ -522,7 +494,7 @@ fn take_ask(
         return Ok(());
     }
     peer.owed_changes = true;
-    peer.told = heads.iter().map(|head| ChangeId::from(*head)).collect();
+    peer.told = change_ids(heads);
     // Without the roster, it had no use for the chain.
     peer.due |= heads.is_empty();
     group_rows::put_peer(open, tag, from.place, &peer)?;
@@ -540,7 +512,7 @@ fn tell_removal(
     rng: &mut dyn CryptoRng,
 ) -> Result<(), Error> {
     let Some(target) = reply else { return Ok(()) };
-    let known: Vec<ChangeId> = given.heads.iter().map(|head| ChangeId::from(*head)).collect();
+    let known = change_ids(&given.heads);
     let mut content = Vec::new();
     for member in roster.ids_of(&from.user.name) {
         group_send::append(&mut content, roster.removal_of(member, &known));
@@ -566,7 +538,7 @@ fn take_chain(
     let Ok(given) = Distribution::decode(bytes) else { return Ok(()) };
     let tag = open.group_tag(&given.group);
     let Some(mut row) = group_rows::get(open, tag)? else {
-        return ask_all(open, from, GroupId::from(given.group), reply, rng);
+        return ask(open, from, (GroupId::from(given.group), &[]), reply, rng);
     };
     if row.standing == GroupStanding::Out {
         return Ok(());
@@ -578,13 +550,15 @@ fn take_chain(
         inbox::tell(open, Event::GroupJoined { group: row.id }, from.now, rng)?;
     }
     let roster = group_rows::roster(open, tag)?;
-    let knows = given.heads.iter().all(|head| roster.contains(&ChangeId::from(*head)));
+    let named = change_ids(&given.heads);
+    let knows = named.iter().all(|head| roster.contains(head));
     if !knows {
-        ask(open, from, &roster, reply.as_deref_mut(), rng)?;
+        let known = group_send::told(&roster);
+        ask(open, from, (roster.group(), &known), reply.as_deref_mut(), rng)?;
     }
     if let Some(mut peer) = group_rows::peer(open, tag, from.place)? {
-        peer.told = given.heads.iter().map(|head| ChangeId::from(*head)).collect();
-        let is_first = |at: UnixTime| from.now.since(at).max(at.since(from.now)) > WAITED_AGAIN;
+        peer.told = named;
+        let is_first = |at: UnixTime| from.now.apart(at) > WAITED_AGAIN;
         if !knows && peer.waited.is_none_or(is_first) {
             peer.waited = Some(from.now);
             row.waits = Some(from.now.after(group_send::HEADS_WAIT));
@@ -596,7 +570,7 @@ fn take_chain(
         }
         group_rows::put_peer(open, tag, from.place, &peer)?;
     }
-    let Some(member) = member_of(&roster, from.user).map(|member| member.id) else {
+    let Some(member) = group_send::member_of(&roster, from.user).map(|member| member.id) else {
         return tell_removal(open, from, &roster, &given, reply, rng);
     };
     let mut giver = match group_rows::giver(open, tag, from.place)? {
@@ -643,7 +617,7 @@ fn take_text(
         return Ok(None);
     }
     let roster = group_rows::roster(open, tag)?;
-    let (member, is_late) = match member_of(&roster, from.user) {
+    let (member, is_late) = match group_send::member_of(&roster, from.user) {
         Some(member) => (member.id, false),
         None => {
             let Some(mut giver) = group_rows::giver(open, tag, from.place)? else {
@@ -656,17 +630,28 @@ fn take_text(
             (giver.member, true)
         }
     };
+    let mut text = shown((from.address, from.user), (group, member), written, is_late)?;
+    text.text.resent = from.resent.map(|resent| inbox::EnvelopeId::of(open, from.address, resent));
+    inbox::add(open, Item::Group(text), from.number, from.now, rng).map(Some)
+}
+
+/// A text as the app gets it.
+fn shown(
+    (from, user): (&Address, &UserRecord),
+    (group, member): (GroupId, MemberId),
+    written: Written<'_>,
+    is_late: bool,
+) -> Result<GroupText, Error> {
     let text = Text {
-        from: from.address.clone(),
+        from: from.clone(),
         copy_to: None,
         message: written.id,
         text: Zeroizing::new(written.text.to_vec()),
         files: attachment::decode(written.files.as_bytes())?,
-        trust: if is_late { Trust::Unaccepted } else { from.user.trust() },
-        resent: from.resent.map(|resent| inbox::EnvelopeId::of(open, from.address, resent)),
+        trust: if is_late { Trust::Unaccepted } else { user.trust() },
+        resent: None,
     };
-    let item = Item::Group(GroupText { group, member, is_late, text });
-    inbox::add(open, item, from.number, from.now, rng).map(Some)
+    Ok(GroupText { group, member, is_late, text })
 }
 
 /// Counts a text of a device that is no member's any more. False where there were enough, or it is
@@ -698,8 +683,8 @@ pub(super) fn open_envelope(
         return Ok(Arrived::Refused(Error::DevicesNeeded(from.user.as_str().into())));
     };
     let mut found = None;
-    for (group, place) in group_rows::labelled(open, &envelope.label(), Some(tag))? {
-        let giver = if place.tag == tag { group_rows::giver(open, group, place)? } else { None };
+    for (group, place) in group_rows::labelled(open, &envelope.label(), tag)? {
+        let giver = group_rows::giver(open, group, place)?;
         if let Some(giver) = giver.filter(|giver| giver.address == *from) {
             found = Some((group, place, giver));
         }
@@ -788,17 +773,8 @@ fn open_given(
     seen::note(open, place, &mut device, &names, message.is_some())?;
     open.put_record(place, &device)?;
     let item = match content.body {
-        Body::Text(Written { id, text, files }) => {
-            let text = Text {
-                from: from.clone(),
-                copy_to: None,
-                message: id,
-                text: Zeroizing::new(text.to_vec()),
-                files: attachment::decode(files.as_bytes())?,
-                trust: if is_late { Trust::Unaccepted } else { user.trust() },
-                resent: None,
-            };
-            Item::Group(GroupText { group: row.id, member: giver.member, is_late, text })
+        Body::Text(written) => {
+            Item::Group(shown((from, user), (row.id, giver.member), written, is_late)?)
         }
         Body::Unsupported => Item::Event(Event::Unsupported { from: from.clone() }),
         _ => return Ok(Arrived::Handled),

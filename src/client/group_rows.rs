@@ -2,6 +2,7 @@
 
 use alloc::vec::Vec;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::timers;
@@ -356,25 +357,21 @@ fn label_key(label: &Label, group: Tag, place: Place) -> Vec<u8> {
     [&[LABEL][..], label.as_bytes(), &place.key(), &group.0].concat()
 }
 
-/// The groups and devices that a label may stand for, of one user or of all.
+/// The groups and devices of a user that a label may stand for.
 ///
-/// Nobody displaces the label of somebody else: that of a user is looked for among the user's own.
+/// Nobody displaces the label of somebody else: it is looked for among the user's own.
 pub(super) fn labelled(
     open: &mut Open<'_>,
     label: &Label,
-    user: Option<Tag>,
+    user: Tag,
 ) -> Result<Vec<(Tag, Place)>, Error> {
-    let user = user.as_ref().map_or(&[][..], |tag| &tag.0);
-    let prefix = [&[LABEL][..], label.as_bytes(), user].concat();
+    let prefix = [&[LABEL][..], label.as_bytes(), &user.0].concat();
     let rows = open.scan(Table::Group, &prefix, usize::MAX)?;
     rows.iter().map(|(key, _)| Ok((tag_at(key, 41)?, place_at(key, 9)?))).collect()
 }
 
 pub(super) fn givers(open: &mut Open<'_>, group: Tag) -> Result<Vec<(Place, GiverRow)>, Error> {
-    let rows = open.scan(Table::Group, &of(GIVER, group, &[]), usize::MAX)?;
-    rows.iter()
-        .map(|(key, row)| Ok((place_at(key, 17)?, at_rest::state::decode(1, row)?)))
-        .collect()
+    devices(open, GIVER, group)
 }
 
 /// Deletes what a device gave. The caller writes the group's row.
@@ -404,7 +401,16 @@ fn delete_labels(
 // ---- Whom it is given to.
 
 pub(super) fn peers(open: &mut Open<'_>, group: Tag) -> Result<Vec<(Place, PeerRow)>, Error> {
-    let rows = open.scan(Table::Group, &of(PEER, group, &[]), usize::MAX)?;
+    devices(open, PEER, group)
+}
+
+/// The rows of a kind, one for each device.
+fn devices<T: DeserializeOwned>(
+    open: &mut Open<'_>,
+    kind: u8,
+    group: Tag,
+) -> Result<Vec<(Place, T)>, Error> {
+    let rows = open.scan(Table::Group, &of(kind, group, &[]), usize::MAX)?;
     rows.iter()
         .map(|(key, row)| Ok((place_at(key, 17)?, at_rest::state::decode(1, row)?)))
         .collect()
@@ -475,8 +481,7 @@ fn tag_at(key: &[u8], at: usize) -> Result<Tag, Error> {
 }
 
 fn place_at(key: &[u8], at: usize) -> Result<Place, Error> {
-    let device = at.checked_add(16).and_then(|at| key.get(at..)?.first_chunk()).copied();
-    Ok(Place { tag: tag_at(key, at)?, device: device.ok_or(Error::BadState)? })
+    key.get(at..).and_then(|key| key.first_chunk()).map(Place::read).ok_or(Error::BadState)
 }
 
 #[cfg(all(test, feature = "getrandom"))]

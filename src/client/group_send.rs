@@ -29,7 +29,7 @@ use crate::content::attachment::{self, Files};
 use crate::content::{Body, Content, GroupBody, MessageId, SealedFields, Written};
 use crate::devices::ListedDevice;
 use crate::error::Error;
-use crate::group::{Change, ChangeId, LabelKey, MemberId, Roster, Sender, SenderKey};
+use crate::group::{Change, ChangeId, GroupMember, LabelKey, MemberId, Roster, Sender, SenderKey};
 use crate::reference::{Class, Reference};
 use crate::sesame::UserRecord;
 use crate::time::UnixTime;
@@ -68,7 +68,7 @@ pub(super) const HEADS_WAIT: u64 = 30;
 /// Who was not written to for this time answers a chain, within a time that is drawn, so that the
 /// keys of the session move on.
 const SILENCE: u64 = 7 * 24 * 60 * 60;
-const MOST_QUIET: u32 = 24 * 60 * 60;
+const MOST_QUIET: u64 = 24 * 60 * 60;
 
 /// A device of a member, who may have keys.
 struct Target {
@@ -118,11 +118,16 @@ fn targets(
 /// The member that this account is.
 pub(super) fn own_member(open: &mut Open<'_>, roster: &Roster) -> Result<Option<MemberId>, Error> {
     let own = open.own()?;
-    let own = roster
+    let own = member_of(roster, &own.user).filter(|member| !member.suspended);
+    Ok(own.map(|member| member.id))
+}
+
+/// The member that a user is, under the account key that is known here.
+pub(super) fn member_of<'r>(roster: &'r Roster, user: &UserRecord) -> Option<&'r GroupMember> {
+    roster
         .members()
         .iter()
-        .find(|member| *member.user == *own.user.name && member.account == own.user.list.account());
-    Ok(own.filter(|member| !member.suspended).map(|member| member.id))
+        .find(|member| *member.user == *user.name && member.account == user.list.account())
 }
 
 /// Puts a text into the log of a group, and encrypts it as far as that can be done now.
@@ -157,6 +162,10 @@ struct Plan<'a> {
     roster: &'a Roster,
     targets: Targets,
     peers: Vec<Peer>,
+    /// What this device encrypts with, once it wrote.
+    key: Option<SenderKey>,
+    /// Whether the whole roster is told with the chain.
+    is_small: bool,
     /// Whether this account is in.
     is_in: bool,
     /// Whether texts are encrypted now.
@@ -202,7 +211,18 @@ fn go(
     let is_in = row.standing == GroupStanding::Joined && member.is_some();
     let oldest = group_texts::pending(open, group, 1)?.first().map(|row| row.text.number());
     let has_texts = is_in && oldest.is_some();
-    let mut plan = Plan { group, roster: &roster, targets, peers, is_in, writes: false, oldest };
+    let (key, is_small) = (group_rows::key(open, group)?, is_small(&roster));
+    let mut plan = Plan {
+        group,
+        roster: &roster,
+        targets,
+        peers,
+        key,
+        is_small,
+        is_in,
+        writes: false,
+        oldest,
+    };
     let is_held = has_texts && has_to_wait(open, &plan, &mut row, now)?;
     plan.writes = has_texts && !is_held;
     if plan.writes {
@@ -235,7 +255,7 @@ fn has_to_wait(
         return Ok(true);
     }
     row.waits = None;
-    if !is_worn(open, plan, row, now)? {
+    if !plan.is_worn(row, now) {
         return Ok(false);
     }
     let mut waits = false;
@@ -243,7 +263,7 @@ fn has_to_wait(
     for member in plan.roster.members().iter().filter(|member| *member.user != *own) {
         let tag = open.tag(&member.user)?;
         let fetched = group_rows::fresh(open, tag)?;
-        if fetched.is_none_or(|at| now.since(at).max(at.since(now)) > LIST_AGE) {
+        if fetched.is_none_or(|at| now.apart(at) > LIST_AGE) {
             let want = Want::Devices((*member.user).into());
             wants::want(open, want.clone(), now)?;
             // What cannot be had keeps nobody from writing.
@@ -251,19 +271,6 @@ fn has_to_wait(
         }
     }
     Ok(waits)
-}
-
-/// Whether a new chain is to begin with the next text.
-fn is_worn(
-    open: &mut Open<'_>,
-    plan: &Plan<'_>,
-    row: &GroupRow,
-    now: UnixTime,
-) -> Result<bool, Error> {
-    let is_small = plan.targets.len() <= SMALL_GROUP;
-    let most = if is_small { CHAIN_TEXTS_SMALL } else { CHAIN_TEXTS };
-    let key = group_rows::key(open, plan.group)?;
-    Ok(row.renew || key.is_none_or(|key| key.is_worn(most, CHAIN_AGE, now)))
 }
 
 /// What a device that is no member's gave is used for late mail alone, and then goes.
@@ -460,17 +467,17 @@ fn renew(
     now: UnixTime,
     rng: &mut dyn CryptoRng,
 ) -> Result<(), Error> {
-    if !is_worn(open, plan, row, now)? {
+    if !plan.is_worn(row, now) {
         return Ok(());
     }
-    let before = group_rows::key(open, plan.group)?;
     let id = plan.roster.group();
     let label = LabelKey::random(rng);
-    let key = match before {
+    let key = match &plan.key {
         Some(before) => before.renewed(id.as_bytes(), label, now, rng),
         None => SenderKey::new(id.as_bytes(), label, now, rng),
     };
     group_rows::put_key(open, plan.group, &key)?;
+    plan.key = Some(key);
     row.renew = false;
     for Peer { place, row: peer, .. } in &mut plan.peers {
         peer.holds = false;
@@ -507,6 +514,13 @@ fn serve_all(
 }
 
 impl Plan<'_> {
+    /// Whether a new chain begins with the next text.
+    fn is_worn(&self, row: &GroupRow, now: UnixTime) -> bool {
+        let is_small = self.targets.len() <= SMALL_GROUP;
+        let most = if is_small { CHAIN_TEXTS_SMALL } else { CHAIN_TEXTS };
+        row.renew || self.key.as_ref().is_none_or(|key| key.is_worn(most, CHAIN_AGE, now))
+    }
+
     /// Whether a device gets the chain now. One that came after a text that still waits does not
     /// get what opens it.
     fn gives(&self, peer: &PeerRow) -> bool {
@@ -544,7 +558,7 @@ fn serve(
         }
         return Ok(false);
     };
-    let is_new = gives && peer.told.is_empty() && is_small(plan.roster);
+    let is_new = gives && peer.told.is_empty() && plan.is_small;
     if peer.owed_changes || is_new {
         tell_changes(open, plan.roster, &mut target, peer, now, rng)?;
     }
@@ -552,7 +566,7 @@ fn serve(
         give_chain(open, plan, &mut target, peer, now, rng)?;
     }
     if is_target && peer.owed > 0 {
-        pay(open, plan.group, &mut target, peer, now, rng)?;
+        pay(open, plan, &mut target, peer, now, rng)?;
     }
     if mem::replace(&mut peer.list, version) < version && !asks_for_session {
         devices::post_list(open, &mut target, None, now, rng)?;
@@ -562,7 +576,7 @@ fn serve(
     Ok(true)
 }
 
-/// Whether a roster is told with the chain.
+/// Whether the whole of a roster is told with the chain.
 fn is_small(roster: &Roster) -> bool {
     let size = roster.changes().map(|change| change.encode().len()).sum::<usize>();
     size <= SMALL_ROSTER
@@ -618,6 +632,11 @@ pub(super) fn told(roster: &Roster) -> Vec<ChangeId> {
     heads
 }
 
+/// Ids as contents and distributions have them.
+pub(super) fn bytes_of(ids: &[ChangeId]) -> Vec<[u8; 32]> {
+    ids.iter().map(|id| *id.as_bytes()).collect()
+}
+
 fn give_chain(
     open: &mut Open<'_>,
     plan: &Plan<'_>,
@@ -626,8 +645,8 @@ fn give_chain(
     now: UnixTime,
     rng: &mut dyn CryptoRng,
 ) -> Result<(), Error> {
-    let Some(key) = group_rows::key(open, plan.group)? else { return Ok(()) };
-    let heads: Vec<[u8; 32]> = told(plan.roster).iter().map(|id| *id.as_bytes()).collect();
+    let Some(key) = &plan.key else { return Ok(()) };
+    let heads = bytes_of(&told(plan.roster));
     let list = target.known.digest;
     let given = match key.distribution(plan.roster.group().as_bytes(), &list, &heads) {
         Ok(given) => given,
@@ -643,22 +662,21 @@ fn give_chain(
 /// Sends texts apart to a device that their envelope did not reach.
 fn pay(
     open: &mut Open<'_>,
-    group: Tag,
+    plan: &Plan<'_>,
     target: &mut outbox::Target,
     peer: &mut PeerRow,
     now: UnixTime,
     rng: &mut dyn CryptoRng,
 ) -> Result<(), Error> {
-    let Some(row) = group_rows::get(open, group)? else { return Ok(()) };
-    for owed in group_texts::owed(open, group, target.place, MOST_TEXTS)? {
+    for owed in group_texts::owed(open, plan.group, target.place, MOST_TEXTS)? {
         let mut envelope = None;
         if let Some(text) = log::text(open, &owed.text)? {
             let units = u64::try_from(text.length() / 256).unwrap_or(u64::MAX);
             let units = units.saturating_add(1);
             if !allowances::take(open, &ANSWERS, Party::Contact(peer.tag), units, now)? {
-                return group_rows::set_step(open, group);
+                return group_rows::set_step(open, plan.group);
             }
-            let (group, id) = (row.id, text.id.as_bytes());
+            let (group, id) = (plan.roster.group(), text.id.as_bytes());
             let body = GroupBody::Text { group, id, text: &text.text, files: &text.files };
             let body = Body::Group(body);
             let message = owed.reference.is_none().then_some(owed.id);
@@ -695,7 +713,7 @@ fn seal_all(
     now: UnixTime,
     rng: &mut dyn CryptoRng,
 ) -> Result<bool, Error> {
-    let Some(mut key) = group_rows::key(open, plan.group)? else { return Ok(true) };
+    let Some(mut key) = plan.key.take() else { return Ok(true) };
     let own = open.own()?;
     let waiting = group_texts::pending(open, plan.group, MOST_TEXTS)?;
     let is_full = waiting.len() >= MOST_TEXTS;
@@ -796,7 +814,7 @@ pub(super) fn asked(
     let Some(mut text) = group_texts::referred(open, reference)? else { return Ok(()) };
     let Some(mut peer) = group_rows::peer(open, text.group, place)? else { return Ok(()) };
     if text.text.number() > peer.since && !peer.is_out {
-        let is_new = |at: UnixTime| now.since(at).max(at.since(now)) > ASKED_AGAIN;
+        let is_new = |at: UnixTime| now.apart(at) > ASKED_AGAIN;
         if let Some(mut row) = group_rows::get(open, text.group)?
             && peer.holds
             && row.asked.is_none_or(is_new)
@@ -840,12 +858,10 @@ pub(super) fn answer_later(
     now: UnixTime,
     rng: &mut dyn CryptoRng,
 ) -> Result<(), Error> {
-    if peer.wrote.is_some_and(|at| now.since(at).max(at.since(now)) < SILENCE) {
+    if peer.wrote.is_some_and(|at| now.apart(at) < SILENCE) {
         return Ok(());
     }
-    let mut drawn = [0; 4];
-    rng.fill_bytes(&mut drawn);
-    let at = now.after(u64::from(u32::from_be_bytes(drawn) % MOST_QUIET));
+    let at = now.after(timers::drawn(MOST_QUIET, rng));
     peer.wrote = Some(at);
     timers::set_answer(open, at, group, place)
 }
@@ -956,12 +972,7 @@ fn owe_apart(open: &mut Open<'_>, receiver: &ReceiverRow, text: TextAt) -> Resul
 
 /// A receiver has an envelope, or never will. Says whether that was the last of its text.
 pub(super) fn sent(open: &mut Open<'_>, name: &RowName, index: u32) -> Result<bool, Error> {
-    let Some(mut row) = group_texts::out(open, name)? else { return Ok(false) };
-    let index = usize::try_from(index).unwrap_or(usize::MAX);
-    if let Some(receiver) = row.to.get_mut(index) {
-        receiver.is_sent = true;
-    }
-    group_texts::put_out(open, name, &row)
+    change_receiver(open, name, index, |receiver| receiver.is_sent = true)
 }
 
 /// The server does not know one of the receivers: there may be a newer device list.
@@ -978,16 +989,24 @@ pub(super) fn unknown(
     }
 }
 
+/// An envelope could not be sent to one of its receivers: it waits.
 pub(super) fn failed(
     open: &mut Open<'_>,
     name: &RowName,
     index: u32,
     now: UnixTime,
 ) -> Result<(), Error> {
-    let Some(mut row) = group_texts::out(open, name)? else { return Ok(()) };
-    let index = usize::try_from(index).unwrap_or(usize::MAX);
-    if let Some(receiver) = row.to.get_mut(index) {
-        receiver.failed(now);
-    }
-    group_texts::put_out(open, name, &row).map(drop)
+    change_receiver(open, name, index, |receiver| receiver.failed(now)).map(drop)
+}
+
+/// Changes how far one of the receivers is. True where that was the last of the text.
+fn change_receiver(
+    open: &mut Open<'_>,
+    name: &RowName,
+    index: u32,
+    change: impl FnOnce(&mut ReceiverRow),
+) -> Result<bool, Error> {
+    let Some(mut row) = group_texts::out(open, name)? else { return Ok(false) };
+    usize::try_from(index).ok().and_then(|index| row.to.get_mut(index)).map(change);
+    group_texts::put_out(open, name, &row)
 }

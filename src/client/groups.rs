@@ -361,7 +361,7 @@ fn change(
     let tag = open.group_tag(group.as_bytes());
     let mut row = known(open, tag)?;
     let mut roster = group_rows::roster(open, tag)?;
-    let own_ids = ids_of(&roster, &own.user.name);
+    let own_ids = roster.ids_in(&own.user.name);
     let by = own_ids.first().copied().ok_or(Error::UnknownGroup)?;
     let account = open.account_key()?;
     let mut ops = Vec::new();
@@ -380,7 +380,7 @@ fn change(
     let accepted = roster.merge([change]).accepted;
     group_receive::keep(open, (tag, &mut row), Some(&before), &roster, &accepted, now)?;
     row.tell = true;
-    let is_out = ids_of(&roster, &own.user.name).is_empty();
+    let is_out = roster.ids_in(&own.user.name).is_empty();
     group_rows::put(open, tag, &row)?;
     if is_out {
         out(open, tag)?;
@@ -388,12 +388,7 @@ fn change(
     group_send::step(open, tag, now, rng)
 }
 
-fn ids_of(roster: &Roster, user: &str) -> Vec<MemberId> {
-    let of = roster.members().iter().filter(|member| *member.user == *user);
-    of.map(|member| member.id).collect()
-}
-
 fn some_of(roster: &Roster, user: &str) -> Result<impl Iterator<Item = MemberId>, Error> {
-    let ids = ids_of(roster, user);
+    let ids = roster.ids_in(user);
     if ids.is_empty() { Err(Error::NotPermitted) } else { Ok(ids.into_iter()) }
 }

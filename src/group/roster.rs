@@ -358,6 +358,12 @@ impl Roster {
         })
     }
 
+    /// The ids under which a user is in.
+    pub(crate) fn ids_in(&self, user: &str) -> Vec<MemberId> {
+        let of = self.members.iter().filter(|member| *member.user == *user);
+        of.map(|member| member.id).collect()
+    }
+
     /// Every id that was ever given for a user.
     pub(crate) fn ids_of(&self, user: &str) -> Vec<MemberId> {
         let is_of = |op: &Op| matches!(op, Op::Add { user: name, .. } if **name == *user);
