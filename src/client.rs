@@ -32,6 +32,9 @@ mod doors;
 mod expiry;
 #[cfg(feature = "std")]
 mod export;
+mod group_changes;
+mod group_members;
+mod group_out;
 mod group_receive;
 mod group_rows;
 mod group_send;

@@ -279,10 +279,16 @@ const INSIDE: &[(&str, &str, &[&str])] = &[
     ),
     (
         "client",
+        "group_members",
+        &["group_rows", "group_texts", "log", "timers", "transaction", "wants"],
+    ),
+    (
+        "client",
         "group_send",
         &[
             "allowances",
             "devices",
+            "group_members",
             "group_rows",
             "group_texts",
             "log",
@@ -294,6 +300,7 @@ const INSIDE: &[(&str, &str, &[&str])] = &[
             "wants",
         ],
     ),
+    ("client", "group_out", &["group_rows", "group_texts", "tickets", "transaction", "wants"]),
     (
         "client",
         "heal",
@@ -318,9 +325,25 @@ const INSIDE: &[(&str, &str, &[&str])] = &[
     ),
     (
         "client",
+        "group_changes",
+        &[
+            "allowances",
+            "group_members",
+            "group_rows",
+            "group_send",
+            "inbox",
+            "outbox",
+            "transaction",
+            "wants",
+        ],
+    ),
+    (
+        "client",
         "group_receive",
         &[
             "allowances",
+            "group_changes",
+            "group_members",
             "group_rows",
             "group_send",
             "inbox",
@@ -330,7 +353,11 @@ const INSIDE: &[(&str, &str, &[&str])] = &[
             "wants",
         ],
     ),
-    ("client", "groups", &["group_receive", "group_rows", "group_send", "outgoing", "transaction"]),
+    (
+        "client",
+        "groups",
+        &["group_changes", "group_members", "group_rows", "group_send", "outgoing", "transaction"],
+    ),
     (
         "client",
         "trust",
@@ -371,6 +398,7 @@ const INSIDE: &[(&str, &str, &[&str])] = &[
             "calls",
             "compare",
             "devices",
+            "group_members",
             "group_send",
             "group_texts",
             "log",
@@ -440,6 +468,7 @@ const INSIDE: &[(&str, &str, &[&str])] = &[
             "compare",
             "devices",
             "doors",
+            "group_changes",
             "group_receive",
             "heal",
             "history",
@@ -468,6 +497,7 @@ const INSIDE: &[(&str, &str, &[&str])] = &[
             "devices",
             "doors",
             "expiry",
+            "group_out",
             "group_send",
             "group_texts",
             "inbox",

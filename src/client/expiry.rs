@@ -7,6 +7,7 @@ use super::asking;
 use super::calls;
 use super::compare;
 use super::devices;
+use super::group_members;
 use super::group_send;
 use super::group_texts;
 use super::log::{self, TextKey};
@@ -76,7 +77,7 @@ pub(super) fn run(
     }
     for due in timers::due(open, Kind::Giver, now, most)? {
         timers::done(open, &due)?;
-        group_send::expire(open, due.subject(), now)?;
+        group_members::expire(open, due.subject(), now)?;
     }
     for due in timers::due(open, Kind::Answer, now, most)? {
         timers::done(open, &due)?;

@@ -4,9 +4,7 @@
 //! encrypted once for all devices that hold the chain. A device that cannot be reached yet holds
 //! nobody up: it is owed the text, and gets it apart once there is a session with it.
 
-use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::mem;
 
@@ -15,7 +13,8 @@ use zeroize::Zeroizing;
 
 use super::allowances::{self, ANSWERS, Party};
 use super::devices;
-use super::group_rows::{self, GiverRow, GroupRow, GroupStanding, PeerRow};
+use super::group_members::{self, Peer, Settling, Targets};
+use super::group_rows::{self, GroupRow, GroupStanding, PeerRow};
 use super::group_texts::{self, OutRow, PendingRow, ReceiverRow, TextAt};
 use super::log::{self, Pointer, TextRow};
 use super::outbox::{self, Letter};
@@ -27,15 +26,10 @@ use super::wants::{self, Want};
 use crate::address::Address;
 use crate::content::attachment::{self, Files};
 use crate::content::{Body, Content, GroupBody, MessageId, SealedFields, Written};
-use crate::devices::ListedDevice;
 use crate::error::Error;
-use crate::group::{Change, ChangeId, GroupMember, LabelKey, MemberId, Roster, Sender, SenderKey};
+use crate::group::{Change, ChangeId, LabelKey, MemberId, Roster, Sender, SenderKey};
 use crate::reference::{Class, Reference};
-use crate::sesame::UserRecord;
 use crate::time::UnixTime;
-
-/// Seconds for which late mail of a device that is no member's any more is shown.
-pub(super) const LATE: u64 = 24 * 60 * 60;
 
 /// Seconds for which no chain is renewed again since somebody asks for an envelope.
 const ASKED_AGAIN: u64 = 24 * 60 * 60;
@@ -70,66 +64,6 @@ pub(super) const HEADS_WAIT: u64 = 30;
 const SILENCE: u64 = 7 * 24 * 60 * 60;
 const MOST_QUIET: u64 = 24 * 60 * 60;
 
-/// A device of a member, who may have keys.
-struct Target {
-    tag: Tag,
-    user: Arc<UserRecord>,
-    listed: ListedDevice,
-}
-
-/// The devices of members that may have keys, by the keys of their rows.
-type Targets = BTreeMap<[u8; 32], Target>;
-
-/// The devices of members that may have keys, and the members whose devices are not
-/// known: their lists are wanted, or a person has to accept a new account key. Of a member whose
-/// account is not the one that is known for the name, there are none.
-fn targets(
-    open: &mut Open<'_>,
-    roster: &Roster,
-    now: UnixTime,
-) -> Result<(Targets, Vec<MemberId>), Error> {
-    let (mut targets, mut absent) = (BTreeMap::new(), Vec::new());
-    let here = open.account.identity;
-    for member in roster.members().iter().filter(|member| !member.suspended) {
-        let tag = open.tag(&member.user)?;
-        let Some(user) = open.user(tag)? else {
-            wants::want(open, Want::Devices((*member.user).into()), now)?;
-            absent.push(member.id);
-            continue;
-        };
-        if user.list.account() != member.account {
-            continue;
-        }
-        if user.waits() {
-            absent.push(member.id);
-            continue;
-        }
-        let user = Arc::new(user);
-        let is_kept = |one: &&ListedDevice| one.identity != here && !user.is_doubted(&one.identity);
-        for listed in user.list.devices().iter().filter(is_kept) {
-            let place = open.place(tag, &listed.identity);
-            let user = Arc::clone(&user);
-            targets.insert(place.key(), Target { tag, user, listed: *listed });
-        }
-    }
-    Ok((targets, absent))
-}
-
-/// The member that this account is.
-pub(super) fn own_member(open: &mut Open<'_>, roster: &Roster) -> Result<Option<MemberId>, Error> {
-    let own = open.own()?;
-    let own = member_of(roster, &own.user).filter(|member| !member.suspended);
-    Ok(own.map(|member| member.id))
-}
-
-/// The member that a user is, under the account key that is known here.
-pub(super) fn member_of<'r>(roster: &'r Roster, user: &UserRecord) -> Option<&'r GroupMember> {
-    roster
-        .members()
-        .iter()
-        .find(|member| *member.user == *user.name && member.account == user.list.account())
-}
-
 /// Puts a text into the log of a group, and encrypts it as far as that can be done now.
 pub(super) fn write(
     open: &mut Open<'_>,
@@ -147,13 +81,6 @@ pub(super) fn write(
     // Who is in by what is known now is to have it: all texts but this one were written before.
     go(open, group, 1, now, rng)?;
     Ok(id)
-}
-
-/// A device that something may be told to, as it is stored and as it is to be.
-struct Peer {
-    place: Place,
-    row: PeerRow,
-    stored: Option<PeerRow>,
 }
 
 /// Whom what is told of: a roster, and who is in by it.
@@ -201,9 +128,9 @@ fn go(
         return group_rows::step_done(open, group);
     }
     let roster = group_rows::roster(open, group)?;
-    let (targets, absent) = targets(open, &roster, now)?;
-    mark_gone(open, (group, &mut row), &targets, now)?;
-    let member = own_member(open, &roster)?;
+    let (targets, absent) = group_members::targets(open, &roster, now)?;
+    group_members::mark_gone(open, (group, &mut row), &targets, now)?;
+    let member = group_members::own_member(open, &roster)?;
     let before = log::written(open, group)?.saturating_sub(new);
     let mut settling =
         Settling { group, row: &mut row, roster: &roster, targets: &targets, before };
@@ -273,43 +200,6 @@ fn has_to_wait(
     Ok(waits)
 }
 
-/// What a device that is no member's gave is used for late mail alone, and then goes.
-fn mark_gone(
-    open: &mut Open<'_>,
-    (group, row): (Tag, &mut GroupRow),
-    targets: &Targets,
-    now: UnixTime,
-) -> Result<(), Error> {
-    for (place, mut giver) in group_rows::givers(open, group)? {
-        let is_in = targets.contains_key(&place.key());
-        match giver.gone {
-            Some(since) if !is_in && now.since(since) > LATE => {
-                group_rows::delete_giver(open, (group, &mut *row), place, &giver)?;
-            }
-            None if !is_in => set_gone(open, group, place, &mut giver, now)?,
-            Some(_) if is_in => {
-                (giver.gone, giver.late) = (None, 0);
-                group_rows::put_giver(open, group, place, &giver)?;
-            }
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
-/// A device is no member's any more.
-pub(super) fn set_gone(
-    open: &mut Open<'_>,
-    group: Tag,
-    place: Place,
-    giver: &mut GiverRow,
-    now: UnixTime,
-) -> Result<(), Error> {
-    giver.gone = Some(now);
-    timers::set_giver(open, now.after(LATE.saturating_add(1)), group, place)?;
-    group_rows::put_giver(open, group, place, giver)
-}
-
 /// The store was restored from a copy: every chain is renewed, and what waits is encrypted anew.
 pub(super) fn restored(open: &mut Open<'_>) -> Result<(), Error> {
     for (group, mut row) in group_rows::all(open)? {
@@ -321,141 +211,6 @@ pub(super) fn restored(open: &mut Open<'_>) -> Result<(), Error> {
         group_rows::set_step(open, group)?;
     }
     Ok(())
-}
-
-/// This account is out of a group: what it encrypted with goes, and what others gave it. The caller
-/// writes the group's row.
-pub(super) fn leave(open: &mut Open<'_>, group: Tag, row: &mut GroupRow) -> Result<(), Error> {
-    row.standing = GroupStanding::Out;
-    group_rows::delete_key(open, group)?;
-    for (place, giver) in group_rows::givers(open, group)? {
-        group_rows::delete_giver(open, (group, &mut *row), place, &giver)?;
-    }
-    group_texts::drop_pending(open, group)
-}
-
-/// Forgets a group that this account is out of.
-pub(super) fn forget(open: &mut Open<'_>, group: Tag) -> Result<(), Error> {
-    group_texts::forget(open, group)?;
-    log::forget(open, group)?;
-    group_rows::forget(open, group)
-}
-
-/// Deletes what is kept of a device longer than it may be.
-pub(super) fn expire(open: &mut Open<'_>, subject: &[u8], now: UnixTime) -> Result<(), Error> {
-    let Some((group, place)) = timers::of_group(subject) else { return Ok(()) };
-    let Some(mut row) = group_rows::get(open, group)? else { return Ok(()) };
-    let Some(mut giver) = group_rows::giver(open, group, place)? else { return Ok(()) };
-    if giver.gone.is_some_and(|since| now.since(since) > LATE) {
-        group_rows::delete_giver(open, (group, &mut row), place, &giver)?;
-    } else {
-        let mut record = giver.record()?;
-        let before = group_rows::labels(&record);
-        record.expire(now);
-        group_rows::put_record(open, (group, &mut row), place, &mut giver, &record)?;
-        group_rows::put_labels(open, group, place, &record, &before)?;
-    }
-    group_rows::put(open, group, &row)
-}
-
-/// Brings what is known of devices up to date with a roster.
-struct Settling<'a> {
-    group: Tag,
-    row: &'a mut GroupRow,
-    roster: &'a Roster,
-    targets: &'a Targets,
-    /// The number of the last text that is not for a device that is new now.
-    before: u64,
-}
-
-impl Settling<'_> {
-    /// The devices: those that are no member's any more go once they are told so, and the chain is
-    /// renewed if one of them holds it.
-    fn peers(
-        &mut self,
-        open: &mut Open<'_>,
-        own: Option<MemberId>,
-        absent: &[MemberId],
-    ) -> Result<Vec<Peer>, Error> {
-        let Self { group, targets, roster, before, .. } = *self;
-        let is_out = self.row.standing == GroupStanding::Out;
-        let (mut peers, mut known, mut is_lost) = (Vec::new(), BTreeSet::new(), false);
-        for (place, mut peer) in group_rows::peers(open, group)? {
-            let stored = Some(peer.clone());
-            peer.owed_changes |= self.row.tell;
-            match (targets.contains_key(&place.key()) && !is_out, peer.is_out) {
-                (true, false) => {}
-                (true, true) => {
-                    (peer.is_out, peer.due, peer.since) = (false, true, before);
-                }
-                (false, _) => {
-                    is_lost |= mem::take(&mut peer.holds);
-                    (peer.is_out, peer.due) = (true, false);
-                    group_texts::owe_nothing(open, group, place, &mut peer)?;
-                    if !peer.owed_changes {
-                        group_rows::delete_peer(open, group, place)?;
-                        continue;
-                    }
-                }
-            }
-            known.insert(place.key());
-            peers.push(Peer { place, row: peer, stored });
-        }
-        if is_lost && !is_out {
-            // What is encrypted under a chain that it holds does not leave any more.
-            self.row.renew = true;
-            group_texts::again(open, group)?;
-        }
-        let made = |member: MemberId| roster.changes().any(|change| change.author() == member);
-        let tells = self.row.tell || own.is_some_and(made);
-        let new = targets.iter().filter(|(key, _)| !is_out && !known.contains(*key));
-        for target in new.map(|(_, new)| new) {
-            let (place, row) = self.add(open, target, tells)?;
-            peers.push(Peer { place, row, stored: None });
-        }
-        self.row.tell = false;
-        let known = mem::take(&mut self.row.absent);
-        self.row.absent = absent
-            .iter()
-            .map(|id| known.iter().find(|known| known.0 == *id).copied().unwrap_or((*id, before)))
-            .collect();
-        Ok(peers)
-    }
-
-    /// A device that is a member's now. It is owed what was written while its user's devices were
-    /// not known.
-    fn add(
-        &self,
-        open: &mut Open<'_>,
-        target: &Target,
-        tells: bool,
-    ) -> Result<(Place, PeerRow), Error> {
-        let place = open.place(target.tag, &target.listed.identity);
-        let member = self.roster.members().iter().find(|one| *one.user == *target.user.name);
-        let absent = self.row.absent.iter().find(|(id, _)| member.is_some_and(|one| one.id == *id));
-        let since = absent.map_or(self.before, |(_, since)| *since);
-        let mut peer = PeerRow {
-            address: Address::new(&target.user.name, target.listed.device),
-            identity: target.listed.identity,
-            tag: target.tag,
-            holds: false,
-            due: true,
-            owed_changes: tells || open.is_own(&target.user.name),
-            told: Vec::new(),
-            owed: 0,
-            since,
-            is_out: false,
-            list: 0,
-            waited: None,
-            wrote: None,
-        };
-        if absent.is_some() {
-            for text in group_texts::since(open, self.group, since)? {
-                group_texts::owe(open, place, &mut peer, text)?;
-            }
-        }
-        Ok((place, peer))
-    }
 }
 
 /// **The one place that picks the chain.** A new one begins where somebody holds this one who may not
@@ -914,99 +669,4 @@ pub(super) fn go_on_all(
         step(open, group, now, rng)?;
     }
     Ok(())
-}
-
-/// An envelope for a group that can be sent to one of its receivers.
-pub(super) struct Due {
-    pub(super) name: RowName,
-    pub(super) index: u32,
-    pub(super) message: MessageId,
-    pub(super) to: Address,
-    pub(super) envelope: Vec<u8>,
-}
-
-/// What can be sent now of the envelopes for groups.
-pub(super) fn due(
-    open: &mut Open<'_>,
-    now: UnixTime,
-    until: UnixTime,
-    most: usize,
-) -> Result<Vec<Due>, Error> {
-    let mut due = Vec::new();
-    for (name, _) in group_texts::outs(open)? {
-        if due.len() >= most {
-            break;
-        }
-        let Some(mut row) = group_texts::out(open, &name)? else { continue };
-        let Some(envelope) = group_texts::envelope(open, &name)? else { continue };
-        let (before, mut is_sealed) = (due.len(), false);
-        let at = TextAt { group: row.group, id: row.message, text: row.text, reference: None };
-        for (index, receiver) in (0_u32..).zip(&mut row.to) {
-            let tag = open.tag(&receiver.address.user)?;
-            if !receiver.is_sent && tickets::seals(open, tag)? {
-                // Since it was encrypted, somebody decided that it is not to leave openly.
-                receiver.is_sent = true;
-                is_sealed = true;
-                owe_apart(open, receiver, at)?;
-            } else if due.len() < most && receiver.is_due(now) {
-                receiver.not_before = Some(until);
-                let (message, to) = (row.message, receiver.address.clone());
-                due.push(Due { name, index, message, to, envelope: envelope.clone() });
-            }
-        }
-        if due.len() > before || is_sealed {
-            group_texts::put_out(open, &name, &row)?;
-        }
-    }
-    Ok(due)
-}
-
-/// A device gets a text apart that an envelope for many was to bring.
-fn owe_apart(open: &mut Open<'_>, receiver: &ReceiverRow, text: TextAt) -> Result<(), Error> {
-    let place = Place::read(&receiver.place);
-    let Some(mut peer) = group_rows::peer(open, text.group, place)? else { return Ok(()) };
-    group_texts::owe(open, place, &mut peer, text)?;
-    group_rows::put_peer(open, text.group, place, &peer)?;
-    group_rows::set_step(open, text.group)
-}
-
-/// A receiver has an envelope, or never will. Says whether that was the last of its text.
-pub(super) fn sent(open: &mut Open<'_>, name: &RowName, index: u32) -> Result<bool, Error> {
-    change_receiver(open, name, index, |receiver| receiver.is_sent = true)
-}
-
-/// The server does not know one of the receivers: there may be a newer device list.
-pub(super) fn unknown(
-    open: &mut Open<'_>,
-    name: &RowName,
-    index: u32,
-    now: UnixTime,
-) -> Result<(), Error> {
-    let Some(row) = group_texts::out(open, name)? else { return Ok(()) };
-    match row.to.get(usize::try_from(index).unwrap_or(usize::MAX)) {
-        Some(receiver) => wants::want(open, Want::Devices(receiver.address.user.clone()), now),
-        None => Ok(()),
-    }
-}
-
-/// An envelope could not be sent to one of its receivers: it waits.
-pub(super) fn failed(
-    open: &mut Open<'_>,
-    name: &RowName,
-    index: u32,
-    now: UnixTime,
-) -> Result<(), Error> {
-    change_receiver(open, name, index, |receiver| receiver.failed(now)).map(drop)
-}
-
-/// Changes how far one of the receivers is. True where that was the last of the text.
-fn change_receiver(
-    open: &mut Open<'_>,
-    name: &RowName,
-    index: u32,
-    change: impl FnOnce(&mut ReceiverRow),
-) -> Result<bool, Error> {
-    let Some(mut row) = group_texts::out(open, name)? else { return Ok(false) };
-    usize::try_from(index).ok().and_then(|index| row.to.get_mut(index)).map(change);
-    group_texts::put_out(open, name, &row)
 }

@@ -6,7 +6,8 @@ use core::fmt;
 
 use rand_core::CryptoRng;
 
-use super::group_receive;
+use super::group_changes;
+use super::group_members;
 use super::group_rows::{self, GroupRow, GroupStanding};
 use super::group_send;
 use super::outgoing::Outgoing;
@@ -273,7 +274,7 @@ impl<S: Scope> Client<S> {
                     return Err(Error::UnknownGroup);
                 }
                 let roster = group_rows::roster(open, tag)?;
-                if group_send::own_member(open, &roster)?.is_none() {
+                if group_members::own_member(open, &roster)?.is_none() {
                     return Err(Error::NotPermitted);
                 }
                 group_send::write(open, tag, message, now, rng)
@@ -306,7 +307,7 @@ fn known(open: &mut Open<'_>, tag: Tag) -> Result<GroupRow, Error> {
 /// This account is out of a group.
 fn out(open: &mut Open<'_>, tag: Tag) -> Result<(), Error> {
     let Some(mut row) = group_rows::get(open, tag)? else { return Ok(()) };
-    group_send::leave(open, tag, &mut row)?;
+    group_members::leave(open, tag, &mut row)?;
     group_rows::put(open, tag, &row)
 }
 
@@ -344,7 +345,7 @@ fn create(
     let mut row = GroupRow::new(id, standing, now);
     row.tell = true;
     let ids: Vec<_> = roster.changes().map(Change::id).collect();
-    group_receive::keep(open, (tag, &mut row), None, &roster, &ids, now)?;
+    group_changes::keep(open, (tag, &mut row), None, &roster, &ids, now)?;
     group_rows::put(open, tag, &row)?;
     group_send::step(open, tag, now, rng)?;
     Ok(id)
@@ -378,7 +379,7 @@ fn change(
     let before = roster.clone();
     let change = roster.sign(by, &ops, &account)?;
     let accepted = roster.merge([change]).accepted;
-    group_receive::keep(open, (tag, &mut row), Some(&before), &roster, &accepted, now)?;
+    group_changes::keep(open, (tag, &mut row), Some(&before), &roster, &accepted, now)?;
     row.tell = true;
     let is_out = roster.ids_in(&own.user.name).is_empty();
     group_rows::put(open, tag, &row)?;

@@ -14,6 +14,7 @@ use super::calls;
 use super::compare;
 use super::devices::{self, Admitted, Sender};
 use super::doors;
+use super::group_changes;
 use super::group_receive::{self, Arrived};
 use super::heal::{self, Healing, Unreadable};
 use super::history;
@@ -588,7 +589,7 @@ fn handle(
             return deliver(open, letter, content, Some(to.into()), written, rng);
         }
         Body::Group(body) if is_listed => {
-            let from = group_receive::From {
+            let from = group_changes::From {
                 address: from,
                 place: *place,
                 identity: *sender.identity,

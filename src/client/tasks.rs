@@ -14,6 +14,7 @@ use super::certificates;
 use super::devices;
 use super::doors::{self, Pass};
 use super::expiry;
+use super::group_out;
 use super::group_send;
 use super::group_texts;
 use super::inbox::{self, Event};
@@ -395,7 +396,7 @@ fn to_send(open: &mut Open<'_>, tasks: &mut Tasks, now: UnixTime) -> Result<(), 
     }
     // What hands a chain over is in front of what is encrypted with it.
     let most = if bytes > MOST_BYTES { 0 } else { tasks.most.saturating_sub(tasks.tasks.len()) };
-    for due in group_send::due(open, now, now.after(LEASE), most)? {
+    for due in group_out::due(open, now, now.after(LEASE), most)? {
         let message = Some(due.message);
         let action = Action::Send { to: due.to, envelope: due.envelope, message };
         tasks.add(Key::Group(due.name, due.index, due.message), action);
@@ -608,13 +609,13 @@ fn to_group(
 ) -> Result<Completed, Error> {
     match answer {
         Answer::Done => {}
-        Answer::Missing => group_send::unknown(open, name, index, now)?,
+        Answer::Missing => group_out::unknown(open, name, index, now)?,
         _ => {
-            group_send::failed(open, name, index, now)?;
+            group_out::failed(open, name, index, now)?;
             return Ok(Completed::Later);
         }
     }
-    let is_last = group_send::sent(open, name, index)?;
+    let is_last = group_out::sent(open, name, index)?;
     Ok(if is_last { Completed::Sent(message) } else { Completed::Handled })
 }
 

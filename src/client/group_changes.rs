@@ -1,0 +1,437 @@
+//! Changes to rosters, as they come: which count, and what follows for this account.
+
+use alloc::collections::BTreeSet;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use rand_core::CryptoRng;
+
+use super::allowances::{self, CHANGES, INVITATIONS, LISTS, Party};
+use super::group_members;
+use super::group_rows::{self, GroupRow, GroupStanding};
+use super::group_send;
+use super::inbox::{self, Event, GroupEvent};
+use super::outbox::Target;
+use super::transaction::{Open, Place, Tag};
+use super::wants::{self, Want};
+use crate::address::Address;
+use crate::codec::Reader;
+use crate::content::GroupBody;
+use crate::error::Error;
+use crate::group::{Change, ChangeId, GroupId, GroupMember, MemberId, Merged, Op, Roster};
+use crate::identity::IdentityKey;
+use crate::reference::Reference;
+use crate::sesame::UserRecord;
+use crate::time::UnixTime;
+
+/// Groups that this account is invited to at most, and those that it is out of and that are kept.
+const MOST_INVITATIONS: usize = 1_024;
+const MOST_OUT: usize = 256;
+
+/// Changes of one author that no other one is built on.
+const MOST_HEADS: usize = 16;
+
+/// Seconds after which a change of somebody who is gone is not believed to be as old as it says.
+const SET_ASIDE: u64 = 7 * 24 * 60 * 60;
+
+/// The device that sent a content about a group.
+pub(super) struct From<'a> {
+    pub(super) address: &'a Address,
+    pub(super) place: Place,
+    pub(super) identity: IdentityKey,
+    pub(super) user: &'a UserRecord,
+    pub(super) resent: Option<Reference>,
+    /// How many contents of the device were opened before.
+    pub(super) number: u64,
+    pub(super) now: UnixTime,
+}
+
+/// Whether the sender's user is, or was, a member under the account key that is known here.
+pub(super) fn was_member(roster: &Roster, user: &UserRecord) -> bool {
+    roster.changes().any(|change| {
+        change.ops().iter().any(|op| {
+            matches!(op, Op::Add { user: name, account, .. }
+                if **name == *user.name && *account == user.list.account())
+        })
+    })
+}
+
+pub(super) fn take_changes(
+    open: &mut Open<'_>,
+    from: &From<'_>,
+    group: GroupId,
+    bytes: &[u8],
+    reply: Option<&mut Target>,
+    rng: &mut dyn CryptoRng,
+) -> Result<(), Error> {
+    let Some(changes) =
+        read_changes(bytes).filter(|changes| changes.iter().all(|change| change.group() == group))
+    else {
+        return Ok(());
+    };
+    let tag = open.group_tag(group.as_bytes());
+    let Some(mut row) = group_rows::get(open, tag)? else {
+        return invited(open, from, (group, tag), changes, reply, rng);
+    };
+    let before = group_rows::roster(open, tag)?;
+    let Judged { roster, merged, waits } = judge(open, (tag, &row), &before, &changes, from.now)?;
+    if !was_member(&roster, from.user) {
+        return Ok(());
+    }
+    keep(open, (tag, &mut row), Some(&before), &roster, &merged.accepted, from.now)?;
+    if row.standing == GroupStanding::Joined {
+        report(open, &before, &roster, &merged.accepted, from.now, rng)?;
+    }
+    if waits.is_split {
+        tell_split(open, &mut row, from.now, rng)?;
+    }
+    follow(open, from, &mut row, &before, &roster, rng)?;
+    // What is encrypted next is encrypted for those who are in by all that was named.
+    if merged.missing.is_empty() {
+        row.waits = None;
+    }
+    group_rows::put(open, tag, &row)?;
+    if merged.missing.iter().any(|id| !waits.ids.contains(id)) {
+        ask(open, from, (group, &group_send::told(&roster)), reply, rng)?;
+    }
+    if merged.accepted.is_empty() {
+        return Ok(());
+    }
+    look_again(open, &roster, &merged.accepted, from)?;
+    // Its author may not know all devices of this account.
+    for (place, mut peer) in group_rows::peers(open, tag)? {
+        if open.is_own(&peer.address.user) && peer.address != *from.address {
+            peer.owed_changes = true;
+            group_rows::put_peer(open, tag, place, &peer)?;
+        }
+    }
+    group_rows::set_step(open, tag)
+}
+
+/// A roster as it would be with changes that came.
+struct Judged {
+    roster: Roster,
+    merged: Merged,
+    waits: Waiting,
+}
+
+/// Changes that are not taken in now.
+#[derive(Default)]
+struct Waiting {
+    ids: BTreeSet<ChangeId>,
+    /// Some are by somebody who is known to be gone for so long that this device takes them for
+    /// back-dated. Other devices may have seen them in time.
+    is_split: bool,
+}
+
+/// Merges changes, but for those that are too many of one author, and those that somebody made who
+/// is gone.
+fn judge(
+    open: &mut Open<'_>,
+    (tag, row): (Tag, &GroupRow),
+    before: &Roster,
+    changes: &[Change],
+    now: UnixTime,
+) -> Result<Judged, Error> {
+    let (mut waits, mut paid) = (Waiting::default(), BTreeSet::new());
+    loop {
+        let mut roster = before.clone();
+        let some = changes.iter().filter(|change| !waits.ids.contains(&change.id()));
+        let merged = roster.merge(some.cloned());
+        let known = waits.ids.len();
+        for id in &merged.accepted {
+            let Some(change) = roster.get(id) else { continue };
+            let author = change.author();
+            if is_back_dated(open, (tag, row), (before, &roster), change, now)? {
+                waits.is_split = true;
+                waits.ids.insert(*id);
+            } else if roster.heads_of(author) > MOST_HEADS
+                && roster.heads_of(author) > before.heads_of(author)
+                || !paid.contains(id) && !pay(open, &roster, change, now)?
+            {
+                waits.ids.insert(*id);
+            } else {
+                paid.insert(*id);
+            }
+        }
+        if waits.ids.len() == known {
+            return Ok(Judged { roster, merged, waits });
+        }
+    }
+}
+
+/// Takes a change from the allowance of its author. This account's own cost nothing.
+fn pay(
+    open: &mut Open<'_>,
+    roster: &Roster,
+    change: &Change,
+    now: UnixTime,
+) -> Result<bool, Error> {
+    let author = change.author();
+    if roster.was_given_for(author).is_some_and(|(user, _)| open.is_own(user)) {
+        return Ok(true);
+    }
+    let party = Party::Contact(open.member_tag(author.as_bytes()));
+    let units = u64::try_from(change.encode().len() / 4_096).unwrap_or(u64::MAX);
+    allowances::take(open, &CHANGES, party, units.saturating_add(1), now)
+}
+
+/// Whether somebody made a change who is known to be gone for a week, and nobody who is not has
+/// taken it up.
+fn is_back_dated(
+    open: &mut Open<'_>,
+    (tag, row): (Tag, &GroupRow),
+    (before, after): (&Roster, &Roster),
+    change: &Change,
+    now: UnixTime,
+) -> Result<bool, Error> {
+    let mut is_gone = |id: MemberId| -> Result<bool, Error> {
+        // An author whom these changes added is nobody who is gone.
+        if before.member(id).is_some() || before.was_given_for(id).is_none() {
+            return Ok(false);
+        }
+        let since = group_rows::gone_since(open, tag, id)?.unwrap_or(row.since);
+        Ok(now.since(since) > SET_ASIDE)
+    };
+    if !is_gone(change.author())? {
+        return Ok(false);
+    }
+    let mut stays = BTreeSet::new();
+    for one in after.changes() {
+        if !stays.contains(&one.author()) && !is_gone(one.author())? {
+            stays.insert(one.author());
+        }
+    }
+    Ok(!after.is_taken_up(&change.id(), |author| stays.contains(&author)))
+}
+
+/// Tells people once a day that devices do not agree.
+fn tell_split(
+    open: &mut Open<'_>,
+    row: &mut GroupRow,
+    now: UnixTime,
+    rng: &mut dyn CryptoRng,
+) -> Result<(), Error> {
+    const DAY: u64 = 24 * 60 * 60;
+    if row.split.is_some_and(|at| now.apart(at) < DAY) {
+        return Ok(());
+    }
+    row.split = Some(now);
+    inbox::tell(open, Event::GroupSplit { group: row.id }, now, rng)
+}
+
+/// What was set aside may be of somebody whom these changes added.
+fn look_again(
+    open: &mut Open<'_>,
+    roster: &Roster,
+    accepted: &[ChangeId],
+    from: &From<'_>,
+) -> Result<(), Error> {
+    let mut names = BTreeSet::from([from.user.name.as_str()]);
+    for change in accepted.iter().filter_map(|id| roster.get(id)) {
+        names.extend(change.ops().iter().filter_map(|op| match op {
+            Op::Add { user, .. } => Some(&**user),
+            _ => None,
+        }));
+    }
+    for name in names {
+        wants::hurry(open, &Want::Aside(name.into()), from.now)?;
+    }
+    Ok(())
+}
+
+fn read_changes(bytes: &[u8]) -> Option<Vec<Change>> {
+    let mut reader = Reader::new(bytes);
+    let mut changes = Vec::new();
+    loop {
+        let Ok(length) = reader.u32() else { break };
+        let bytes = reader.bytes(usize::try_from(length).ok()?).ok()?;
+        changes.push(Change::decode(bytes).ok()?);
+    }
+    (!changes.is_empty()).then_some(changes)
+}
+
+/// Writes what became part of a roster. The caller writes the group's row.
+pub(super) fn keep(
+    open: &mut Open<'_>,
+    (tag, row): (Tag, &mut GroupRow),
+    before: Option<&Roster>,
+    roster: &Roster,
+    accepted: &[ChangeId],
+    now: UnixTime,
+) -> Result<(), Error> {
+    for change in accepted.iter().filter_map(|id| roster.get(id)) {
+        group_rows::add_change(open, tag, row, change)?;
+    }
+    let Some(before) = before else { return Ok(()) };
+    let is_gone = |member: &&GroupMember| roster.member(member.id).is_none();
+    let gone: Vec<MemberId> =
+        before.members().iter().filter(is_gone).map(|member| member.id).collect();
+    for member in &gone {
+        group_rows::note_gone(open, tag, *member, now)?;
+    }
+    if gone.is_empty() {
+        return Ok(());
+    }
+    // From now on what their devices write is late.
+    for (place, mut giver) in group_rows::givers(open, tag)? {
+        if gone.contains(&giver.member) && giver.gone.is_none() {
+            group_members::set_gone(open, tag, place, &mut giver, now)?;
+        }
+    }
+    Ok(())
+}
+
+/// A group that was not known: somebody added this user.
+fn invited(
+    open: &mut Open<'_>,
+    from: &From<'_>,
+    (group, tag): (GroupId, Tag),
+    changes: Vec<Change>,
+    reply: Option<&mut Target>,
+    rng: &mut dyn CryptoRng,
+) -> Result<(), Error> {
+    let is_whole = changes.iter().any(|change| change.parents().is_empty());
+    if !is_whole {
+        return ask(open, from, (group, &[]), reply, rng);
+    }
+    let Ok(roster) = Roster::from_changes(changes) else { return Ok(()) };
+    let is_in = group_members::own_member(open, &roster)?.is_some();
+    if !is_in || group_members::member_of(&roster, from.user).is_none() {
+        return Ok(());
+    }
+    if !allowances::take(open, &INVITATIONS, Party::Contact(from.place.tag), 1, from.now)?
+        || !make_room(open)?
+    {
+        return Ok(());
+    }
+    // Another device of this account is in already.
+    let is_own = open.is_own(&from.user.name);
+    let standing = if is_own { GroupStanding::Joined } else { GroupStanding::Invited };
+    let mut row = GroupRow::new(group, standing, from.now);
+    let ids: Vec<ChangeId> = roster.changes().map(Change::id).collect();
+    keep(open, (tag, &mut row), None, &roster, &ids, from.now)?;
+    group_rows::put(open, tag, &row)?;
+    look_again(open, &roster, &ids, from)?;
+    let event = if is_own {
+        Event::GroupJoined { group }
+    } else {
+        Event::GroupInvited { group, by: from.address.clone() }
+    };
+    inbox::tell(open, event, from.now, rng)
+}
+
+/// Makes room for an invitation. Groups that this account is out of are forgotten for it.
+fn make_room(open: &mut Open<'_>) -> Result<bool, Error> {
+    let all = group_rows::all(open)?;
+    let of = |standing| move |one: &&(Tag, GroupRow)| one.1.standing == standing;
+    let out: Vec<&(Tag, GroupRow)> = all.iter().filter(of(GroupStanding::Out)).collect();
+    if let Some((tag, _)) = out.first().filter(|_| out.len() >= MOST_OUT) {
+        group_members::forget(open, *tag)?;
+    }
+    Ok(all.iter().filter(of(GroupStanding::Invited)).count() < MOST_INVITATIONS)
+}
+
+/// How this account stands after changes.
+fn follow(
+    open: &mut Open<'_>,
+    from: &From<'_>,
+    row: &mut GroupRow,
+    before: &Roster,
+    after: &Roster,
+    rng: &mut dyn CryptoRng,
+) -> Result<(), Error> {
+    let own = &open.account.user;
+    let (was, is) = (before.ids_in(own), after.ids_in(own));
+    if is.is_empty() && row.standing != GroupStanding::Out {
+        let group = row.id;
+        group_members::leave(open, open.group_tag(group.as_bytes()), row)?;
+        inbox::tell(open, Event::GroupLeft { group }, from.now, rng)?;
+    } else if row.standing == GroupStanding::Out && is.iter().any(|id| !was.contains(id)) {
+        row.standing = GroupStanding::Invited;
+        let (group, by) = (row.id, from.address.clone());
+        inbox::tell(open, Event::GroupInvited { group, by }, from.now, rng)?;
+    }
+    Ok(())
+}
+
+/// Tells people what became different, and who did it.
+fn report(
+    open: &mut Open<'_>,
+    before: &Roster,
+    after: &Roster,
+    accepted: &[ChangeId],
+    now: UnixTime,
+    rng: &mut dyn CryptoRng,
+) -> Result<(), Error> {
+    const MOST: usize = 64;
+    let by = |does: &dyn Fn(&Change) -> bool| {
+        let changes = accepted.iter().filter_map(|id| after.get(id));
+        let change = changes.rev().find(|change| does(change));
+        change.and_then(|change| after.was_given_for(change.author())).map(|(user, _)| user.into())
+    };
+    let names = |change: &Change, id: MemberId| {
+        change
+            .ops()
+            .iter()
+            .any(|op| matches!(op, Op::Remove(of) | Op::Promote(of) | Op::Demote(of) if *of == id))
+    };
+    let mut events: Vec<(Option<String>, GroupEvent)> = Vec::new();
+    for member in after.members() {
+        let (id, user) = (member.id, String::from(&*member.user));
+        match before.member(id) {
+            None => {
+                let adds = |change: &Change| change.adds(id);
+                events.push((by(&adds), GroupEvent::Added { user }));
+            }
+            Some(known) if known.role != member.role => {
+                let role = member.role;
+                events.push((by(&|change| names(change, id)), GroupEvent::Role { user, role }));
+            }
+            Some(known) if known.suspended != member.suspended => {
+                let suspended = member.suspended;
+                let event = GroupEvent::Suspended { user, suspended };
+                events.push((by(&|change| names(change, id)), event));
+            }
+            Some(_) => {}
+        }
+    }
+    for member in before.members().iter().filter(|member| after.member(member.id).is_none()) {
+        let (id, user) = (member.id, String::from(&*member.user));
+        events.push((by(&|change| names(change, id)), GroupEvent::Removed { user }));
+    }
+    if before.settings() != after.settings() {
+        let sets = |change: &Change| change.ops().iter().any(|op| matches!(op, Op::Settings(_)));
+        events.push((by(&sets), GroupEvent::Settings));
+    }
+    for (by, what) in events.into_iter().take(MOST) {
+        inbox::tell(open, Event::GroupChanged { group: after.group(), by, what }, now, rng)?;
+    }
+    // A state that its author saw otherwise says that one of the two devices judges wrongly.
+    if accepted.iter().rev().take(16).any(|id| after.disagrees(id)) {
+        inbox::tell(open, Event::GroupSplit { group: after.group() }, now, rng)?;
+    }
+    Ok(())
+}
+
+/// Asks the sender for what is built on these changes: for all of the group, where there are none.
+pub(super) fn ask(
+    open: &mut Open<'_>,
+    from: &From<'_>,
+    (group, known): (GroupId, &[ChangeId]),
+    reply: Option<&mut Target>,
+    rng: &mut dyn CryptoRng,
+) -> Result<(), Error> {
+    let Some(target) = reply else { return Ok(()) };
+    if !allowances::take(open, &LISTS, Party::Contact(from.place.tag), 1, from.now)? {
+        return Ok(());
+    }
+    let heads = group_send::bytes_of(known);
+    let body = GroupBody::Ask { group, heads: &heads };
+    group_send::post(open, target, body, None, from.now, rng)?;
+    open.put_record(target.place, &target.record)
+}
+
+pub(super) fn change_ids(heads: &[[u8; 32]]) -> Vec<ChangeId> {
+    heads.iter().copied().map(ChangeId::from).collect()
+}

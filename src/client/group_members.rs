@@ -1,0 +1,261 @@
+//! Which devices may have keys of a group, and what is known of those that may not any more.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::mem;
+
+use super::group_rows::{self, GiverRow, GroupRow, GroupStanding, PeerRow};
+use super::group_texts;
+use super::log;
+use super::timers;
+use super::transaction::{Open, Place, Tag};
+use super::wants::{self, Want};
+use crate::address::Address;
+use crate::devices::ListedDevice;
+use crate::error::Error;
+use crate::group::{GroupMember, MemberId, Roster};
+use crate::sesame::UserRecord;
+use crate::time::UnixTime;
+
+/// Seconds for which late mail of a device that is no member's any more is shown.
+pub(super) const LATE: u64 = 24 * 60 * 60;
+
+/// A device of a member, who may have keys.
+pub(super) struct Target {
+    pub(super) tag: Tag,
+    pub(super) user: Arc<UserRecord>,
+    pub(super) listed: ListedDevice,
+}
+
+/// The devices of members that may have keys, by the keys of their rows.
+pub(super) type Targets = BTreeMap<[u8; 32], Target>;
+
+/// The devices of members that may have keys, and the members whose devices are not
+/// known: their lists are wanted, or a person has to accept a new account key. Of a member whose
+/// account is not the one that is known for the name, there are none.
+pub(super) fn targets(
+    open: &mut Open<'_>,
+    roster: &Roster,
+    now: UnixTime,
+) -> Result<(Targets, Vec<MemberId>), Error> {
+    let (mut targets, mut absent) = (BTreeMap::new(), Vec::new());
+    let here = open.account.identity;
+    for member in roster.members().iter().filter(|member| !member.suspended) {
+        let tag = open.tag(&member.user)?;
+        let Some(user) = open.user(tag)? else {
+            wants::want(open, Want::Devices((*member.user).into()), now)?;
+            absent.push(member.id);
+            continue;
+        };
+        if user.list.account() != member.account {
+            continue;
+        }
+        if user.waits() {
+            absent.push(member.id);
+            continue;
+        }
+        let user = Arc::new(user);
+        let is_kept = |one: &&ListedDevice| one.identity != here && !user.is_doubted(&one.identity);
+        for listed in user.list.devices().iter().filter(is_kept) {
+            let place = open.place(tag, &listed.identity);
+            let user = Arc::clone(&user);
+            targets.insert(place.key(), Target { tag, user, listed: *listed });
+        }
+    }
+    Ok((targets, absent))
+}
+
+/// The member that this account is.
+pub(super) fn own_member(open: &mut Open<'_>, roster: &Roster) -> Result<Option<MemberId>, Error> {
+    let own = open.own()?;
+    let own = member_of(roster, &own.user).filter(|member| !member.suspended);
+    Ok(own.map(|member| member.id))
+}
+
+/// The member that a user is, under the account key that is known here.
+pub(super) fn member_of<'r>(roster: &'r Roster, user: &UserRecord) -> Option<&'r GroupMember> {
+    roster
+        .members()
+        .iter()
+        .find(|member| *member.user == *user.name && member.account == user.list.account())
+}
+
+/// A device that something may be told to, as it is stored and as it is to be.
+pub(super) struct Peer {
+    pub(super) place: Place,
+    pub(super) row: PeerRow,
+    pub(super) stored: Option<PeerRow>,
+}
+
+/// Brings what is known of devices up to date with a roster.
+pub(super) struct Settling<'a> {
+    pub(super) group: Tag,
+    pub(super) row: &'a mut GroupRow,
+    pub(super) roster: &'a Roster,
+    pub(super) targets: &'a Targets,
+    /// The number of the last text that is not for a device that is new now.
+    pub(super) before: u64,
+}
+
+impl Settling<'_> {
+    /// The devices: those that are no member's any more go once they are told so, and the chain is
+    /// renewed if one of them holds it.
+    pub(super) fn peers(
+        &mut self,
+        open: &mut Open<'_>,
+        own: Option<MemberId>,
+        absent: &[MemberId],
+    ) -> Result<Vec<Peer>, Error> {
+        let Self { group, targets, roster, before, .. } = *self;
+        let is_out = self.row.standing == GroupStanding::Out;
+        let (mut peers, mut known, mut is_lost) = (Vec::new(), BTreeSet::new(), false);
+        for (place, mut peer) in group_rows::peers(open, group)? {
+            let stored = Some(peer.clone());
+            peer.owed_changes |= self.row.tell;
+            match (targets.contains_key(&place.key()) && !is_out, peer.is_out) {
+                (true, false) => {}
+                (true, true) => {
+                    (peer.is_out, peer.due, peer.since) = (false, true, before);
+                }
+                (false, _) => {
+                    is_lost |= mem::take(&mut peer.holds);
+                    (peer.is_out, peer.due) = (true, false);
+                    group_texts::owe_nothing(open, group, place, &mut peer)?;
+                    if !peer.owed_changes {
+                        group_rows::delete_peer(open, group, place)?;
+                        continue;
+                    }
+                }
+            }
+            known.insert(place.key());
+            peers.push(Peer { place, row: peer, stored });
+        }
+        if is_lost && !is_out {
+            // What is encrypted under a chain that it holds does not leave any more.
+            self.row.renew = true;
+            group_texts::again(open, group)?;
+        }
+        let made = |member: MemberId| roster.changes().any(|change| change.author() == member);
+        let tells = self.row.tell || own.is_some_and(made);
+        let new = targets.iter().filter(|(key, _)| !is_out && !known.contains(*key));
+        for target in new.map(|(_, new)| new) {
+            let (place, row) = self.add(open, target, tells)?;
+            peers.push(Peer { place, row, stored: None });
+        }
+        self.row.tell = false;
+        let known = mem::take(&mut self.row.absent);
+        self.row.absent = absent
+            .iter()
+            .map(|id| known.iter().find(|known| known.0 == *id).copied().unwrap_or((*id, before)))
+            .collect();
+        Ok(peers)
+    }
+
+    /// A device that is a member's now. It is owed what was written while its user's devices were
+    /// not known.
+    fn add(
+        &self,
+        open: &mut Open<'_>,
+        target: &Target,
+        tells: bool,
+    ) -> Result<(Place, PeerRow), Error> {
+        let place = open.place(target.tag, &target.listed.identity);
+        let member = self.roster.members().iter().find(|one| *one.user == *target.user.name);
+        let absent = self.row.absent.iter().find(|(id, _)| member.is_some_and(|one| one.id == *id));
+        let since = absent.map_or(self.before, |(_, since)| *since);
+        let mut peer = PeerRow {
+            address: Address::new(&target.user.name, target.listed.device),
+            identity: target.listed.identity,
+            tag: target.tag,
+            holds: false,
+            due: true,
+            owed_changes: tells || open.is_own(&target.user.name),
+            told: Vec::new(),
+            owed: 0,
+            since,
+            is_out: false,
+            list: 0,
+            waited: None,
+            wrote: None,
+        };
+        if absent.is_some() {
+            for text in group_texts::since(open, self.group, since)? {
+                group_texts::owe(open, place, &mut peer, text)?;
+            }
+        }
+        Ok((place, peer))
+    }
+}
+
+/// What a device that is no member's gave is used for late mail alone, and then goes.
+pub(super) fn mark_gone(
+    open: &mut Open<'_>,
+    (group, row): (Tag, &mut GroupRow),
+    targets: &Targets,
+    now: UnixTime,
+) -> Result<(), Error> {
+    for (place, mut giver) in group_rows::givers(open, group)? {
+        let is_in = targets.contains_key(&place.key());
+        match giver.gone {
+            Some(since) if !is_in && now.since(since) > LATE => {
+                group_rows::delete_giver(open, (group, &mut *row), place, &giver)?;
+            }
+            None if !is_in => set_gone(open, group, place, &mut giver, now)?,
+            Some(_) if is_in => {
+                (giver.gone, giver.late) = (None, 0);
+                group_rows::put_giver(open, group, place, &giver)?;
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// A device is no member's any more.
+pub(super) fn set_gone(
+    open: &mut Open<'_>,
+    group: Tag,
+    place: Place,
+    giver: &mut GiverRow,
+    now: UnixTime,
+) -> Result<(), Error> {
+    giver.gone = Some(now);
+    timers::set_giver(open, now.after(LATE.saturating_add(1)), group, place)?;
+    group_rows::put_giver(open, group, place, giver)
+}
+
+/// Deletes what is kept of a device longer than it may be.
+pub(super) fn expire(open: &mut Open<'_>, subject: &[u8], now: UnixTime) -> Result<(), Error> {
+    let Some((group, place)) = timers::of_group(subject) else { return Ok(()) };
+    let Some(mut row) = group_rows::get(open, group)? else { return Ok(()) };
+    let Some(mut giver) = group_rows::giver(open, group, place)? else { return Ok(()) };
+    if giver.gone.is_some_and(|since| now.since(since) > LATE) {
+        group_rows::delete_giver(open, (group, &mut row), place, &giver)?;
+    } else {
+        let mut record = giver.record()?;
+        let before = group_rows::labels(&record);
+        record.expire(now);
+        group_rows::put_record(open, (group, &mut row), place, &mut giver, &record)?;
+        group_rows::put_labels(open, group, place, &record, &before)?;
+    }
+    group_rows::put(open, group, &row)
+}
+
+/// This account is out of a group: what it encrypted with goes, and what others gave it. The caller
+/// writes the group's row.
+pub(super) fn leave(open: &mut Open<'_>, group: Tag, row: &mut GroupRow) -> Result<(), Error> {
+    row.standing = GroupStanding::Out;
+    group_rows::delete_key(open, group)?;
+    for (place, giver) in group_rows::givers(open, group)? {
+        group_rows::delete_giver(open, (group, &mut *row), place, &giver)?;
+    }
+    group_texts::drop_pending(open, group)
+}
+
+/// Forgets a group that this account is out of.
+pub(super) fn forget(open: &mut Open<'_>, group: Tag) -> Result<(), Error> {
+    group_texts::forget(open, group)?;
+    log::forget(open, group)?;
+    group_rows::forget(open, group)
+}
