@@ -187,6 +187,13 @@ impl World {
         Path::new(self.folder.path()).join(name).to_str().unwrap().into()
     }
 
+    /// A chat that asks for its passphrase.
+    fn start_asking(&self, user: &str) -> Process {
+        let mut command = Command::new(built("chat"));
+        command.args([user, "--relay", &self.address, "--store", &self.path(user)]);
+        Process::of(command.env_remove("SUBROSA_PASSPHRASE"))
+    }
+
     /// At the same address as before.
     fn start_relay(&mut self, more: &[&str]) {
         let data = self.path("relay");
@@ -700,12 +707,7 @@ fn a_linked_manager_links_the_next_device() {
 #[test]
 fn a_passphrase_is_chosen_at_the_first_run_and_asked_for_when_the_store_is_free() {
     let world = World::new();
-    let store = world.path("alice");
-    let start = || {
-        let mut command = Command::new(built("chat"));
-        command.args(["alice", "--relay", &world.address, "--store", &store]);
-        Process::of(command.env_remove("SUBROSA_PASSPHRASE"))
-    };
+    let start = || world.start_asking("alice");
     let mut alice = start();
     // Too short, twice; two that differ; then one, and the same again.
     for line in ["", "x", "under the rose", "under a rose", PASSPHRASE, PASSPHRASE] {
@@ -727,12 +729,7 @@ fn a_passphrase_is_chosen_at_the_first_run_and_asked_for_when_the_store_is_free(
 #[test]
 fn a_passphrase_that_was_drawn_opens_the_store_however_it_is_typed() {
     let world = World::new();
-    let store = world.path("alice");
-    let start = || {
-        let mut command = Command::new(built("chat"));
-        command.args(["alice", "--relay", &world.address, "--store", &store]);
-        Process::of(command.env_remove("SUBROSA_PASSPHRASE"))
-    };
+    let start = || world.start_asking("alice");
     let mut alice = start();
     let mut drawn = Vec::new();
     // The first is typed wrong, and another one is drawn.

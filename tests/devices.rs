@@ -17,8 +17,8 @@
 //! - the device or the sender is restored while the text is being asked for, or is set aside: a
 //!   request or an answer that was received after the backup is gone with it, and nobody says it a
 //!   second time;
-//! - where mail is sealed, it was in a first message that names a prekey which is not there, or which
-//!   is another one since a restoration: nothing says whom to ask for it;
+//! - where mail is sealed, it was in a first message that names a prekey which is not there, or
+//!   which is another one since a restoration: nothing says whom to ask for it;
 //!
 //! and except for what a device opened after a backup that it is restored from: its app's memory is
 //! that of the backup as well, so it is shown again or not at all. In one life, the backup's past

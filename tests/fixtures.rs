@@ -3,7 +3,8 @@
 //! `tests/fixtures/store-1.json` has what four devices and their server held at one moment. It was
 //! written once, by the first version with stores of format 1, and stays as it is.
 //! `groups-1.json` is the same of a group.
-//! `cargo test --test fixtures -- --ignored` writes them anew, which is right only before a release.
+//! `cargo test --test fixtures -- --ignored` writes them anew, which is right only before a
+//! release.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,

@@ -268,8 +268,8 @@ fn summaries_that_lie_cost_uploads_and_neither_sessions_nor_texts() {
         assert_eq!(events(&mut alice), [], "{what}");
         assert_eq!(alice.sessions("bob").unwrap()[0].id, session, "{what}");
     }
-    // What it keeps does not grow with the lies: a signed prekey and its predecessors, and sets that
-    // the server may have handed out.
+    // What it keeps does not grow with the lies: a signed prekey and its predecessors, and sets
+    // that the server may have handed out.
     assert!(disk.count(Table::Prekey) < 2_100, "{}", disk.count(Table::Prekey));
 }
 

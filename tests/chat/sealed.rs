@@ -1,5 +1,5 @@
-//! Sealed mail: what the relay learns, whom it lets in, and what becomes of mail on connections that
-//! break.
+//! Sealed mail: what the relay learns, whom it lets in, and what becomes of mail on connections
+//! that break.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -1,4 +1,5 @@
-//! The same of sealed mail: tickets, certificates, passes, blocks, and what waits to be vouched for.
+//! The same of sealed mail: tickets, certificates, passes, blocks, and what waits to be vouched
+//! for.
 
 use subrosa::protocol::IdentityKeyPair;
 use subrosa::{Delivery, Error, Received, ServerKey};

@@ -1,4 +1,5 @@
-//! What must hold when somebody is removed, when a store is restored from a copy, and when texts wait.
+//! What must hold when somebody is removed, when a store is restored from a copy, and when texts
+//! wait.
 
 use subrosa::{Action, Address, Error, GroupIntention, Progress};
 

@@ -158,24 +158,7 @@ fn a_flood_of_sealed_handshakes_takes_nothing_from_contacts() {
 #[test]
 fn the_tickets_of_a_contact_that_a_copy_does_not_know_are_counted_and_told() {
     let world = &mut World::new("older than the contact");
-    let mut bob = world.create("bob");
-    let copy = bob.into_store();
-    bob = world.open(copy.clone());
-    let mut alice = world.create("alice");
-    world.write(&mut alice, "bob", "one");
-    world.settle_all(&mut [&mut alice, &mut bob]);
-    world.write(&mut bob, "alice", "two");
-    world.settle_all(&mut [&mut alice, &mut bob]);
-    drop(bob);
-    let mut bob = world.open(copy);
-    world.work(&mut bob);
-    for text in ["three", "four", "five"] {
-        world.write(&mut alice, "bob", text);
-        world.work(&mut alice);
-        for received in world.fetch(&mut bob) {
-            assert_eq!(received, Received::Refused(Error::UnknownHeader));
-        }
-    }
+    let (mut alice, mut bob) = world.with_older_copy();
     // The copy has the keys that the tickets were made with only if it had made any.
     let told = events(&mut bob);
     let counted = bob.unknown_contacts().unwrap();

@@ -17,24 +17,7 @@ fn days(world: &mut World, count: u64, from: &mut App, to: &mut App) {
 #[test]
 fn what_was_written_to_a_copy_older_than_the_contact_comes_by_itself() {
     let world = &mut World::with_certificates("older copy");
-    let mut bob = world.create("bob");
-    let copy = bob.into_store();
-    bob = world.open(copy.clone());
-    let mut alice = world.create("alice");
-    world.write(&mut alice, "bob", "one");
-    world.settle_all(&mut [&mut alice, &mut bob]);
-    world.write(&mut bob, "alice", "two");
-    world.settle_all(&mut [&mut alice, &mut bob]);
-    drop(bob);
-    let mut bob = world.open(copy);
-    world.work(&mut bob);
-    for text in ["three", "four", "five"] {
-        world.write(&mut alice, "bob", text);
-        world.work(&mut alice);
-        for received in world.fetch(&mut bob) {
-            assert_eq!(received, Received::Refused(Error::UnknownHeader));
-        }
-    }
+    let (mut alice, mut bob) = world.with_older_copy();
     days(world, 3, &mut alice, &mut bob);
     assert_eq!(read(&mut bob), Vec::<String>::new());
     days(world, 3, &mut alice, &mut bob);

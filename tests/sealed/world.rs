@@ -3,7 +3,8 @@
 use subrosa::protocol::IdentityKeyPair;
 use subrosa::store::Memory;
 use subrosa::{
-    Client, Delivery, Event, Item, NewDevice, Policy, Received, Role, ServerKey, Trust, UnixTime,
+    Client, Delivery, Error, Event, Item, NewDevice, Policy, Received, Role, ServerKey, Trust,
+    UnixTime,
 };
 
 use super::network::{NOW, Seeded};
@@ -51,6 +52,30 @@ impl World {
         let mut client = client.with_policy(self.policy.clone());
         self.post.settle(&mut client, self.now, &mut self.rng);
         client
+    }
+
+    /// Alice, and Bob on a copy of his store that is older than the contact: it refuses the three
+    /// texts that Alice wrote since.
+    pub(crate) fn with_older_copy(&mut self) -> (App, App) {
+        let mut bob = self.create("bob");
+        let copy = bob.into_store();
+        bob = self.open(copy.clone());
+        let mut alice = self.create("alice");
+        self.write(&mut alice, "bob", "one");
+        self.settle_all(&mut [&mut alice, &mut bob]);
+        self.write(&mut bob, "alice", "two");
+        self.settle_all(&mut [&mut alice, &mut bob]);
+        drop(bob);
+        let mut bob = self.open(copy);
+        self.work(&mut bob);
+        for text in ["three", "four", "five"] {
+            self.write(&mut alice, "bob", text);
+            self.work(&mut alice);
+            for received in self.fetch(&mut bob) {
+                assert_eq!(received, Received::Refused(Error::UnknownHeader));
+            }
+        }
+        (alice, bob)
     }
 
     pub(crate) fn open(&mut self, store: Memory) -> App {

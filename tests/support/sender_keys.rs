@@ -1,5 +1,5 @@
-//! docs/groups.md, section Messages, once more, straight from its formulas and over other crates, to
-//! hold the crate against; and what a member can do who does not keep to it.
+//! docs/groups.md, section Messages, once more, straight from its formulas and over other crates,
+//! to hold the crate against; and what a member can do who does not keep to it.
 #![allow(dead_code, reason = "each test crate uses a part of it")]
 
 use chacha20poly1305::{AeadInOut, ChaCha20Poly1305};

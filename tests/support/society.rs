@@ -771,8 +771,8 @@ impl World {
             self.write_to_all();
         }
         let checked = self.promise.written.len();
-        // Of sealed mail, what may have been tampered with is asked for along with the next text; and
-        // a request in a first message that does not open is made again after a day.
+        // Of sealed mail, what may have been tampered with is asked for along with the next text;
+        // and a request in a first message that does not open is made again after a day.
         if self.policy.delivery == Delivery::Sealed {
             self.write_to_all();
             self.now = self.now.after(DAY);
