@@ -3,7 +3,8 @@
 //! Alice and Bob each have a thread of their own with a client, a call and a socket. What they say
 //! to each other about the call goes through a server in memory; their frames, each as long as a
 //! frame of Opus, go over the loopback interface through an SFU that drops one in ten, sends one in
-//! twenty twice, and holds some back. After three seconds Carol joins, and leaves two seconds later.
+//! twenty twice, and holds some back. After three seconds Carol joins, and she leaves two seconds
+//! later.
 //!
 //! ```sh
 //! cargo run --release --features calls --example call
@@ -115,7 +116,7 @@ impl Person {
         let (mut sent, mut sealing) = (0_u64, Duration::ZERO);
         let own = USERS.iter().position(|user| *user == self.client.address().user).unwrap_or(0);
         thread::sleep(from);
-        // Milliseconds since the Unix epoch at first, and by a clock that does not jump from then on.
+        // Milliseconds since the Unix epoch at first, and then by a clock that does not jump.
         let epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
         let joined = Instant::now();
         let clock = || u64::try_from((epoch + joined.elapsed()).as_millis()).unwrap_or(u64::MAX);
@@ -162,7 +163,8 @@ impl Person {
         );
         for (from, Heard { opened, late, without_key, forged }) in heard {
             text += &format!(
-                "\n  of {}: {opened} opened, {late} late or repeated, {without_key} without a key yet, {forged} refused",
+                "\n  of {}: {opened} opened, {late} late or repeated, {without_key} without a key yet, \
+                 {forged} refused",
                 USERS[from]
             );
         }

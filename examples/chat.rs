@@ -2,8 +2,8 @@
 //! lost when any of the processes goes away.
 //!
 //! ```text
-//! cargo run --release --example chat -- NAME [--link | --restore FILE] [--relay ADDRESS] [--store FILE]
-//!     [--open | --pass]
+//! cargo run --release --example chat -- NAME [--link | --restore FILE] [--relay ADDRESS]
+//!     [--store FILE] [--open | --pass]
 //! ```
 //!
 //! Mail is sealed: the relay delivers it without learning who writes. With `--open` it learns that;

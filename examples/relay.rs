@@ -1,8 +1,8 @@
 //! A server for `chat`, for trying things on one machine.
 //!
 //! ```text
-//! cargo run --release --example relay -- [ADDRESS] [--data FOLDER] [--forget NAME] [--keep SECONDS]
-//!     [--unnamed REQUESTS] [--journal FILE]
+//! cargo run --release --example relay -- [ADDRESS] [--data FOLDER] [--forget NAME]
+//!     [--keep SECONDS] [--unnamed REQUESTS] [--journal FILE]
 //! ```
 //!
 //! It keeps device lists, prekeys, mailboxes, grants for new devices, and the blobs of files, and

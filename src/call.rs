@@ -213,7 +213,7 @@ impl Call {
         Ok(Taken::Handled)
     }
 
-    /// Lets time pass: what is to be said now. Draws 32 bytes where a new key is due.
+    /// Lets time pass, and returns the signals to send now. Draws 32 bytes where a new key is due.
     ///
     /// Call it after [`Call::take`] and [`Call::set_members`], and at [`Call::next_at`] at the
     /// latest. It brings about at most one signal of a kind to each device in a second.

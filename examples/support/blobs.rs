@@ -171,7 +171,8 @@ pub(crate) fn folder(data: &Path) -> PathBuf {
     data.join("blobs")
 }
 
-/// Why there is no room for a blob of this length, where there is none. What was begun counts whole.
+/// Why there is no room for a blob of this length, if there is none. A blob that was begun counts
+/// whole.
 fn is_full(tx: &WriteTransaction, user: &str, length: u64) -> Result<Option<&'static str>> {
     let (mut theirs, mut all) = (length, length);
     for row in tx.open_table(BLOBS)?.iter()? {

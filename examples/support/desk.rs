@@ -3,8 +3,8 @@
 //!
 //! Of a user and of a device it keeps the rows of the crate's [`Directory`], which knows what may
 //! be uploaded and what is handed out; and of an account the row of [`Doors`], which knows with
-//! which passes sealed mail is taken. Mail and grants are the relay's own; so are blobs, which are in
-//! `blobs.rs`.
+//! which passes sealed mail is taken. Mail and grants are the relay's own; so are blobs, which are
+//! in `blobs.rs`.
 
 use std::fs;
 use std::path::Path;
@@ -67,7 +67,7 @@ pub(crate) enum Caller<'a> {
 }
 
 impl Desk {
-    /// Blobs are kept for so many seconds.
+    /// Blobs are kept for `keep_blobs` seconds.
     pub(crate) fn open(folder: &Path, keep_blobs: u64) -> Result<Self> {
         fs::create_dir_all(folder)?;
         let database = Database::create(folder.join("relay.redb"))?;

@@ -271,8 +271,8 @@ impl Download {
     }
 }
 
-/// What is to be fetched of a line, with the numbers of its files. A folder or a name that was typed
-/// here is taken as it is; a name that came from somebody is made harmless.
+/// What is to be fetched of a line, with the numbers of its files. A folder or a name that was
+/// typed here is taken as it is; a name that came from somebody is made harmless.
 fn downloads(
     number: u64,
     line: &Line,

@@ -1,7 +1,7 @@
 //! What strangers may cost the relay: on connections that carry no name, a network address is all
 //! that it can count by.
 //!
-//! Each network address has so many requests at once, which come back with time, and so many open
+//! Each network address has a number of requests, which come back with time, and a number of open
 //! connections. A connection counts from its first byte until it carries a name, so that nobody
 //! keeps others out by opening connections and saying nothing.
 

@@ -44,9 +44,9 @@ impl Chat {
         Ok(())
     }
 
-    /// Asks for the key. A certificate says no more than the relay's device lists do, so the relay's
-    /// word for it will do here; an app that belongs to one server has its key built in. Who writes
-    /// openly needs it too, to know who writes sealed.
+    /// Asks for the key. A certificate says no more than the relay's device lists do, so the
+    /// relay's word for it will do here; an app that belongs to one server has its key built in.
+    /// Who writes openly needs it too, to know who writes sealed.
     pub(crate) fn ask_issuer(&mut self) -> Result<()> {
         if let Response::Found(Some(issuer)) = self.connection.ask(&Request::IssuerKey)?
             && self.trust_issuer(&issuer)

@@ -1,9 +1,9 @@
 //! Connections that carry no name: sealed mail, and the device lists, bundles and blobs that would
 //! show the relay who writes to whom.
 //!
-//! There is one for each user whom it is about, and each ends with the work that it was made for. On
-//! a single one the relay would see that one device writes to Bob and to Carol, and sends copies to
-//! the other devices of Alice: then it would know the name after all.
+//! There is one for each user whom it is about, and each ends with the work that it was made for.
+//! On a single one the relay would see that one device writes to Bob and to Carol, and sends copies
+//! to the other devices of Alice: then it would know the name after all.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -26,8 +26,8 @@ impl Unnamed {
     /// One request about a user, one response.
     pub(crate) fn ask(&mut self, about: &str, request: &Request) -> Result<Response, Offline> {
         let frame = wire::encode(request).map_err(|_| Offline)?;
-        // The relay may have ended a connection that was open already. What it did not answer it may
-        // have done: to do any of it twice does no harm.
+        // The relay may have ended a connection that was open already. What it did not answer it
+        // may have done: to do any of it twice does no harm.
         if let Some(socket) = self.open.remove(about)
             && let Ok(response) = self.ask_over(about, socket, &frame)
         {

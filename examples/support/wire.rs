@@ -10,9 +10,9 @@
 //! - After a [`Request::Hello`] it carries a name. In between the responses come notices: the
 //!   device's mail, again after each connection until it is acknowledged, and the names of users
 //!   whose device lists it should fetch.
-//! - After any other request it carries none, and the relay does not learn who is there. Sealed mail
-//!   goes over such connections, and so do the device lists and bundles that it takes, and blobs.
-//!   The relay takes so many requests from each network address and no more: [`Refused::Busy`].
+//! - After any other request it carries none, and the relay does not learn who is there. Sealed
+//!   mail goes over such connections, and so do the device lists and bundles that it takes, and
+//!   blobs. The relay limits the requests of each network address: [`Refused::Busy`].
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};

@@ -76,7 +76,7 @@ impl Room {
         call.set_members(&members(of), now, &mut self.rng);
     }
 
-    /// Says what is to be said, until nothing is.
+    /// Sends the signals that are due, until none is.
     fn settle(&mut self) {
         for _ in 0..10 {
             let mut sent = Vec::new();

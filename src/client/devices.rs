@@ -128,8 +128,8 @@ fn vouch(
     Ok(known)
 }
 
-/// The server knows nobody of this name. Whoever wrote sealed under it and was vouched for by nobody
-/// is forgotten: an honest device uploads its list before it writes.
+/// The server knows nobody of this name. The client forgets a user of it that nobody vouched for:
+/// an honest device uploads its list before it writes.
 pub(super) fn nobody(
     open: &mut Open<'_>,
     user: &str,
@@ -402,8 +402,8 @@ pub(super) fn admit(
     })
 }
 
-/// What is to be believed of the list that a content encloses: an open one was fetched under the
-/// user's name, as far as the transport says; a sealed one has nothing but its certificate.
+/// Who vouches for the list that a content encloses. For that of an open envelope, the transport's
+/// word for the user's name does; for that of a sealed one, only a certificate can.
 fn vouched(
     open: &Open<'_>,
     sender: &Sender<'_>,

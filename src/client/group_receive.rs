@@ -83,8 +83,8 @@ fn take_ask(
     group_rows::set_step(open, tag)
 }
 
-/// A device gives its chain that does not know that it is no member's any more: it is told that, and
-/// of nothing that came later.
+/// A device gives its chain that does not know that it is no member's any more: it is told that,
+/// and of nothing that came later.
 fn tell_removal(
     open: &mut Open<'_>,
     from: &From<'_>,

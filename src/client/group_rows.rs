@@ -310,7 +310,8 @@ pub(super) fn put_record(
     Ok(giver.kept != before)
 }
 
-/// The device of which most keys are kept loses the oldest half of them, until there are few enough.
+/// The device of which most keys are kept loses the oldest half of them, until there are few
+/// enough.
 fn trim(open: &mut Open<'_>, group: Tag, row: &mut GroupRow) -> Result<(), Error> {
     let mut all = givers(open, group)?;
     row.kept = all.iter().fold(0, |sum, (_, giver)| sum.saturating_add(giver.kept));
@@ -438,7 +439,7 @@ pub(super) fn delete_peer(open: &mut Open<'_>, group: Tag, place: Place) -> Resu
     open.delete(Table::Group, &of(PEER, group, &place.key()))
 }
 
-// ---- What is to be gone on with.
+// ---- Groups with work to do.
 
 pub(super) fn set_step(open: &mut Open<'_>, group: Tag) -> Result<(), Error> {
     open.put(Table::Group, &of(STEP, group, &[]), &[])

@@ -213,8 +213,8 @@ pub(super) fn restored(open: &mut Open<'_>) -> Result<(), Error> {
     Ok(())
 }
 
-/// **The one place that picks the chain.** A new one begins where somebody holds this one who may not
-/// have the next text, where it is worn, and where the app asks for it.
+/// **The one place that picks the chain.** A new one begins where somebody holds this one who may
+/// not have the next text, where it is worn, and where the app asks for it.
 fn renew(
     open: &mut Open<'_>,
     plan: &mut Plan<'_>,
@@ -284,7 +284,8 @@ impl Plan<'_> {
     }
 }
 
-/// Gives a device what is due. False where there is no session with it: then a bundle is wanted.
+/// Sends a device the changes, the chain and the texts that it lacks. False where there is no
+/// session with it: then a bundle is wanted.
 fn serve(
     open: &mut Open<'_>,
     plan: &Plan<'_>,
@@ -306,7 +307,7 @@ fn serve(
     let gives = is_target && plan.gives(peer) && !tickets::seals(open, peer.tag)?;
     let asks_for_session = peer.owed_changes || gives || peer.owed > 0;
     let Some(mut target) = outbox::target(open, peer.tag, &user, &listed, now)? else {
-        // Whoever has no session with this device learns of its list with the first message.
+        // A device without a session with this one learns of the list with the first message.
         peer.list = version;
         if asks_for_session {
             wants::want(open, Want::Bundle(peer.address.clone()), now)?;
@@ -555,11 +556,11 @@ fn release(
     Ok(Some(name))
 }
 
-/// A device asks for an envelope: where it is one for a group, and the device was a member's when it
-/// was written, it is owed the text.
+/// A device asks for an envelope: where it is one for a group, and the device was a member's when
+/// it was written, it is owed the text.
 ///
-/// Where the device holds the chain, the chain may be one that this store had gone on from before it
-/// was restored from a copy: it is renewed, once a day.
+/// Where the device holds the chain, the chain may be one that this store had gone on from before
+/// it was restored from a copy: it is renewed, once a day.
 pub(super) fn asked(
     open: &mut Open<'_>,
     place: Place,
@@ -641,8 +642,8 @@ pub(super) fn answer(
     }
 }
 
-/// Notes that there is something to give a device, now that there is a session with it. Many devices
-/// of a group are served in one step.
+/// Notes that there is something to give a device, now that there is a session with it. Many
+/// devices of a group are served in one step.
 pub(super) fn go_on(open: &mut Open<'_>, place: Place) -> Result<(), Error> {
     for (group, _) in group_rows::all(open)? {
         let peer = group_rows::peer(open, group, place)?;

@@ -1,5 +1,5 @@
-//! Texts to groups on their way: those that wait to be encrypted, envelopes that wait to be sent, and
-//! what single devices are owed.
+//! Texts to groups on their way: those that wait to be encrypted, envelopes that wait to be sent,
+//! and what single devices are owed.
 
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;

@@ -1,5 +1,5 @@
-//! Which session opens an envelope, or begins with it, and what that may cost before anything is known
-//! of what is in it.
+//! Which session opens an envelope, or begins with it, and what that may cost before anything is
+//! known of what is in it.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;

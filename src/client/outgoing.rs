@@ -41,9 +41,9 @@ impl<'m> Outgoing<'m> {
         Self { files, ..self }
     }
 
-    /// It disappears: this device forgets it after so many seconds, and does not send it again to a
-    /// device that could not open it later than that. What the other side does is the app's to say,
-    /// in the text.
+    /// It disappears: this device forgets it after this many seconds, and does not send it again to
+    /// a device that could not open it later than that. What the other side does is the app's to
+    /// say, in the text.
     pub const fn disappears_after(self, seconds: u64) -> Self {
         Self { keep: Some(seconds), ..self }
     }

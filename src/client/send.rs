@@ -370,7 +370,7 @@ pub(super) fn settle(open: &mut Open<'_>, tag: Tag) -> Result<(), Error> {
 
 /// Notes the devices that drafts wait for: with a tag, those of drafts to this user, which are the
 /// user's devices and those of this account. Where it is the account's own, those of this account
-/// alone, whoever the drafts are to.
+/// alone, and the drafts may be to anybody.
 pub(super) fn note_drafts(
     open: &mut Open<'_>,
     of: Option<Tag>,

@@ -25,8 +25,9 @@ const MOST: usize = 1_000;
 /// Envelopes that are looked at for that.
 const MOST_NUMBERS: u64 = 4_096;
 
-/// Seconds for which what waits at the server may come yet; and so many more at most, which are
-/// drawn, or an app that was closed for long would fetch the bundles of all contacts at once.
+/// Seconds in which mail that waits at the server may still come. A drawn time is added to them, at
+/// most `MOST_DRAWN`: an app that was closed for long would fetch the bundles of all contacts at
+/// once.
 const GRACE: u64 = 60 * 60;
 const MOST_DRAWN: u64 = 12 * 60 * 60;
 

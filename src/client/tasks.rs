@@ -539,8 +539,8 @@ fn later(
     Ok(Completed::Handled)
 }
 
-/// The server knows nobody of that name: what came under it is worth nothing. What a person wrote to
-/// them waits.
+/// The server knows nobody of that name: what came under it is worth nothing. What a person wrote
+/// to them waits.
 fn missing(
     open: &mut Open<'_>,
     user: &str,

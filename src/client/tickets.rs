@@ -128,8 +128,8 @@ impl PeerRow {
         self.unheard
     }
 
-    /// A sealed text is written to the device, in the envelope of this number. True where a timer is
-    /// to be set.
+    /// A sealed text is written to the device, in the envelope of this number. True where a timer
+    /// is to be set.
     pub(super) fn wrote(&mut self, number: u64, now: UnixTime) -> bool {
         self.unheard.get_or_insert(Unheard { since: now, number });
         let is_none = self.timer == Timer::None;
@@ -159,8 +159,8 @@ impl PeerRow {
     }
 }
 
-/// Seconds of silence after which a session is begun anew: four sevenths of the time for which texts
-/// are kept, four days. What is left of that time is for apps that are opened seldom.
+/// Seconds of silence after which a session is begun anew: four sevenths of the time for which
+/// texts are kept, four days. What is left of that time is for apps that are opened seldom.
 pub(super) const fn most_silent(open: &Open<'_>) -> u64 {
     (open.policy.log_age / 7).saturating_mul(4)
 }

@@ -126,7 +126,7 @@ pub(super) fn is_untried(open: &mut Open<'_>, want: &Want) -> Result<bool, Error
     Ok(open.get_as::<WantRow>(Table::Task, &key)?.is_some_and(|row| row.attempts == 0))
 }
 
-/// As [`is_untried`], and wanted for so many seconds at most.
+/// As [`is_untried`], and wanted for `most` seconds at most.
 pub(super) fn is_fresh(
     open: &mut Open<'_>,
     want: &Want,

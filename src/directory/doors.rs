@@ -12,8 +12,8 @@ use crate::error::Error;
 /// check: 16 bytes that the account gave to the people who may write to it. An account that never
 /// told a pass takes sealed mail from anybody.
 ///
-/// It is a row of its own beside those of [`Directory`](super::Directory). Whoever registers a name
-/// anew has other passes: delete the row where
+/// It is a row of its own beside those of [`Directory`](super::Directory). An account that
+/// registers a name anew has other passes: delete the row where
 /// [`Directory::re_register`](super::Directory::re_register) is called.
 ///
 /// ```
@@ -21,7 +21,7 @@ use crate::error::Error;
 ///
 /// let now = 1_800_000_000;
 /// let mut doors = Doors::new();
-/// assert!(doors.admits(None, now), "whoever wants no pass gets mail from anybody");
+/// assert!(doors.admits(None, now), "an account without a pass gets mail from anybody");
 ///
 /// // A device of the account tells its pass (`Action::SetPass`), and later another one.
 /// let number = 1_800_000_000;
@@ -75,8 +75,8 @@ impl Doors {
     /// bytes. Then nothing changes, and the device is answered all the same: it hears of the newer
     /// one from the account's other devices.
     ///
-    /// Numbers follow the time, in seconds. One that is more than a day ahead of `now` is not taken:
-    /// a stolen device could keep out every later pass with it.
+    /// Numbers follow the time, in seconds. One that is more than a day ahead of `now` is not
+    /// taken: a stolen device could keep out every later pass with it.
     pub fn set(&mut self, number: u32, pass: &[u8; 16], now: u64) -> bool {
         let is_newer = self
             .newest

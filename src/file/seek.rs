@@ -92,7 +92,7 @@ impl<R: Read + Seek> SeekReader<R> {
         Ok(usize::try_from(self.position.saturating_sub(chunk.start)).ok())
     }
 
-    /// Reads so many bytes into the buffer.
+    /// Reads `length` bytes into the buffer.
     fn read_sealed(&mut self, length: usize) -> Result<()> {
         self.buffer.clear();
         self.buffer.reserve_exact(length);

@@ -30,7 +30,7 @@ pub struct Writer<W> {
 enum State {
     /// The buffer is content of the next chunk.
     Filling,
-    /// The buffer is a sealed chunk, of which so many bytes are written.
+    /// The buffer is a sealed chunk, of which this many bytes are written.
     Sending(usize),
 }
 

@@ -189,8 +189,8 @@ impl SenderKeyRecord {
     /// [`Error::Duplicate`]: the key was used, by this envelope, or by another one where a sender
     /// was restored from a copy. [`Error::TooOld`]: the key is not here: from before the chain was
     /// given, or dropped.
-    /// [`Error::Decrypt`]: its hint names another device, or it was changed on the way, or sealed by
-    /// nobody who has the chain.
+    /// [`Error::Decrypt`]: its hint names another device, it was changed on the way, or nobody who
+    /// has the chain sealed it.
     /// [`Error::BadSignature`]: another member forged it; drop it and never ask for it.
     pub fn receive(
         &self,
@@ -226,7 +226,7 @@ impl SenderKeyRecord {
         self.state.chains.iter().map(|held| held.chain.kept().len()).sum()
     }
 
-    /// Drops the oldest kept keys but for so many.
+    /// Drops the oldest kept keys until `most` are left.
     pub fn keep(&mut self, most: usize) {
         let kept = self.kept();
         if kept > most {

@@ -52,7 +52,7 @@ impl SenderKey {
     /// A content is at most so long: 2^20 bytes.
     pub const MAX_CONTENT: usize = message::MAX_CONTENT;
 
-    /// A chain has so many messages at most.
+    /// The most messages of one chain.
     pub const MAX_MESSAGES: u32 = sender_key::MAX_MESSAGES;
 
     /// The first chain of this device in a group. Draws 32 bytes, the chain key, then 32, the seed

@@ -313,8 +313,8 @@ fn happen(devices: &mut Devices<'_>, act: Act, left: &mut Bounds) -> Result<bool
 }
 
 /// From a state on: a text is reached; calm with all that is on the way withheld; that let loose in
-/// two orders; calm again; and meetings. Returns the rounds, the deliveries and the meetings that it
-/// takes.
+/// two orders; calm again; and meetings. Returns the rounds, the deliveries and the meetings that
+/// it takes.
 fn check(rules: &dyn Rules, frame: &Frame) -> Result<(usize, usize, usize), Violation> {
     let mut worst = (0, 0, 0);
     for first in [0, 1] {
@@ -402,8 +402,8 @@ fn calm(devices: &mut Devices<'_>, first: Side) -> Result<usize, Violation> {
     Err("they do not come to one session")
 }
 
-/// Texts of both are under way, and they meet every ten minutes: each takes in what is there for it,
-/// one after the other. Returns how many meetings it takes until nothing is under way.
+/// Texts of both are under way, and they meet every ten minutes: each takes in what is there for
+/// it, one after the other. Returns how many meetings it takes until nothing is under way.
 fn meet(devices: &mut Devices<'_>, first: Side) -> Result<usize, Violation> {
     let mut texts = Vec::new();
     for side in [0, 1] {
