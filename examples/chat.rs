@@ -20,6 +20,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::ControlFlow;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use subrosa::store::{Redb, Vault};
 use subrosa::{Address, Client, Error, Policy, Received, SystemRng, Task, UnixTime};
@@ -148,7 +149,8 @@ struct Chat {
     /// The files that are on their way, and whether there may be more to do for some.
     sending: Option<Sending>,
     fetching: Option<Fetching>,
-    is_busy: bool,
+    /// When there is more to do, if nothing happens before.
+    due: Option<Instant>,
 }
 
 impl Chat {
@@ -168,7 +170,7 @@ impl Chat {
             unread: BTreeMap::new(),
             sending: None,
             fetching: None,
-            is_busy: false,
+            due: None,
         }
     }
 
@@ -180,7 +182,7 @@ impl Chat {
         self.connection.read_from(self.screen.clone());
         self.set_prompt();
         loop {
-            let event = self.connection.next(self.is_busy);
+            let event = self.connection.next(self.due);
             let handled = self.handle(event);
             let flow = self.bear(handled)?;
             let settled = self.settle();
@@ -220,7 +222,7 @@ impl Chat {
             Event::Mail(mail) => self.receive(&mail)?,
             Event::NewDevices(user) => self.fetch_new_devices(&user)?,
             Event::Connected => self.greet()?,
-            Event::Free => {}
+            Event::Due => {}
             Event::Idle => drop(self.connection.ask(&Request::Ping)?),
             Event::Lost => {
                 self.screen.say("* the relay is away: what you write is sent when it is back")
@@ -241,16 +243,22 @@ impl Chat {
 
     /// Does what is due.
     fn settle(&mut self) -> Result<()> {
-        self.is_busy = false;
+        // Where something fails, the next look is a while later.
+        self.due = None;
         self.take_inbox()?;
+        let mut is_busy = false;
         if self.connection.is_up() {
             self.do_tasks()?;
             self.leave_grants()?;
             // A part of a file each; what is typed and what comes is looked at in between.
-            self.is_busy = self.go_on_sending()? | self.go_on_fetching()?;
+            is_busy = self.go_on_sending()? | self.go_on_fetching()?;
         }
         self.unnamed.hang_up();
-        self.take_inbox()
+        self.take_inbox()?;
+        let now = UnixTime::now()?;
+        let sleep = if is_busy { 0 } else { self.client.next_due(now)?.since(now) };
+        self.due = Instant::now().checked_add(Duration::from_secs(sleep));
+        Ok(())
     }
 
     /// Gives an envelope to the client, and says so to the relay when it can be deleted there.

@@ -49,6 +49,7 @@ mod linked;
 mod log;
 mod messages;
 mod moves;
+mod next_due;
 mod offer;
 mod opening;
 mod outbox;
@@ -165,7 +166,7 @@ impl Default for Policy {
 /// | --- | --- |
 /// | begin | [`create`](Client::create), or [`join`](Client::join) as another device; [`open`](Client::open) from then on |
 /// | write | [`write`](Client::write); [`progress`](Client::progress), [`withdraw`](Client::withdraw) |
-/// | use the network | do the [`tasks`](Client::tasks), and [`complete`](Client::complete) each |
+/// | use the network | do the [`tasks`](Client::tasks), and [`complete`](Client::complete) each; sleep until [`next_due`](Client::next_due) |
 /// | read | [`receive`](Client::receive) what comes; show the [`inbox`](Client::inbox), and [`acknowledge`](Client::acknowledge) |
 /// | talk in groups | [`create_group`](Client::create_group), [`change_group`](Client::change_group), [`join_group`](Client::join_group), [`write_to_group`](Client::write_to_group) |
 /// | know who it is | [`trust`](Client::trust), [`verify`](Client::verify), [`accept_new_key`](Client::accept_new_key) |

@@ -15,6 +15,8 @@ mod network;
 mod post;
 #[path = "client/remedies.rs"]
 mod remedies;
+#[path = "client/sleep.rs"]
+mod sleep;
 
 use network::{NOW, Seeded};
 use post::{Post, take};

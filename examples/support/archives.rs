@@ -95,7 +95,7 @@ fn fetch_list(relay: &str, user: &str) -> Result<Option<DeviceList>> {
                 return Ok(list.map(|list| DeviceList::decode(&list)).transpose()?);
             }
             Ok(_) => return Err("the relay does not take this name".into()),
-            Err(Offline) => drop(connection.next(false)),
+            Err(Offline) => drop(connection.next(None)),
         }
     }
 }

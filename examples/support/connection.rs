@@ -21,9 +21,9 @@ pub(crate) enum Event {
     Connected,
     /// The relay cannot be reached. Said once until it can.
     Lost,
-    /// Nothing happened just now: time to go on with files.
-    Free,
-    /// Nothing happened for a while: time for a ping, and for what is due by now.
+    /// Nothing happened until the time at which there was more to do.
+    Due,
+    /// The relay was asked for nothing for a while: time for a ping.
     Idle,
 }
 
@@ -38,6 +38,8 @@ pub(crate) struct Connection {
     number: u64,
     retry_at: Instant,
     delay: Duration,
+    /// When the relay was asked for something last.
+    asked_at: Instant,
     lost: bool,
     arrivals: Receiver<Arrival>,
     arrived: SyncSender<Arrival>,
@@ -61,9 +63,19 @@ const IDLE: Duration = Duration::from_secs(MAX_SILENCE / 12);
 impl Connection {
     pub(crate) fn new(address: String) -> Self {
         let (arrived, arrivals) = sync_channel(64);
-        let (retry_at, delay) = (Instant::now(), FIRST_DELAY);
-        let (number, lost, waiting) = (0, false, VecDeque::new());
-        Self { address, socket: None, number, retry_at, delay, lost, arrivals, arrived, waiting }
+        let now = Instant::now();
+        Self {
+            address,
+            socket: None,
+            number: 0,
+            retry_at: now,
+            delay: FIRST_DELAY,
+            asked_at: now,
+            lost: false,
+            arrivals,
+            arrived,
+            waiting: VecDeque::new(),
+        }
     }
 
     /// From now on what is typed comes as well.
@@ -102,8 +114,8 @@ impl Connection {
     }
 
     /// Waits for what happens next; connects whenever there is no connection, at longer and
-    /// longer intervals. Waits for nothing where the chat is busy.
-    pub(crate) fn next(&mut self, is_busy: bool) -> Event {
+    /// longer intervals. Returns when `due` has come, if there is a connection.
+    pub(crate) fn next(&mut self, due: Option<Instant>) -> Event {
         loop {
             let now = Instant::now();
             if !self.is_up() && self.retry_at <= now {
@@ -120,16 +132,17 @@ impl Connection {
             if let Some(event) = self.waiting.pop_front() {
                 return event;
             }
-            let wait = match (self.is_up(), is_busy) {
-                (true, true) => Duration::ZERO,
-                (true, false) => IDLE,
-                (false, _) => self.retry_at.saturating_duration_since(now),
+            let idle = IDLE.saturating_sub(self.asked_at.elapsed());
+            let due = due.map(|due| due.saturating_duration_since(now));
+            let (wait, event) = match due.filter(|due| *due < idle) {
+                _ if !self.is_up() => (self.retry_at.saturating_duration_since(now), None),
+                Some(due) => (due, Some(Event::Due)),
+                None => (idle, Some(Event::Idle)),
             };
-            match self.arrivals.recv_timeout(wait) {
-                Ok(arrival) => drop(self.sort(arrival)),
-                Err(RecvTimeoutError::Timeout) if self.is_up() && is_busy => return Event::Free,
-                Err(RecvTimeoutError::Timeout) if self.is_up() => return Event::Idle,
-                Err(_) => {}
+            match (self.arrivals.recv_timeout(wait), event) {
+                (Ok(arrival), _) => drop(self.sort(arrival)),
+                (Err(RecvTimeoutError::Timeout), Some(event)) => return event,
+                (Err(_), _) => {}
             }
         }
     }
@@ -138,6 +151,7 @@ impl Connection {
     pub(crate) fn ask(&mut self, request: &Request) -> Result<Response, Offline> {
         let frame = wire::encode(request).map_err(|_| Offline)?;
         let mut socket = self.socket.as_ref().ok_or(Offline)?;
+        self.asked_at = Instant::now();
         if socket.write_all(&frame).is_err() {
             self.hang_up();
         }

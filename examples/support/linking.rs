@@ -22,7 +22,7 @@ pub(crate) fn join(store: Vault<Redb>, relay: &str) -> Result<Client<Vault<Redb>
         match connection.ask(&Request::Grant(grant_id(&code))) {
             Ok(Response::Found(Some(grant))) => break grant,
             Ok(_) => thread::sleep(Duration::from_millis(200)),
-            Err(Offline) => drop(connection.next(false)),
+            Err(Offline) => drop(connection.next(None)),
         }
     };
     Ok(Client::join(store, &device, &grant, UnixTime::now()?, &mut SystemRng)?)

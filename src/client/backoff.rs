@@ -1,4 +1,4 @@
-//! When something that failed is tried again: later each time.
+//! When something that failed is tried again, later each time; and the earliest of such times.
 
 use crate::time::UnixTime;
 
@@ -20,5 +20,39 @@ impl BackOff {
     pub(super) fn is_due(&self, not_before: UnixTime, now: UnixTime) -> bool {
         let wait = not_before.since(now);
         wait == 0 || wait > self.last
+    }
+}
+
+/// The earliest of several times that are still to come.
+pub(super) struct Earliest {
+    now: UnixTime,
+    next: UnixTime,
+}
+
+impl Earliest {
+    /// Until a time is taken that is earlier, it is `most` seconds from now.
+    pub(super) const fn within(most: u64, now: UnixTime) -> Self {
+        Self { now, next: now.after(most) }
+    }
+
+    /// A time that is not to come any more counts for nothing: what is due and was not done waits
+    /// for something else.
+    pub(super) fn take(&mut self, time: UnixTime) {
+        if time > self.now && time < self.next {
+            self.next = time;
+        }
+    }
+
+    /// There is more than was looked at.
+    pub(super) fn soon(&mut self) {
+        self.take(self.now.after(1));
+    }
+
+    pub(super) const fn now(&self) -> UnixTime {
+        self.now
+    }
+
+    pub(super) const fn get(&self) -> UnixTime {
+        self.next
     }
 }

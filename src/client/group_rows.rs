@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::backoff::Earliest;
 use super::timers;
 use super::transaction::{CHANGED_USER, Open, Place, Tag, changed_user};
 use crate::address::Address;
@@ -453,6 +454,18 @@ pub(super) fn step_done(open: &mut Open<'_>, group: Tag) -> Result<(), Error> {
 pub(super) fn steps(open: &mut Open<'_>, most: usize) -> Result<Vec<Tag>, Error> {
     let rows = open.peek(Table::Group, &[STEP], most)?;
     rows.iter().map(|(key, _)| tag_at(key, 1)).collect()
+}
+
+/// When there is more to do for groups; `most` were looked at.
+pub(super) fn next_due(open: &mut Open<'_>, next: &mut Earliest, most: usize) -> Result<(), Error> {
+    for (at, group) in steps(open, most.saturating_add(1))?.into_iter().enumerate() {
+        if at == most {
+            next.soon();
+        }
+        let waits = get(open, group)?.and_then(|row| row.waits);
+        waits.into_iter().for_each(|time| next.take(time));
+    }
+    Ok(())
 }
 
 /// Something that a device was told could not be opened: it is told again what groups it is in.

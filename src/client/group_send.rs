@@ -34,6 +34,9 @@ use crate::time::UnixTime;
 /// Seconds for which no chain is renewed again since somebody asks for an envelope.
 const ASKED_AGAIN: u64 = 24 * 60 * 60;
 
+/// Groups that are gone on with in one call of the tasks.
+pub(super) const MOST_GROUPS: usize = 8;
+
 /// Devices that are served in one transaction.
 const MOST_SERVED: usize = 64;
 
@@ -660,7 +663,6 @@ pub(super) fn go_on_all(
     now: UnixTime,
     rng: &mut dyn CryptoRng,
 ) -> Result<(), Error> {
-    const MOST_GROUPS: usize = 8;
     if group_rows::take_changed(open)? {
         for (group, _) in group_rows::all(open)? {
             group_rows::set_step(open, group)?;

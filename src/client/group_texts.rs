@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
-use super::backoff::BackOff;
+use super::backoff::{BackOff, Earliest};
 use super::group_rows::{PeerRow, of};
 use super::log::{self, TextKey};
 use super::messages::Progress;
@@ -445,6 +445,15 @@ pub(super) fn outs(open: &mut Open<'_>) -> Result<Vec<(RowName, OutRow)>, Error>
 pub(super) fn envelope(open: &mut Open<'_>, name: &RowName) -> Result<Option<Vec<u8>>, Error> {
     let row = open.get(Table::Group, &envelope_key(name))?;
     Ok(row.map(|row| row.to_vec()))
+}
+
+/// When what waits may be sent to its receivers.
+pub(super) fn next_due(open: &mut Open<'_>, next: &mut Earliest) -> Result<(), Error> {
+    for (_, row) in outs(open)? {
+        let waiting = row.to.iter().filter(|receiver| !receiver.is_sent);
+        waiting.filter_map(|receiver| receiver.not_before).for_each(|time| next.take(time));
+    }
+    Ok(())
 }
 
 /// Everything may be sent at once now.

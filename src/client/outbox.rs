@@ -6,7 +6,7 @@ use rand_core::CryptoRng;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::backoff::BackOff;
+use super::backoff::{BackOff, Earliest};
 use super::transaction::{Open, OwnUser, Place, RowName, Tag};
 use super::{Delivery, certificates, doors, tickets, timers};
 use crate::address::Address;
@@ -316,6 +316,15 @@ pub(super) fn due(open: &mut Open<'_>, now: UnixTime, most: usize) -> Result<Vec
         }
     }
     Ok(due)
+}
+
+/// When what waits may be sent.
+pub(super) fn next_due(open: &mut Open<'_>, next: &mut Earliest) -> Result<(), Error> {
+    for (_, row) in open.peek(Table::Outbox, &[HEAD], usize::MAX)? {
+        let row: OutboxRow = at_rest::state::decode(1, &row)?;
+        row.not_before.into_iter().for_each(|time| next.take(time));
+    }
+    Ok(())
 }
 
 /// A task is made of it, if it may be sent now: it is not due before `until`.

@@ -188,7 +188,7 @@ impl<S: Scope> Client<S> {
     /// [`Event::Undelivered`] says. What waits for a person is no task at all.
     ///
     /// Call it in a loop until it returns nothing: after connecting, after writing, after
-    /// receiving, and once an hour. The first task after [`Client::open`] asks the server what it
+    /// receiving, and when [`Client::next_due`] says. The first task after [`Client::open`] asks the server what it
     /// holds of this device; nothing else comes before that was answered, so that a store that was
     /// restored from a copy sends nothing under keys that were used. What was handed out before the
     /// client was opened, and not completed, is then due at once.

@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 
 use rand_core::CryptoRng;
 
+use super::backoff::Earliest;
 use super::transaction::{Open, Place, Tag};
 use crate::error::Error;
 use crate::sesame::GRACE;
@@ -33,6 +34,17 @@ pub(super) enum Kind {
 }
 
 impl Kind {
+    const ALL: [Self; 8] = [
+        Self::Text,
+        Self::Removed,
+        Self::Request,
+        Self::Verification,
+        Self::Signal,
+        Self::Silence,
+        Self::Giver,
+        Self::Answer,
+    ];
+
     const fn byte(self) -> u8 {
         match self {
             Self::Text => 0x10,
@@ -136,10 +148,7 @@ pub(super) fn due(
     now: UnixTime,
     most: usize,
 ) -> Result<Vec<Due>, Error> {
-    let is_due = |key: &[u8]| {
-        let due = key.get(1..9).and_then(|due| due.first_chunk());
-        due.is_none_or(|due| u64::from_be_bytes(*due) <= now.as_secs())
-    };
+    let is_due = |key: &[u8]| time_of(key).is_none_or(|due| due <= now.as_secs());
     // They are in order: where the first is not due, none is.
     let mut due = Vec::new();
     for page in [1, most] {
@@ -150,6 +159,25 @@ pub(super) fn due(
         }
     }
     Ok(due)
+}
+
+/// When the first of each kind is due.
+pub(super) fn next_due(open: &mut Open<'_>, next: &mut Earliest) -> Result<(), Error> {
+    for kind in Kind::ALL {
+        for (key, _) in open.peek(Table::Task, &[kind.byte()], 1)? {
+            match time_of(&key).and_then(|due| UnixTime::from_secs(due).ok()) {
+                Some(due) if due > next.now() => next.take(due),
+                // It is one of more than are done at once.
+                _ => next.soon(),
+            }
+        }
+    }
+    Ok(())
+}
+
+fn time_of(key: &[u8]) -> Option<u64> {
+    let due = key.get(1..9).and_then(|due| due.first_chunk());
+    due.map(|due| u64::from_be_bytes(*due))
 }
 
 /// It was done.

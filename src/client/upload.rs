@@ -9,6 +9,7 @@ use alloc::vec::Vec;
 use rand_core::CryptoRng;
 use serde::{Deserialize, Serialize};
 
+use super::backoff::Earliest;
 use super::compare;
 use super::delivery;
 use super::group_send;
@@ -86,6 +87,14 @@ pub(super) fn check_due(open: &mut Open<'_>, now: UnixTime) -> Result<bool, Erro
     let row = get(open)?;
     let checked_at = row.checked_at;
     Ok(!row.waits(now) && checked_at.is_none_or(|at| now.apart(at) > CHECK_AFTER))
+}
+
+/// When the server may be asked again.
+pub(super) fn next_due(open: &mut Open<'_>, next: &mut Earliest) -> Result<(), Error> {
+    let row = get(open)?;
+    let check_at = row.checked_at.map(|at| at.after(CHECK_AFTER.saturating_add(1)));
+    row.not_before.into_iter().chain(check_at).for_each(|time| next.take(time));
+    Ok(())
 }
 
 /// Whether the server lacks something of this device.

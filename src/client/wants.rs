@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
-use super::backoff::BackOff;
+use super::backoff::{BackOff, Earliest};
 use super::transaction::{Open, Tag};
 use crate::address::Address;
 use crate::at_rest;
@@ -220,6 +220,21 @@ pub(super) fn due(
         }
     }
     Ok(all)
+}
+
+/// When what is wanted is due.
+pub(super) fn next_due(open: &mut Open<'_>, next: &mut Earliest) -> Result<(), Error> {
+    for kind in INSIDE.iter().chain(OUTSIDE) {
+        for (_, row) in open.peek(Table::Task, &[*kind], usize::MAX)? {
+            let row: WantRow = at_rest::state::decode(1, &row)?;
+            if INSIDE.contains(kind) && row.is_due(next.now()) {
+                // It is one of more than are gone on with at once.
+                next.soon();
+            }
+            next.take(row.not_before);
+        }
+    }
+    Ok(())
 }
 
 /// Forgets what is wanted of a user.

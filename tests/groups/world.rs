@@ -183,6 +183,7 @@ impl World {
     /// A device does its tasks, of which some of a thousand fail, and fetches its mail, of which as
     /// many come in another order or twice.
     pub(crate) fn connect(&mut self, of: &Address, failing: usize) {
+        let policy = self.policy();
         let Self { post, rng, keys, now, devices, lost, losing, keeping, .. } = self;
         let device = devices.get_mut(of).unwrap();
         if !device.on {
@@ -191,6 +192,9 @@ impl World {
         for _ in 0..200 {
             let tasks = device.client.tasks(50, *now, keys).unwrap();
             if tasks.is_empty() {
+                if failing > 0 {
+                    check_asleep(device, *now, &policy);
+                }
                 break;
             }
             for task in tasks {
@@ -369,6 +373,19 @@ impl World {
             }
         }
     }
+}
+
+/// Before the time that `next_due` says there is nothing to do.
+fn check_asleep(device: &mut Device, now: UnixTime, policy: &Policy) {
+    let next = device.client.next_due(now).unwrap();
+    assert!(next > now && next <= now.after(HOUR), "{next}");
+    let before = UnixTime::from_secs(next.as_secs() - 1).unwrap();
+    let mut keys = Seeded::new(0, "asleep");
+    let tasks = device
+        .disk
+        .copy()
+        .transact(|tx| Client::within(tx, policy, |client| client.tasks(50, before, &mut keys)));
+    assert_eq!(tasks.unwrap(), [], "{} at {before}, of {now} to {next}", device.client.address());
 }
 
 pub(crate) fn receive(device: &mut Device, mail: &Mail, now: UnixTime, keys: &mut Seeded) {

@@ -1,0 +1,77 @@
+//! Apps that sleep: they look again when something was written or came, and when `next_due` says.
+
+use subrosa::{Delivery, Policy};
+
+use super::*;
+
+/// Does the tasks that are due. The server takes none of them while it is away.
+fn drain(world: &mut World, client: &mut Client<Memory>, is_away: bool) {
+    for _ in 0..100 {
+        let tasks = client.tasks(100, world.now, &mut world.rng).unwrap();
+        if tasks.is_empty() {
+            return;
+        }
+        for task in tasks {
+            let reply = world.post.serve(&client.address().clone(), &task.action, world.now);
+            let answer = if is_away { Answer::Failed } else { reply.answer() };
+            client.complete(&task.id, answer, world.now, &mut world.rng).unwrap();
+        }
+    }
+    panic!("there are tasks without end");
+}
+
+/// Sleeps until it is time, and has nothing to do before.
+fn sleep(world: &mut World, client: &mut Client<Memory>) {
+    let next = client.next_due(world.now).unwrap();
+    assert!(next > world.now && next <= world.now.after(HOUR), "{next}");
+    let before = UnixTime::from_secs(next.as_secs() - 1).unwrap();
+    assert_eq!(client.tasks(100, before, &mut world.rng).unwrap(), []);
+    world.now = next;
+}
+
+#[test]
+fn what_failed_is_tried_again_when_it_is_said_and_not_all_the_time() {
+    let mut world = World::new("a server that is away");
+    let (mut alice, mut bob) = world.talking();
+    alice.write("bob", b"three", world.now, &mut world.rng).unwrap();
+    let (began, mut looked) = (world.now, 0);
+    while world.now.since(began) < 6 * HOUR {
+        drain(&mut world, &mut alice, true);
+        sleep(&mut world, &mut alice);
+        looked += 1;
+    }
+    // Later each time: 5 s, 10 s, .., an hour.
+    assert!((14..=20).contains(&looked), "{looked}");
+    drain(&mut world, &mut alice, false);
+    world.sync(&mut bob);
+    assert!(take(&mut bob).iter().any(|incoming| is_text(&incoming.item, b"three")));
+}
+
+#[test]
+fn who_wrote_a_sealed_text_is_looked_up_in_minutes_and_not_in_an_hour() {
+    let mut world = World::new("a stranger");
+    let sealed = || {
+        let mut policy = Policy::default();
+        policy.delivery = Delivery::Sealed;
+        policy
+    };
+    let mut alice = world.create("alice").with_policy(sealed());
+    let mut bob = world.create("bob").with_policy(sealed());
+    world.write(&mut bob, "alice", "it is me");
+    world.sync(&mut alice);
+    let trust = |alice: &mut Client<Memory>| alice.trust("bob").unwrap().unwrap().trust;
+    assert_eq!(trust(&mut alice), Trust::Unvouched);
+    let (began, mut looked) = (world.now, 0);
+    while trust(&mut alice) == Trust::Unvouched {
+        sleep(&mut world, &mut alice);
+        drain(&mut world, &mut alice, false);
+        looked += 1;
+    }
+    // At once would tell the server whose envelope it was.
+    let passed = world.now.since(began);
+    assert!((1..=10 * 60).contains(&passed) && looked < 10, "{passed} s, {looked} times");
+}
+
+fn is_text(item: &Item, text: &[u8]) -> bool {
+    matches!(item, Item::Text(Text { text: found, .. }) if **found == *text)
+}
