@@ -25,6 +25,7 @@ mod redb;
 mod rotation;
 mod sealed;
 mod staged;
+mod tables;
 mod vault;
 
 pub use crate::error::{StoreError, StoreFault};

@@ -1,9 +1,9 @@
 //! A store in memory.
 
-use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use super::staged::Staged;
+use super::tables::Tables;
 use super::{Row, Store, Table, Transaction, Value};
 use crate::error::Error;
 
@@ -22,14 +22,14 @@ use crate::error::Error;
 /// ```
 #[derive(Clone, Default)]
 pub struct Memory {
-    rows: BTreeMap<(Table, Vec<u8>), Value>,
+    rows: Tables<Value>,
 }
 
 impl Memory {
     /// An empty store.
     #[must_use]
     pub const fn new() -> Self {
-        Self { rows: BTreeMap::new() }
+        Self { rows: Tables::new() }
     }
 }
 
@@ -40,10 +40,10 @@ impl Store for Memory {
     ) -> Result<T, E> {
         let mut open = Open { rows: &self.rows, staged: Staged::new() };
         let done = work(&mut open)?;
-        for (key, value) in open.staged.into_changes() {
+        for (table, key, value) in open.staged.into_changes() {
             match value {
-                Some(value) => drop(self.rows.insert(key, value)),
-                None => drop(self.rows.remove(&key)),
+                Some(value) => self.rows.insert(table, key, value),
+                None => self.rows.remove(table, &key),
             }
         }
         Ok(done)
@@ -51,7 +51,7 @@ impl Store for Memory {
 }
 
 struct Open<'a> {
-    rows: &'a BTreeMap<(Table, Vec<u8>), Value>,
+    rows: &'a Tables<Value>,
     staged: Staged,
 }
 
@@ -59,7 +59,7 @@ impl Transaction for Open<'_> {
     fn get(&mut self, table: Table, key: &[u8]) -> Result<Option<Value>, Error> {
         Ok(match self.staged.get(table, key) {
             Some(changed) => changed.clone(),
-            None => self.rows.get(&(table, key.to_vec())).cloned(),
+            None => self.rows.get(table, key).cloned(),
         })
     }
 
@@ -73,9 +73,7 @@ impl Transaction for Open<'_> {
     }
 
     fn scan(&mut self, table: Table, prefix: &[u8], most: usize) -> Result<Vec<Row>, Error> {
-        let from = self.rows.range((table, prefix.to_vec())..);
-        let within = from.take_while(|((of, key), _)| *of == table && key.starts_with(prefix));
-        Ok(self.staged.merge(table, prefix, most, within.map(|((_, key), value)| (key, value))))
+        Ok(self.staged.merge(table, prefix, most, self.rows.within(table, prefix)))
     }
 }
 

@@ -257,7 +257,7 @@ impl Overlay {
             over.staged.clear();
         }
         let relied_on = over.used.into_iter().collect();
-        let write = |((table, key), value)| Change { table, key, value };
+        let write = |(table, key, value)| Change { table, key, value };
         Ran::Done(
             done,
             Changes { relied_on, writes: over.staged.into_changes().map(write).collect() },
