@@ -16,6 +16,7 @@ use subrosa::{Error, Event, Incoming, Item, Text, Trust};
 use crate::attached::Attached;
 use crate::failure::Failure;
 use crate::rows::{self, Author, Line, Mark};
+use crate::screen::name;
 use crate::{Chat, Result, verifying, visible};
 
 /// Lines on a page of the history.
@@ -184,17 +185,19 @@ fn line(me: &str, incoming: &Incoming, about: Option<u64>) -> Line {
             let (user, author) = match copy_to {
                 Some(to) => (to.as_str(), Author::OtherDevice(from.device)),
                 None if from.user == me => (me, Author::OtherDevice(from.device)),
-                None if text.trust == Trust::Unvouched => (from.user.as_str(), Author::Unvouched),
-                None => (from.user.as_str(), Author::User),
+                None if text.trust == Trust::Unvouched => (name(&from.user), Author::Unvouched),
+                None => (name(&from.user), Author::User),
             };
             (user, author, text)
         }
-        Item::Late(text) => (&*text.from.user, Author::RemovedDevice(text.from.device), text),
+        Item::Late(text) => (name(&text.from.user), Author::RemovedDevice(text.from.device), text),
         other => {
             let (user, said) = match other {
                 Item::Event(event) => words(me, event, about),
                 _ => (me, "something came that this version does not know".into()),
             };
+            // A name that is none could end the sentence in its own way.
+            let (user, said) = (name(user), said.replace(user, name(user)));
             let (author, text) = (Author::Chat, said.into_bytes());
             return Line { user: user.into(), author, text, at, message: None, files: Vec::new() };
         }
