@@ -25,6 +25,8 @@ mod file_names;
 mod files;
 #[path = "chat/frames.rs"]
 mod frames;
+#[path = "chat/groups.rs"]
+mod groups;
 #[path = "chat/sealed.rs"]
 mod sealed;
 #[path = "chat/stranger.rs"]

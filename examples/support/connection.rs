@@ -56,7 +56,8 @@ enum Arrival {
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 const FIRST_DELAY: Duration = Duration::from_millis(100);
 const LAST_DELAY: Duration = Duration::from_secs(10);
-const IDLE: Duration = Duration::from_secs(MAX_SILENCE / 12);
+/// What the client tries again after a few seconds waits no longer than this besides.
+const IDLE: Duration = Duration::from_secs(MAX_SILENCE / 60);
 
 impl Connection {
     pub(crate) fn new(address: String) -> Self {

@@ -5,7 +5,7 @@ use std::net::TcpStream;
 
 use subrosa::directory::Directory;
 use subrosa::store::Memory;
-use subrosa::{Action, Answer, Client, Delivery, Policy, SystemRng, Task, UnixTime};
+use subrosa::{Action, Address, Answer, Client, Delivery, Policy, SystemRng, Task, UnixTime};
 
 use crate::frames::{read_frame, write_frame};
 use crate::wire::{self, Mail, Request, Response};
@@ -27,6 +27,22 @@ impl Stranger {
         let client = client(name).with_policy(policy);
         let (unnamed, mail) = (connect(world), VecDeque::new());
         Self { client, named: None, unnamed, mail }
+    }
+
+    /// Says a name that the relay takes, and seals nothing.
+    pub(crate) fn open(world: &World, name: &str) -> Self {
+        let (client, named, unnamed) = (client(name), connect(world), connect(world));
+        let mut stranger = Self { client, named: Some(named), unnamed, mail: VecDeque::new() };
+        stranger.ask(&Request::Hello(Address::new(name, 1)));
+        stranger.do_tasks();
+        stranger
+    }
+
+    /// Makes up a user of any name.
+    pub(crate) fn pretend_to_know(&mut self, name: &str) {
+        let list = client(name).devices(name).unwrap().unwrap().encode();
+        let now = self.now();
+        self.client.update_devices(name, &list, now, &mut SystemRng).unwrap();
     }
 
     pub(crate) fn now(&self) -> UnixTime {
@@ -68,7 +84,7 @@ impl Stranger {
             (Action::FetchBundle(_), Response::Found(Some(bytes))) => Answer::Bundle(bytes),
             (Action::FetchCertificate, _) => Answer::Failed,
             // The client itself has to believe that the relay takes such a name.
-            (Action::FetchSummary, _) => Answer::Summary(&empty),
+            (Action::FetchSummary, Response::Refused(_)) => Answer::Summary(&empty),
             (Action::Upload(_), _) | (_, Response::Done) => Answer::Done,
             (_, Response::Found(None)) => Answer::Missing,
             _ => Answer::Failed,
