@@ -23,7 +23,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use subrosa::store::{Redb, Vault};
-use subrosa::{Address, Client, Error, Policy, Received, SystemRng, Task, UnixTime};
+use subrosa::{Address, Client, Error, MessageId, Policy, Received, SystemRng, Task, UnixTime};
 
 #[path = "support/archives.rs"]
 mod archives;
@@ -41,10 +41,20 @@ mod failure;
 mod fetching;
 #[path = "support/file_names.rs"]
 mod file_names;
+#[path = "support/group_lookup.rs"]
+mod group_lookup;
+#[path = "support/group_news.rs"]
+mod group_news;
+#[path = "support/groups.rs"]
+mod groups;
+#[path = "support/handles.rs"]
+mod handles;
 #[path = "support/keychain.rs"]
 mod keychain;
 #[path = "support/linking.rs"]
 mod linking;
+#[path = "support/members.rs"]
+mod members;
 #[path = "support/names.rs"]
 mod names;
 #[path = "support/network.rs"]
@@ -138,13 +148,15 @@ struct Chat {
     screen: Screen,
     /// The tasks that were handed out, in their order. One that the relay did not answer stays.
     todo: VecDeque<Task>,
-    /// The user whom lines are for.
+    /// The user whom lines are for, or the handle of the group.
     to: Option<String>,
+    /// Texts to groups that have not left for everybody.
+    to_groups: BTreeSet<MessageId>,
     /// The question that the next line answers.
     question: Option<Question>,
     /// Users whom the relay does not know.
     unregistered: BTreeSet<String>,
-    /// Lines of other users that came while lines are for one.
+    /// Lines of other users and groups that came while lines are for one.
     unread: BTreeMap<String, usize>,
     /// The files that are on their way, and whether there may be more to do for some.
     sending: Option<Sending>,
@@ -165,6 +177,7 @@ impl Chat {
             screen,
             todo: VecDeque::new(),
             to: None,
+            to_groups: BTreeSet::new(),
             question: None,
             unregistered: BTreeSet::new(),
             unread: BTreeMap::new(),
@@ -177,6 +190,8 @@ impl Chat {
     fn run(&mut self) -> Result<()> {
         self.screen.say(&format!("* this is {}; /help says what there is", self.me));
         self.show_history(None, 1)?;
+        self.show_invitations()?;
+        self.recall_texts()?;
         self.check_listed()?;
         self.recall_issuer()?;
         self.connection.read_from(self.screen.clone());
@@ -255,6 +270,7 @@ impl Chat {
         }
         self.unnamed.hang_up();
         self.take_inbox()?;
+        self.mark_left()?;
         let now = UnixTime::now()?;
         let sleep = if is_busy { 0 } else { self.client.next_due(now)?.since(now) };
         self.due = Instant::now().checked_add(Duration::from_secs(sleep));

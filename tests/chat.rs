@@ -23,8 +23,14 @@ use tempfile::TempDir;
 mod file_names;
 #[path = "chat/files.rs"]
 mod files;
+#[path = "chat/frames.rs"]
+mod frames;
+#[path = "chat/groups.rs"]
+mod groups;
 #[path = "chat/sealed.rs"]
 mod sealed;
+#[path = "chat/stranger.rs"]
+mod stranger;
 #[path = "../examples/support/wire.rs"]
 #[allow(dead_code, reason = "it is the relay's and the chat's")]
 mod wire;

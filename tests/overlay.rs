@@ -528,6 +528,40 @@ fn an_announcement_that_is_hidden_is_fetched_all_the_same() {
     assert_eq!(missing, [row(b"a"), row(b"b")]);
 }
 
+/// A text has a new name each time that its operation is run: no row may be missing by that name.
+#[test]
+fn how_far_a_text_is_can_be_asked_in_the_operation_that_writes_it() {
+    let mut memory = Memory::new();
+    let mut rng = Seeded::new(1, "progress");
+    let mut alice = Client::create(&mut memory, "alice", now(), &mut rng).unwrap();
+    let group = alice.create_group(&[], b"roses", now(), &mut rng).unwrap();
+    drop(alice);
+    let database = Database::of(memory, true);
+    for to in [None, Some(group)] {
+        let mut overlay = Overlay::new();
+        let mut write = |client: &mut Client<Open<'_>>| {
+            let message = match to {
+                Some(group) => client.write_to_group(group, b"hello", now(), &mut rng)?,
+                None => client.write("bob", b"hello", now(), &mut rng)?,
+            };
+            client.progress(message)
+        };
+        let policy = Policy::default();
+        let is_done =
+            (0..50).any(|_| match overlay.run(|tx| Client::within(tx, &policy, &mut write)) {
+                Ran::Done(done, _) => done.is_ok(),
+                Ran::Missing(all) => {
+                    for missing in all {
+                        let (_, rows) = find(&database.rows.lock().unwrap(), &missing);
+                        overlay.supply(missing, rows);
+                    }
+                    false
+                }
+            });
+        assert!(is_done, "{to:?}");
+    }
+}
+
 fn row(key: &[u8]) -> Missing {
     Missing::Row { table: Table::Inbox, key: key.to_vec() }
 }

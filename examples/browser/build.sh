@@ -17,7 +17,7 @@ cargo_for "$WEB" std,panic_abort build --locked --package subrosa-browser --prof
 wasm=$CARGO_TARGET_DIR/$WEB/web/subrosa_browser.wasm
 rm -rf "$page/pkg"
 cargo run --locked --package bindgen -- "$wasm" "$page/pkg"
-cp index.html style.css page.js "$page"
+cp index.html style.css page.js rooms.js shared.js "$page"
 
 wasm=$page/pkg/subrosa_browser_bg.wasm
 echo "wasm: $(wc -c <"$wasm") bytes, $(gzip -9c "$wasm" | wc -c) gzipped"

@@ -1,17 +1,17 @@
 // What a person sees and types. What happens then is in src/settle.rs.
 
 import init, { Device } from "./pkg/subrosa_browser.js";
+import { enter, openMembers, openNew, showRooms, titleOf } from "./rooms.js";
+import { at, plain, report } from "./shared.js";
 
-const at = (selector) => document.querySelector(selector);
 const asked = new URLSearchParams(location.search);
 const user = asked.get("user");
-const peer = asked.get("with") ?? (user === "alice" ? "bob" : "alice");
+// Whom lines are for: a user, or `&` and the digits of a group.
+let peer = asked.get("with") ?? (user === "alice" ? "bob" : "alice");
 
 if (user) {
     at("#people").hidden = true;
     at("#chat").hidden = false;
-    document.title = `${user} and ${peer}`;
-    at("#chat h1").textContent = peer;
     at("#self").textContent = `you are ${user}`;
     chat().catch(report);
 }
@@ -90,6 +90,24 @@ async function chat() {
     };
     recorder(sendFile);
     at("#trust").onclick = () => compare(device).then(settle, report);
+    const turnTo = async (other) => {
+        peer = other;
+        asked.set("with", peer);
+        // A reload comes back here.
+        history.replaceState(null, "", `?${asked}`);
+        await show(device);
+        at("#lines").scrollTop = at("#lines").scrollHeight;
+        field.focus();
+    };
+    at("#rooms").onclick = ({ target }) => {
+        const button = target.closest("button");
+        if (!button) return;
+        if (button.id === "make") openNew(device, user).then((room) => room && turnTo(room)).then(settle, report);
+        else turnTo(button.value).catch(report);
+    };
+    at("#who").onclick = () => openMembers(device, user, peer, settle).then(() => show(device)).then(settle, report);
+    at("#join").onclick = () => device.joinGroup(peer).then(() => show(device)).then(settle, report);
+    at("#decline").onclick = () => device.declineGroup(peer).then(() => show(device)).then(settle, report);
 
     await show(device);
     await settle();
@@ -100,16 +118,25 @@ async function chat() {
 }
 
 async function show(device) {
-    const lines = await device.history(peer, 500);
+    const shown = peer;
+    const rooms = await device.rooms();
+    const lines = await device.history(shown, 500);
+    const known = await device.trust(shown);
+    await showRooms(device, rooms, user, shown);
+    // Somebody has turned to another conversation meanwhile, which shows itself.
+    if (shown !== peer) return;
+    const room = rooms.find(({ id }) => id === shown);
+    const title = room ? titleOf(room, rooms) : plain(shown);
+    document.title = `${user} and ${title}`;
+    enter(room, title);
     const list = at("#lines");
     const wasAtEnd = list.scrollHeight - list.scrollTop - list.clientHeight < 40;
     list.replaceChildren(...lines.map((line) => item(line, device)));
     if (wasAtEnd) list.scrollTop = list.scrollHeight;
 
-    const known = await device.trust(peer);
     const words = { FirstUse: "not compared", Verified: "verified", Unaccepted: "the key changed" };
     const chip = at("#trust");
-    chip.hidden = !known;
+    chip.hidden = !known || Boolean(room);
     chip.dataset.trust = known?.trust;
     chip.textContent = words[known?.trust];
 }
@@ -119,10 +146,15 @@ function item(line, device) {
     const author = line.notice ? "notice" : line.mine ? "mine" : "theirs";
     item.className = [author, line.waiting ? "waiting" : "", line.late ? "late" : ""].join(" ");
     // It may be late mail, or the work of somebody who has the device now.
-    if (line.late) item.title = "from a device that was removed";
+    if (line.late) item.title = line.by ? "from somebody who is not in the group any more" : "from a device that was removed";
     const time = document.createElement("time");
     time.textContent = new Date(line.at * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
-    item.append(line.text, ...line.files.map((file) => figure(file, device)), time);
+    if (line.by && !line.mine) {
+        const by = document.createElement("strong");
+        by.textContent = plain(line.by);
+        item.append(by);
+    }
+    item.append(line.notice ? plain(line.text) : line.text, ...line.files.map((file) => figure(file, device)), time);
     return item;
 }
 
@@ -131,9 +163,6 @@ const SHOWN = {
     "image/png": "img", "image/jpeg": "img", "image/gif": "img", "image/webp": "img",
     "audio/ogg": "audio", "audio/webm": "audio", "audio/mp4": "audio", "audio/mpeg": "audio", "audio/wav": "audio",
 };
-
-// A name without what ends a line or turns the text after it around.
-const plain = (name) => name.replace(/[\p{Cc}\p{Bidi_Control}\u2028\u2029]/gu, "\uFFFD");
 
 // Files that were fetched, checked and opened, as addresses that this page alone knows. Each is fetched once.
 const opened = new Map();
@@ -226,12 +255,4 @@ async function compare(device) {
     await new Promise((resolve) => (dialog.onclose = resolve));
     if (dialog.returnValue !== "same") return;
     await (changed ? device.acceptNewKey(peer, theirs) : device.verify(peer, theirs));
-}
-
-function report(error) {
-    const trouble = at("#trouble");
-    trouble.hidden = !error;
-    if (!error) return;
-    trouble.textContent = error.remedy ? `${error.message} (${error.remedy})` : `${error}`;
-    console.error(error);
 }

@@ -1,4 +1,4 @@
-// Two people chat in a real browser, whose tabs are reloaded, closed and doubled: each message is shown once in every tab.
+// People chat in a real browser, whose tabs are reloaded, closed and doubled: each message is shown once in every tab.
 //   node test.mjs PAGE SCREENSHOTS [SEED]      (test.sh does it)
 
 import assert from "node:assert/strict";
@@ -200,6 +200,74 @@ function tests() {
             await write(bob, "bob", "I can");
             await settled();
         },
+        "a group of three tabs, which are reloaded meanwhile": async () => {
+            const tabs = { alice: await open("alice"), bob: await open("bob"), carol: await open("carol") };
+            const said = { alice: [], bob: [], carol: [] };
+            await tabs.alice.click("#make");
+            await tabs.alice.type("#title", "Roses");
+            await shoot(tabs.alice, "group-new");
+            await tabs.alice.click("#new .first");
+            await until(() => tabs.alice.run(isAt, "Roses"), "the founder is there");
+            for (const user of ["bob", "carol"]) {
+                await turnTo(tabs[user], "Roses");
+                await until(() => tabs[user].run(() => !document.querySelector("#invitation").hidden), "an invitation");
+                if (user === "bob") await shoot(tabs.bob, "group-invited");
+                await tabs[user].click("#join");
+                await until(() => tabs[user].run(() => document.querySelector("#invitation").hidden), "it is answered");
+            }
+            let reloads = 0;
+            for (let number = 0; number < 36; number++) {
+                const user = ["alice", "bob", "carol"][below(3)];
+                await until(() => tabs[user].run(send, `${user} to all, ${number}`), `${user}'s page takes it`);
+                await until(() => tabs[user].run(isStored), "it is stored");
+                said[user].push(`${user} to all, ${number}`);
+                if (below(3) === 0) {
+                    await wait(below(40));
+                    await reload(tabs[["alice", "bob", "carol"][below(3)]]);
+                    reloads++;
+                }
+            }
+            await agreeInGroup(tabs, said);
+            await shoot(tabs.bob, "group");
+            // Another group with the same title does not look the same, whatever is in the title.
+            await tabs.bob.click("#make");
+            await tabs.bob.run(() => (document.querySelector("#title").value = "Roses\u202e"));
+            await tabs.bob.click("#new .first");
+            await until(() => tabs.bob.run(isAt, "Roses\uFFFD"), "it is there");
+            await tabs.bob.click("#make");
+            await tabs.bob.type("#title", "Roses");
+            await tabs.bob.click("#new .first");
+            const twins = () => tabs.bob.run(() => [...document.querySelectorAll("#rooms .group")].map((room) => room.textContent).filter((title) => /^Roses \u00b7 [0-9a-f]{4}$/.test(title)));
+            await until(async () => new Set(await twins()).size === 2, "two that can be told apart");
+            const room = await tabs.alice.run(() => new URLSearchParams(location.search).get("with"));
+            await tabs.bob.click(`#rooms button[value="${room}"]`);
+            const isBack = (room) => document.querySelector(`#rooms button[value="${room}"]`).ariaCurrent === "true";
+            await until(() => tabs.bob.run(isBack, room), "it is back");
+
+            await tabs.alice.click("#who");
+            await until(() => tabs.alice.run(() => document.querySelectorAll("#members li").length === 3), "three members");
+            await shoot(tabs.alice, "group-members");
+            await tabs.alice.type("#invited", "dave\uE007");
+            await until(() => tabs.alice.run(() => /nobody is registered as dave/.test(document.querySelector("#members .wrong").textContent)), "what to do");
+            await tabs.alice.click("#members li:nth-child(3) button:last-child");
+            await until(() => tabs.alice.run(() => document.querySelectorAll("#members li").length === 2), "two members");
+            await tabs.alice.click("#members footer .first");
+            const isOut = () => tabs.carol.run(() => document.querySelector("#chat > form").inert && document.querySelector("#who").textContent === "you are out");
+            await until(isOut, "she is told that she is out");
+            const { carol, ...others } = tabs;
+            for (const user of ["alice", "bob", "alice"]) {
+                const text = `${user} without carol`;
+                await until(() => tabs[user].run(send, `${text}, ${said[user].length}`), "it is taken");
+                await until(() => tabs[user].run(isStored), "it is stored");
+                said[user].push(`${text}, ${said[user].length}`);
+            }
+            await agreeInGroup(others, said);
+            await reload(carol);
+            assert((await isOut()) && (await groupLines(carol)).every(({ text }) => !text.includes("without carol")), "she gets nothing more");
+            await shoot(carol, "group-out", 420);
+            for (const tab of Object.values(tabs)) await tab.close();
+            return `${reloads} reloads`;
+        },
         "all is there at the end": async () => {
             await reload(alice);
             await reload(bob);
@@ -251,6 +319,42 @@ async function agree(all, tabs) {
     }
     assert(isAll, "something waits");
 }
+
+// What these tabs show of a group in the end: each text once, in the order of its author.
+async function agreeInGroup(tabs, said) {
+    const everything = Object.values(said).flat().length;
+    for (const [reader, tab] of Object.entries(tabs)) {
+        const isAll = async () => (await groupLines(tab)).filter(({ waiting }) => !waiting).length >= everything;
+        const isDone = await until(isAll, "").then(() => true, () => false);
+        const seen = await groupLines(tab);
+        for (const [writer, texts] of Object.entries(said)) {
+            const by = reader === writer ? null : writer;
+            assert.deepEqual(seen.filter((line) => line.by === by).map(({ text }) => text), texts, `what ${writer} wrote, in the tab of ${reader}`);
+        }
+        assert(isDone, "something waits");
+    }
+}
+
+const groupLines = (tab) =>
+    tab.run(() =>
+        [...document.querySelectorAll("#lines li:not(.notice)")].map((item) => ({
+            text: [...item.childNodes].find((node) => node.nodeType === Node.TEXT_NODE).data,
+            by: item.querySelector("strong")?.textContent ?? null,
+            waiting: item.classList.contains("waiting"),
+        })),
+    );
+
+async function turnTo(tab, title) {
+    const click = (title) => {
+        const button = [...document.querySelectorAll("#rooms button")].find((button) => button.textContent === title);
+        button?.click();
+        return Boolean(button);
+    };
+    await until(() => tab.run(click, title), `there is ${title}`);
+    await until(() => tab.run(isAt, title), `it is at ${title}`);
+}
+
+const isAt = (title) => document.querySelector("#chat h1").textContent === title;
 
 const show = (texts) => (texts.length ? `${texts.length} (${texts.slice(0, 3).join("; ")}..)` : "none");
 

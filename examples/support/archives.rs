@@ -102,6 +102,10 @@ fn fetch_list(relay: &str, user: &str) -> Result<Option<DeviceList>> {
 
 fn add(rows: &mut Rows<'_>, line: &[u8]) -> Result<(), Error> {
     let line: Line = postcard::from_bytes(line).map_err(|_| Error::Malformed)?;
+    // No other group is to be called so.
+    if let Author::Group(group) = line.author {
+        rows::put_handle(rows, &line.user, group)?;
+    }
     rows::add(rows, &line).map(drop)
 }
 
@@ -109,7 +113,7 @@ fn add(rows: &mut Rows<'_>, line: &[u8]) -> Result<(), Error> {
 fn encode(line: &Line, here: u32) -> io::Result<Vec<u8>> {
     let author = match line.author {
         Author::Here(_) => Author::OtherDevice(here),
-        author => author,
+        ref author => author.clone(),
     };
     postcard::to_allocvec(&Line { author, ..line.clone() }).map_err(io::Error::other)
 }

@@ -5,31 +5,48 @@ use std::ops::ControlFlow;
 use subrosa::file::ChunkSize;
 use subrosa::{Action, Client, Delivery, Error, Open, SystemRng, UnixTime};
 
+use crate::handles::{MARK, is_handle};
+use crate::members::Deed;
 use crate::names::is_name;
 use crate::rows::{Author, Line, Mark};
-use crate::wire::MAX_ENVELOPE;
-use crate::{Chat, Result, news, rows};
+use crate::{Chat, Result, news, rows, visible};
 
 const HELP: &str = "\
-bob: hello           say hello to bob
-/to bob              what follows is for bob; /to alone ends that
-/history [bob] [2]   what was said, and page 2 of it
-/withdraw 7          take back message #7, as far as it has not left
-/file rose.jpg       send a file to the one whom lines are for
-/voice note.ogg      the same, of a voice note: it can be heard while it comes
-/save 12 [FOLDER]    fetch the file in #12, and save it
-/devices [bob]       your devices, or bob's, and whether bob is verified
-/verify bob          compare keys, so that nobody is in between: a number, or a code to scan
-/verify bob emoji    the same with emoji, in a call or face to face
-/scan bob CODE       what you scanned from bob's screen
-/accept bob          decide about a new key of bob
-/held bob            what was written under that key
-/reset bob           begin new sessions with bob's devices
-/link CODE           add the device that shows this code: chat NAME --link --store FILE
-/link CODE manager   the same, and let it link and remove devices as well
-/remove 2            remove a device of yours
-/export FILE         back up your account and history; on a new device: chat NAME --restore FILE
+bob: hello                say hello to bob
+/to bob                   what follows is for bob; /to alone ends that
+/history [bob] [2]        what was said, and page 2 of it
+/withdraw 7               take back message #7, as far as it has not left
+/file rose.jpg            send a file to the one whom lines are for
+/voice note.ogg           the same, of a voice note: it can be heard while it comes
+/save 12 [FOLDER]         fetch the file in #12, and save it
+/devices [bob]            your devices, or bob's, and whether bob is verified
+/verify bob               compare keys, so that nobody is in between: a number, or a code to scan
+/verify bob emoji         the same with emoji, in a call or face to face
+/scan bob CODE            what you scanned from bob's screen
+/accept bob               decide about a new key of bob
+/held bob                 what was written under that key
+/reset bob                begin new sessions with bob's devices
+
+/group Roses: bob carol   make a group with a title; here it is &roses
+/groups                   your groups, and those that you are invited to
+/join &roses              answer an invitation; or /decline &roses
+&roses: hello             say hello to the group; /to &roses, /history &roses: as with bob
+/members &roses           who is in
+/leave &roses             leave
+/invite &roses dave       for admins, as what follows: invite somebody
+/remove &roses dave       remove somebody
+/promote &roses dave      make an admin of somebody; /demote &roses dave: no admin any more
+/title &roses Thorns      give it another title
+
+/link CODE                add the device that shows this code: chat NAME --link --store FILE
+/link CODE manager        the same, and let it link and remove devices as well
+/remove 2                 remove a device of yours
+/export FILE              back up your account and history; on a new device:
+                          chat NAME --restore FILE
 /quit";
+
+/// The longest line, in bytes.
+const MAX_LINE: usize = 32 * 1024;
 
 impl Chat {
     pub(crate) fn command(&mut self, line: &str) -> Result<ControlFlow<()>> {
@@ -57,6 +74,9 @@ impl Chat {
                 _ => self.verify_command(name, what.trim()),
             };
         }
+        if let Some(ended) = self.group_command(word, rest) {
+            return ended;
+        }
         match (word, rest) {
             ("/to", "") => self.to = None,
             ("/history", _) => return self.history_command(&name),
@@ -77,6 +97,10 @@ impl Chat {
             ) if !is_name(&name) => {
                 return self.of_whom();
             }
+            ("/to", _) if self.client.devices(&name)?.is_none() && self.has_group(&name)? => {
+                self.screen
+                    .say(&format!("* nobody is known as {name}, and a group is: /to {MARK}{name}"));
+            }
             ("/to", _) => {
                 self.to = Some(name.clone());
                 return self.show_unread(&name);
@@ -93,6 +117,32 @@ impl Chat {
             _ => self.screen.say(HELP),
         }
         Ok(())
+    }
+
+    /// None: it is about something else than a group.
+    fn group_command(&mut self, word: &str, rest: &str) -> Option<Result<()>> {
+        Some(match word {
+            "/group" => self.make_group(rest),
+            "/groups" => self.show_groups(),
+            "/join" => self.join_group(rest),
+            "/decline" => self.decline_group(rest),
+            "/leave" => self.ask_leave(rest),
+            "/members" => self.show_members(rest),
+            "/invite" => self.invite(rest),
+            "/promote" => self.act_on(Deed::Promote, rest),
+            "/demote" => self.act_on(Deed::Demote, rest),
+            "/title" => self.set_title(rest),
+            "/remove" if is_handle(rest) => self.act_on(Deed::Remove, rest),
+            "/reset" if is_handle(rest) => self.refresh_group(rest),
+            "/to" if is_handle(rest) => self.turn_to_group(rest),
+            _ => return None,
+        })
+    }
+
+    fn turn_to_group(&mut self, rest: &str) -> Result<()> {
+        let Some(group) = self.find_joined(rest, "/to &roses")? else { return Ok(()) };
+        self.to = Some(group.handle.clone());
+        self.show_unread(&group.handle)
     }
 
     fn of_whom(&self) -> Result<()> {
@@ -114,6 +164,12 @@ impl Chat {
             None if rest.parse::<usize>().is_ok() => (None, rest),
             None => (Some(rest).filter(|rest| !rest.is_empty()), "1"),
         };
+        // Also of a group that this user is out of.
+        if let Some(handle) = user.filter(|user| is_handle(user))
+            && self.find_group(handle, "/history &roses")?.is_none()
+        {
+            return Ok(());
+        }
         match page.parse() {
             Ok(page) => self.show_history(user, page),
             Err(_) => {
@@ -129,16 +185,26 @@ impl Chat {
             return Ok(());
         }
         let (to, text) = match (self.addressed(line)?, &self.to) {
-            (Some((to, text)), _) => (to, text),
-            (None, Some(to)) => (to.clone(), line),
-            (None, None) => {
-                self.screen.say("* for whom? Type \"bob: hello\", or \"/to bob\" first");
+            (Addressed::To(to, text), _) => (to, text),
+            (Addressed::Slip(why), _) => {
+                self.screen.text("* nothing was sent: ", &visible(why.as_bytes()));
+                return Ok(());
+            }
+            (Addressed::No, Some(to)) => (to.clone(), line),
+            (Addressed::No, None) => {
+                self.screen.say(
+                    "* for whom? Type \"bob: hello\", or \"/to bob\" first; \"&roses: hello\" is \
+                     for a group",
+                );
                 return Ok(());
             }
         };
-        if text.len() > MAX_ENVELOPE / 2 {
+        if text.len() > MAX_LINE {
             self.screen.say("* that is too long for a line");
             return Ok(());
+        }
+        if is_handle(&to) {
+            return self.say_to_group(&to, text);
         }
         let now = UnixTime::now()?;
         let (number, line) = self.client.transact(|client| write(client, &to, text, now))?;
@@ -149,14 +215,38 @@ impl Chat {
         Ok(())
     }
 
-    /// `user: text`. While lines are for somebody, only a user who is known is meant by that: in
-    /// `note: milk` it would be nobody.
-    fn addressed<'l>(&mut self, line: &'l str) -> Result<Option<(String, &'l str)>> {
-        let Some((user, text)) = line.split_once(": ") else { return Ok(None) };
+    /// `user: text` or `&group: text`. While lines are for somebody, only a user who is known is
+    /// meant by that: in `note: milk` it would be nobody.
+    fn addressed<'l>(&mut self, line: &'l str) -> Result<Addressed<'l>> {
+        if is_handle(line) {
+            return self.addressed_to_group(line);
+        }
+        let Some((user, text)) = line.split_once(": ") else { return Ok(Addressed::No) };
         let user = user.to_ascii_lowercase();
-        let is_meant =
-            is_name(&user) && (self.to.is_none() || self.client.devices(&user)?.is_some());
-        Ok(is_meant.then_some((user, text.trim())))
+        let is_known = is_name(&user) && self.client.devices(&user)?.is_some();
+        if is_name(&user) && !is_known && self.has_group(&user)? {
+            let why = format!("nobody is known as {user}, and a group is: {MARK}{user}: {text}");
+            return Ok(Addressed::Slip(why));
+        }
+        let is_meant = is_known || is_name(&user) && self.to.is_none();
+        Ok(if is_meant { Addressed::To(user, text.trim()) } else { Addressed::No })
+    }
+
+    /// What is meant for a group goes to nobody else, however it is typed.
+    fn addressed_to_group<'l>(&mut self, line: &'l str) -> Result<Addressed<'l>> {
+        let end = line.find([':', ' ']).unwrap_or(line.len());
+        let (word, rest) = line.split_at_checked(end).unwrap_or((line, ""));
+        let handle = word.to_ascii_lowercase();
+        let Some(name) = handle.strip_prefix(MARK).filter(|name| is_name(name)) else {
+            return Ok(Addressed::No);
+        };
+        match rest.strip_prefix(':').map(str::trim) {
+            Some(text) if !text.is_empty() => Ok(Addressed::To(handle, text)),
+            _ if self.has_group(name)? => {
+                Ok(Addressed::Slip(format!("\"{handle}: hello\" says hello to the group")))
+            }
+            _ => Ok(Addressed::No),
+        }
     }
 
     /// Takes back a message as far as it has not left.
@@ -194,6 +284,14 @@ impl Chat {
         }
         Ok(())
     }
+}
+
+/// Whom a line names at its beginning.
+enum Addressed<'l> {
+    No,
+    To(String, &'l str),
+    /// It is to go to nobody, for this reason.
+    Slip(String),
 }
 
 /// Writes a message, and its line in the history.

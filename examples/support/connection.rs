@@ -58,6 +58,7 @@ enum Arrival {
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 const FIRST_DELAY: Duration = Duration::from_millis(100);
 const LAST_DELAY: Duration = Duration::from_secs(10);
+/// A relay that was asked for nothing for so long is asked whether it is still there.
 const IDLE: Duration = Duration::from_secs(MAX_SILENCE / 12);
 
 impl Connection {

@@ -20,10 +20,15 @@ use subrosa::{Address, SenderCertificate, SystemRng, UnixTime};
 use crate::Result;
 use crate::blobs::{self, Blobs};
 use crate::names::is_name;
-use crate::wire::{self, MAX_ENVELOPE, Mail, Refused, Request, Response};
+use crate::wire::{self, Mail, Refused, Request, Response};
 
 const MAX_USERS: u64 = 10_000;
 const MAX_MAIL: usize = 1_000;
+/// A little more than the longest envelope that the crate makes: of a group, that may be the changes
+/// that made it what it is.
+const MAX_ENVELOPE: usize = 1_100_000;
+const MAX_GRANT: usize = 64 * 1024;
+const MAX_MAIL_BYTES: usize = 64 << 20;
 /// Of those, by nobody knows whom: so a flood of sealed mail leaves room for mail with a name.
 const MAX_SEALED: usize = 750;
 const MAX_GRANTS: u64 = 1_000;
@@ -312,7 +317,12 @@ fn send(
     let (mut mail, mut count) = (tx.open_table(MAIL)?, tx.open_table(COUNT)?);
     let user = to.user.as_str();
     let most = if from.is_none() { MAX_SEALED } else { MAX_MAIL };
-    if mail.range((user, to.device, 0)..=(user, to.device, u64::MAX))?.count() >= most {
+    let (mut waiting, mut bytes) = (0_usize, 0_usize);
+    for row in mail.range((user, to.device, 0)..=(user, to.device, u64::MAX))? {
+        waiting = waiting.saturating_add(1);
+        bytes = bytes.saturating_add(row?.1.value().len());
+    }
+    if waiting >= most || bytes >= MAX_MAIL_BYTES {
         return Ok(because("the mailbox is full"));
     }
     let number = count.get(())?.map_or(0, |count| count.value());
@@ -332,7 +342,7 @@ fn leave_grant(tx: &WriteTransaction, id: &str, grant: &[u8]) -> Result<Response
     let now = UnixTime::now()?.as_secs();
     let mut grants = tx.open_table(GRANTS)?;
     grants.retain(|_, (left_at, _)| now.saturating_sub(left_at) <= HOUR)?;
-    if grants.len()? >= MAX_GRANTS || grant.len() > MAX_ENVELOPE || id.len() > MAX_GRANT_ID {
+    if grants.len()? >= MAX_GRANTS || grant.len() > MAX_GRANT || id.len() > MAX_GRANT_ID {
         return Ok(because("the relay has no room for a grant"));
     }
     grants.insert(id, (now, grant))?;

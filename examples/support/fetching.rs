@@ -294,7 +294,7 @@ fn downloads(
     for (at, file) in (0..).zip(&line.files) {
         let info = file.info.clone().ok_or("another program has put it elsewhere")?;
         let name = typed.clone().unwrap_or_else(|| safe_name(&info.name));
-        let (from, folder, file) = (line.user.clone(), folder.clone(), file.clone());
+        let (from, folder, file) = (line.sender().to_owned(), folder.clone(), file.clone());
         downloads.push((at, Download { number, from, file, info, folder, name, again: false }));
     }
     Ok(downloads)

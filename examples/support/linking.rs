@@ -67,7 +67,9 @@ impl Chat {
     /// Removes a device.
     pub(crate) fn remove(&mut self, device: &str) -> Result<()> {
         let Ok(device) = device.parse() else {
-            self.screen.say("* which device? /devices shows their numbers");
+            self.screen.say(
+                "* which device? /devices shows their numbers. Out of a group: /remove &roses bob",
+            );
             return Ok(());
         };
         self.client.remove_device(device, UnixTime::now()?, &mut SystemRng)?;

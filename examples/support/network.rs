@@ -144,7 +144,8 @@ impl Chat {
     }
 
     fn is_unregistered(&mut self, user: &str) {
-        if self.unregistered.insert(user.into()) {
+        // Somebody may have written under a name that nobody can have.
+        if is_name(user) && self.unregistered.insert(user.into()) {
             self.screen.say(&format!(
                 "* nobody is registered as {user} yet: what you write is kept, and sent when somebody is"
             ));

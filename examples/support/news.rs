@@ -8,15 +8,18 @@
 //! 12:34 ! bob/2, removed: a text of a device that bob has removed
 //! 12:34 ~ bob: a text of somebody who says that they are bob: nobody vouches for it yet
 //! 12:34 ? bob: a text under a new key of bob that nobody has accepted (/held bob)
+//! 12:34 bob in &roses: a text of bob to a group; group_news.rs has the others
 //! * something that this program says
 //! ```
 
-use subrosa::{Error, Event, Incoming, Item, Text, Trust};
+use subrosa::{Error, Event, Incoming, Item, MessageId, Rows, Text, Trust};
 
 use crate::attached::Attached;
 use crate::failure::Failure;
-use crate::rows::{self, Author, Line, Mark};
-use crate::{Chat, Result, verifying, visible};
+use crate::handles::is_handle;
+use crate::rows::{self, Author, Line, Mark, Member, Standing};
+use crate::screen::name;
+use crate::{Chat, Result, group_news, verifying, visible};
 
 /// Lines on a page of the history.
 const PAGE: usize = 20;
@@ -28,7 +31,7 @@ impl Chat {
     pub(crate) fn take_inbox(&mut self) -> Result<()> {
         loop {
             let me = self.me.user.clone();
-            let (mut is_removed, mut to_compare) = (false, Vec::new());
+            let (mut is_removed, mut to_compare, mut left) = (false, Vec::new(), Vec::new());
             let taken = self.client.transact(|client| {
                 let mut lines = Vec::new();
                 for incoming in client.inbox(100)? {
@@ -39,11 +42,17 @@ impl Chat {
                     let about = match &incoming.item {
                         Item::Event(Event::NotReadable { message: Some(message), .. })
                         | Item::Event(Event::Undelivered { message, .. }) => {
-                            rows::number(&mut client.rows(), *message)?
+                            about(&mut client.rows(), *message)?
                         }
                         _ => None,
                     };
-                    let line = line(&me, &incoming, about);
+                    let line = match group_news::line(client, &me, &incoming)? {
+                        Some(line) => line,
+                        None => line(&me, &incoming, about.as_ref()),
+                    };
+                    if let Item::Event(Event::GroupLeft { .. }) = &incoming.item {
+                        left.push(line.user.clone());
+                    }
                     lines.push((rows::add(&mut client.rows(), &line)?, line));
                     client.acknowledge(incoming.id)?;
                 }
@@ -55,6 +64,7 @@ impl Chat {
             for user in to_compare {
                 self.show_emoji(&user)?;
             }
+            left.iter().for_each(|handle| self.is_left(handle));
             if is_removed {
                 return Err(Failure::Refused(REMOVED.into()));
             }
@@ -64,15 +74,21 @@ impl Chat {
         }
     }
 
-    /// While lines are for one user, those of others are counted.
+    /// While lines are for one user or group, those of others are counted.
     fn show_or_count(&mut self, number: u64, line: &Line) {
-        let is_theirs =
-            matches!(line.author, Author::User | Author::Unvouched | Author::RemovedDevice(_));
         match &self.to {
-            Some(to) if is_theirs && *to != line.user => {
+            Some(to) if is_theirs(line) && *to != line.user => {
                 let count = self.unread.entry(line.user.clone()).or_default();
                 *count = count.saturating_add(1);
-                self.screen.say(&format!("* {0} has written, {count} unread: /to {0}", line.user));
+                let place = match &line.author {
+                    Author::Member(_) => format!(" in {}", line.user),
+                    _ => String::new(),
+                };
+                self.screen.say(&format!(
+                    "* {} has written{place}, {count} unread: /to {}",
+                    line.sender(),
+                    line.user
+                ));
             }
             _ => self.show_line(number, line),
         }
@@ -81,9 +97,6 @@ impl Chat {
     /// Shows what came from a user while lines were for another.
     pub(crate) fn show_unread(&mut self, user: &str) -> Result<()> {
         let Some(count) = self.unread.remove(user) else { return Ok(()) };
-        let is_theirs = |line: &Line| {
-            matches!(line.author, Author::User | Author::Unvouched | Author::RemovedDevice(_))
-        };
         let rows = self.history(Some(user))?.into_iter().filter(|(_, line)| is_theirs(line));
         let unread: Vec<_> = rows.take(count).collect();
         for (number, line) in unread.iter().rev() {
@@ -107,7 +120,7 @@ impl Chat {
         Ok(())
     }
 
-    fn history(&mut self, user: Option<&str>) -> Result<Vec<(u64, Line)>> {
+    pub(crate) fn history(&mut self, user: Option<&str>) -> Result<Vec<(u64, Line)>> {
         let mut rows = self.client.transact(|client| rows::history(&mut client.rows(), 10_000))?;
         rows.retain(|(_, line)| user.is_none_or(|user| line.user == user));
         Ok(rows)
@@ -131,7 +144,14 @@ impl Chat {
             Author::User => format!("{time} {user}"),
             Author::Unvouched => format!("{time} ~ {user}"),
             Author::RemovedDevice(device) => format!("{time} ! {user}/{device}, removed"),
-            Author::Chat => return self.screen.text("* ", &text),
+            Author::Member(Member { user: by, device, standing }) => match standing {
+                Standing::In => format!("{time} {by} in {user}"),
+                Standing::Unvouched => format!("{time} ~ {by} in {user}"),
+                Standing::Gone => {
+                    format!("{time} ! {by}/{device} in {user}, not a member any more")
+                }
+            },
+            Author::Chat | Author::Group(_) => return self.screen.text("* ", &text),
         };
         let is_here = matches!(author, Author::Here(_));
         let show = |head: &str, text: &str| match is_here {
@@ -167,6 +187,14 @@ impl Chat {
     }
 }
 
+/// Whether somebody else wrote it.
+const fn is_theirs(line: &Line) -> bool {
+    matches!(
+        line.author,
+        Author::User | Author::Unvouched | Author::RemovedDevice(_) | Author::Member(_)
+    )
+}
+
 fn attached(text: &Text) -> Vec<Attached> {
     text.files.iter().map(Attached::of).collect()
 }
@@ -176,7 +204,19 @@ fn clock(at: u64) -> String {
     format!("{:02}:{:02}", at / 3_600 % 24, at / 60 % 60)
 }
 
-fn line(me: &str, incoming: &Incoming, about: Option<u64>) -> Line {
+/// A text that was written here, and that something happened to.
+struct About {
+    number: u64,
+    /// Whom it was for, or the handle of the group.
+    to: String,
+}
+
+fn about(rows: &mut Rows<'_>, message: MessageId) -> Result<Option<About>, Error> {
+    let Some(number) = rows::number(rows, message)? else { return Ok(None) };
+    Ok(rows::line(rows, number)?.map(|line| About { number, to: line.user }))
+}
+
+fn line(me: &str, incoming: &Incoming, about: Option<&About>) -> Line {
     let at = incoming.received_at.as_secs();
     let (user, author, written) = match &incoming.item {
         Item::Text(text) => {
@@ -184,17 +224,21 @@ fn line(me: &str, incoming: &Incoming, about: Option<u64>) -> Line {
             let (user, author) = match copy_to {
                 Some(to) => (to.as_str(), Author::OtherDevice(from.device)),
                 None if from.user == me => (me, Author::OtherDevice(from.device)),
-                None if text.trust == Trust::Unvouched => (from.user.as_str(), Author::Unvouched),
-                None => (from.user.as_str(), Author::User),
+                None if text.trust == Trust::Unvouched => (name(&from.user), Author::Unvouched),
+                None => (name(&from.user), Author::User),
             };
             (user, author, text)
         }
-        Item::Late(text) => (&*text.from.user, Author::RemovedDevice(text.from.device), text),
+        Item::Late(text) => (name(&text.from.user), Author::RemovedDevice(text.from.device), text),
         other => {
             let (user, said) = match other {
                 Item::Event(event) => words(me, event, about),
                 _ => (me, "something came that this version does not know".into()),
             };
+            // A name that is none could end the sentence in its own way.
+            let said = said.replace(user, name(user));
+            let of_group = about.map(|about| &*about.to).filter(|to| is_handle(to));
+            let user = of_group.unwrap_or_else(|| name(user));
             let (author, text) = (Author::Chat, said.into_bytes());
             return Line { user: user.into(), author, text, at, message: None, files: Vec::new() };
         }
@@ -203,10 +247,17 @@ fn line(me: &str, incoming: &Incoming, about: Option<u64>) -> Line {
     Line { user: user.into(), author, text, at, message, files: attached(written) }
 }
 
+fn named(about: Option<&About>) -> String {
+    match about {
+        Some(About { number, to }) if is_handle(to) => format!("your message #{number} in {to}"),
+        Some(About { number, .. }) => format!("your message #{number}"),
+        None => "a message of yours".into(),
+    }
+}
+
 /// Whom an event is about, and what it is in plain words.
-fn words<'a>(me: &'a str, event: &'a Event, about: Option<u64>) -> (&'a str, String) {
-    let message =
-        about.map_or("a message of yours".into(), |number| format!("your message #{number}"));
+fn words<'a>(me: &'a str, event: &'a Event, about: Option<&About>) -> (&'a str, String) {
+    let message = named(about);
     match event {
         Event::DeviceAdded { user, device } if user == me => (
             user,
@@ -243,9 +294,10 @@ fn words<'a>(me: &'a str, event: &'a Event, about: Option<u64>) -> (&'a str, Str
             &by.user,
             format!("{by} could not read {message}, and it is too late to send it again"),
         ),
-        Event::Undelivered { to, device: Some(device), .. } => {
-            (to, format!("{message} did not reach {to}/{device}"))
-        }
+        Event::Undelivered { to, device: Some(device), .. } => (
+            to,
+            format!("{message} did not reach {to}/{device}: if {to} misses it, write it again"),
+        ),
         Event::Undelivered { to, .. } => {
             (to, format!("{message} is given up: nobody is registered as {to}"))
         }

@@ -8,6 +8,9 @@ use crate::{Chat, Result};
 pub(crate) enum Question {
     Verify(String, IdentityKey),
     Accept(String, IdentityKey),
+    /// This group, by its handle.
+    Leave(String),
+    StepDown(String),
 }
 
 impl Chat {
@@ -23,6 +26,8 @@ impl Chat {
                 self.screen
                     .say(&format!("* {user}'s new key is accepted; /verify {user} compares it"));
             }
+            Question::Leave(handle) if yes => self.leave_group(&handle)?,
+            Question::StepDown(handle) if yes => self.step_down(&handle)?,
             _ => self.screen.say("* nothing changed"),
         }
         Ok(())

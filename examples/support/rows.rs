@@ -4,6 +4,7 @@
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use subrosa::group::GroupId;
 use subrosa::{Error, MessageId, Rows};
 
 use crate::attached::Attached;
@@ -13,7 +14,7 @@ use crate::sending::Upload;
 /// Something that was said or that happened.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Line {
-    /// With whom, or about whom.
+    /// With whom, or about whom: a user's name, or the handle of a group (`handles.rs`).
     pub(crate) user: String,
     pub(crate) author: Author,
     pub(crate) text: Vec<u8>,
@@ -25,7 +26,7 @@ pub(crate) struct Line {
     pub(crate) files: Vec<Attached>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Author {
     /// This device.
     Here(Mark),
@@ -38,6 +39,27 @@ pub(crate) enum Author {
     Chat,
     /// Somebody who says that they are the user. Nobody vouched for that when it came.
     Unvouched,
+    /// Somebody in a group.
+    Member(Member),
+    /// This program: from here on, this group is called so.
+    Group(GroupId),
+}
+
+/// Who wrote to a group.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Member {
+    pub(crate) user: String,
+    pub(crate) device: u32,
+    pub(crate) standing: Standing,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Standing {
+    In,
+    /// Somebody who says that they are the user, as in [`Author::Unvouched`].
+    Unvouched,
+    /// The device is no member's any more.
+    Gone,
 }
 
 /// How far a message is that was written here.
@@ -55,6 +77,16 @@ pub(crate) struct Grant {
     pub(crate) grant: Vec<u8>,
 }
 
+impl Line {
+    /// Who wrote it, where somebody else did.
+    pub(crate) fn sender(&self) -> &str {
+        match &self.author {
+            Author::Member(member) => &member.user,
+            _ => &self.user,
+        }
+    }
+}
+
 pub(crate) type Key = Vec<u8>;
 
 /// Lines, the newest first.
@@ -69,6 +101,10 @@ const UPLOAD: &[u8] = b"upload";
 const DOWNLOAD: &[u8] = b"download";
 /// The key that the relay signs certificates with.
 const ISSUER: &[u8] = b"issuer";
+/// From the handle of a group to the group.
+const HANDLE: &[u8] = b"handle";
+/// From a group to its handle.
+const GROUP: &[u8] = b"group";
 /// How many lines and grants there ever were.
 const COUNT: &[u8] = b"count";
 
@@ -184,6 +220,21 @@ pub(crate) fn add_grant(rows: &mut Rows<'_>, grant: &Grant) -> Result<(), Error>
 
 pub(crate) fn grants(rows: &mut Rows<'_>) -> Result<Vec<(Key, Grant)>, Error> {
     rows.scan(GRANT, 10)?.into_iter().map(|(key, row)| Ok((key, decode(&row)?))).collect()
+}
+
+/// What a group is called here.
+pub(crate) fn handle(rows: &mut Rows<'_>, group: GroupId) -> Result<Option<String>, Error> {
+    rows.get(&[GROUP, group.as_bytes()].concat())?.map(|row| decode(&row)).transpose()
+}
+
+/// The group that has a handle.
+pub(crate) fn group(rows: &mut Rows<'_>, handle: &str) -> Result<Option<GroupId>, Error> {
+    rows.get(&[HANDLE, handle.as_bytes()].concat())?.map(|row| decode(&row)).transpose()
+}
+
+pub(crate) fn put_handle(rows: &mut Rows<'_>, handle: &str, group: GroupId) -> Result<(), Error> {
+    put(rows, &[HANDLE, handle.as_bytes()].concat(), &group)?;
+    put(rows, &[GROUP, group.as_bytes()].concat(), &handle)
 }
 
 pub(crate) fn issuer(rows: &mut Rows<'_>) -> Result<Option<Vec<u8>>, Error> {

@@ -9,6 +9,8 @@ use std::io::{self, IsTerminal, Write};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::names::is_name;
+
 /// A text as it may be shown: on one line, and in the order in which it was written.
 pub(crate) fn visible(text: &[u8]) -> String {
     let mut shown = String::new();
@@ -21,6 +23,12 @@ pub(crate) fn visible(text: &[u8]) -> String {
         }
     }
     shown
+}
+
+/// A name as it may be shown. Anybody can write sealed mail under a name that nobody could register,
+/// with anything in it.
+pub(crate) fn name(user: &str) -> &str {
+    if is_name(user) { user } else { "(a bad name)" }
 }
 
 /// Marks that order text, break lines, or take no room; but not joiners, which scripts and emoji

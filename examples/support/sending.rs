@@ -17,6 +17,7 @@ use subrosa::{Attachment, Error, Outgoing, SystemRng, UnixTime};
 use crate::attached::{Attached, Info, bar, tenths};
 use crate::connection::Offline;
 use crate::failure::{Failure, is_fatal};
+use crate::handles::is_handle;
 use crate::rows::{self, Author, Line, Mark};
 use crate::wire::{BlobPart, MAX_BLOB, MAX_PART, Refused, Request, Response};
 use crate::{Chat, Result};
@@ -65,6 +66,7 @@ impl From<Error> for Failed {
     fn from(error: Error) -> Self {
         match error {
             Error::SourceChanged => Self::Why("it has changed since; send it again".into()),
+            Error::UnknownGroup => Self::Why("you are not in that group any more".into()),
             error if is_fatal(&error) => Self::Chat(error.into()),
             error => Self::Why(error.to_string()),
         }
@@ -84,6 +86,9 @@ impl Chat {
             self.screen.say("* for whom? Type \"/to bob\" first");
             return Ok(());
         };
+        if is_handle(&to) && self.find_joined(&to, "/file rose.jpg")?.is_none() {
+            return Ok(());
+        }
         match prepare(&to, Path::new(path), chunk_size) {
             Ok(upload) => {
                 let now = UnixTime::now()?;
@@ -192,11 +197,16 @@ impl Chat {
         let now = UnixTime::now()?;
         let line = self.client.transact(|client| {
             let message = Outgoing::new("").files(&files);
-            let message = client.write(&upload.to, message, now, &mut SystemRng)?;
+            let group = rows::group(&mut client.rows(), &upload.to)?;
+            let message = match group {
+                Some(group) => client.write_to_group(group, message, now, &mut SystemRng)?,
+                None => client.write(&upload.to, message, now, &mut SystemRng)?,
+            };
             rows::remove_upload(&mut client.rows(), number)?;
             rows::set_message(&mut client.rows(), number, message)
         })?;
         if let Some(line) = line {
+            self.to_groups.extend(line.message.filter(|_| is_handle(&line.user)));
             self.show_line(number, &line);
         }
         Ok(true)

@@ -21,9 +21,6 @@ use subrosa::Address;
 /// The longest frame: an upload of 1,000 one-time prekeys has 1.7 MB.
 pub(crate) const MAX_FRAME: usize = 2 << 20;
 
-/// Enough for a line of a chat, far below what the crate allows.
-pub(crate) const MAX_ENVELOPE: usize = 64 * 1024;
-
 /// The longest blob, and the most of one that is in one frame.
 pub(crate) const MAX_BLOB: u64 = 1 << 30;
 pub(crate) const MAX_PART: u64 = 1 << 18;

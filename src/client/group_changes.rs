@@ -86,6 +86,7 @@ pub(super) fn take_changes(
         tell_split(open, &mut row, from.now, rng)?;
     }
     follow(open, from, &mut row, &before, &roster, rng)?;
+    join_with(open, from, (tag, &mut row), rng)?;
     // What is encrypted next is encrypted for those who are in by all that was named.
     if merged.missing.is_empty() {
         row.waits = None;
@@ -353,6 +354,21 @@ fn follow(
         inbox::tell(open, Event::GroupInvited { group, by }, from.now, rng)?;
     }
     Ok(())
+}
+
+/// Another device of this account has joined: nothing of a group comes from one that has not.
+pub(super) fn join_with(
+    open: &mut Open<'_>,
+    from: &From<'_>,
+    (tag, row): (Tag, &mut GroupRow),
+    rng: &mut dyn CryptoRng,
+) -> Result<(), Error> {
+    if row.standing != GroupStanding::Invited || !open.is_own(&from.user.name) {
+        return Ok(());
+    }
+    row.standing = GroupStanding::Joined;
+    group_rows::put(open, tag, row)?;
+    inbox::tell(open, Event::GroupJoined { group: row.id }, from.now, rng)
 }
 
 /// Tells people what became different, and who did it.

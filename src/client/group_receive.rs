@@ -125,12 +125,7 @@ fn take_chain(
     if row.standing == GroupStanding::Out {
         return Ok(());
     }
-    // Another device of this account has joined.
-    if row.standing == GroupStanding::Invited && open.is_own(&from.user.name) {
-        row.standing = GroupStanding::Joined;
-        group_rows::put(open, tag, &row)?;
-        inbox::tell(open, Event::GroupJoined { group: row.id }, from.now, rng)?;
-    }
+    group_changes::join_with(open, from, (tag, &mut row), rng)?;
     let roster = group_rows::roster(open, tag)?;
     let named = group_changes::change_ids(&given.heads);
     let knows = named.iter().all(|head| roster.contains(head));
@@ -194,10 +189,11 @@ fn take_text(
     rng: &mut dyn CryptoRng,
 ) -> Result<Option<Incoming>, Error> {
     let tag = open.group_tag(group.as_bytes());
-    let Some(row) = group_rows::get(open, tag)? else { return Ok(None) };
+    let Some(mut row) = group_rows::get(open, tag)? else { return Ok(None) };
     if row.standing == GroupStanding::Out {
         return Ok(None);
     }
+    group_changes::join_with(open, from, (tag, &mut row), rng)?;
     let roster = group_rows::roster(open, tag)?;
     let (member, is_late) = match group_members::member_of(&roster, from.user) {
         Some(member) => (member.id, false),

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::backoff::{BackOff, Earliest};
 use super::group_rows::{PeerRow, of};
 use super::log::{self, TextKey};
-use super::messages::Progress;
+use super::messages::{self, Progress};
 use super::outbox;
 use super::transaction::{Open, Place, RowName, Tag};
 use crate::address::Address;
@@ -191,6 +191,7 @@ pub(super) fn begin(
     id: MessageId,
 ) -> Result<(), Error> {
     let (outs, apart) = (Vec::new(), Vec::new());
+    messages::delete(open, id)?;
     put_state(open, id, &StateRow { group, text, is_pending: true, owed: 0, outs, apart })?;
     put_pending(open, group, &PendingRow { id, text, only: None })
 }

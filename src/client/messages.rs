@@ -98,6 +98,11 @@ pub(super) fn stored_in(id: MessageId) -> (Table, [u8; 17]) {
     (Table::Draft, key(id))
 }
 
+/// A new text is none to a user: so that nobody has to look for its row.
+pub(super) fn delete(open: &mut Open<'_>, id: MessageId) -> Result<(), Error> {
+    open.delete(Table::Draft, &key(id))
+}
+
 pub(super) fn get(open: &mut Open<'_>, id: MessageId) -> Result<Option<MessageRow>, Error> {
     let row: Option<MessageRow> = open.get_as(Table::Draft, &key(id))?;
     Ok(row.map(|row| MessageRow { is_listed: row.is_draft, ..row }))

@@ -97,9 +97,10 @@ impl<S: Scope> Client<S> {
     /// # Errors
     /// [`Error::Store`]
     pub fn progress(&mut self, message: MessageId) -> Result<Progress, Error> {
-        self.run(|open| match group_texts::progress(open, message)? {
-            Some(progress) => Ok(progress),
-            None => messages::progress(open, message),
+        self.run(|open| match messages::progress(open, message)? {
+            // In this order no row is read that the operation which names the text does not write.
+            Progress::Sent => Ok(group_texts::progress(open, message)?.unwrap_or(Progress::Sent)),
+            progress => Ok(progress),
         })
     }
 

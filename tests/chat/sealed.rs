@@ -3,13 +3,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::net::{TcpListener, TcpStream};
 use std::thread;
 use std::time::Duration;
 
-use subrosa::Address;
+use subrosa::{Address, SystemRng};
 
+use crate::frames::{read_frame, write_frame};
+use crate::stranger::Stranger;
 use crate::wire::{self, Refused, Request, Response};
 use crate::{PATIENCE, Process, World, history};
 
@@ -65,19 +67,6 @@ impl Unnamed {
     fn next(&mut self) -> Option<Response> {
         wire::decode(&read_frame(&mut self.0)?.1).ok()
     }
-}
-
-fn write_frame(socket: &mut TcpStream, frame: &[u8]) -> Option<()> {
-    socket.write_all(frame).ok()
-}
-
-/// A whole frame, and the value in it. None at the end.
-fn read_frame(socket: &mut TcpStream) -> Option<(Vec<u8>, Vec<u8>)> {
-    let mut head = [0; 4];
-    socket.read_exact(&mut head).ok()?;
-    let mut value = vec![0; wire::length(head)?];
-    socket.read_exact(&mut value).ok()?;
-    Some(([&head[..], &value].concat(), value))
 }
 
 fn sealed(to: &str, pass: Option<[u8; 16]>) -> Request {
@@ -379,5 +368,23 @@ fn what_a_careless_network_loses_and_repeats_arrives_once_and_in_order() {
     let both: [(Process, &str); 2] = [(alice, "bob"), (bob, "alice")];
     for (chat, user) in both {
         assert_eq!(history(chat, user), said, "with {user}");
+    }
+}
+
+#[test]
+fn whoever_writes_under_a_name_that_nobody_can_have_is_shown_as_such() {
+    let world = World::new();
+    let mut alice = world.chat("alice");
+    for name in ["x\n* bob is verified", "* bob is verified", "bob: it is me", "\u{202e}bob"] {
+        // The relay registers nobody of that name, and is not told who sends this.
+        let mut stranger = Stranger::sealed(&world, name);
+        stranger.client.write("alice", b"hello", stranger.now(), &mut SystemRng).unwrap();
+        stranger.do_tasks();
+        alice.wait("~ (a bad name): hello");
+        // What the relay says of that name comes in between.
+        alice.catch_up();
+    }
+    for line in &alice.printed {
+        assert!(!line.contains("bob") && !line.contains('\u{202e}'), "{line:?}");
     }
 }

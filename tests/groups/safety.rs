@@ -1,7 +1,7 @@
 //! What must hold when somebody is removed, when a store is restored from a copy, and when texts
 //! wait.
 
-use subrosa::{Action, Address, Error, GroupIntention, Progress};
+use subrosa::{Action, Address, Error, Event, GroupIntention, GroupStanding, Progress};
 
 use crate::world::{HOUR, Mail, World, receive};
 
@@ -264,6 +264,34 @@ fn under_sealed_delivery_no_envelope_says_who_wrote_to_the_group() {
 }
 
 #[test]
+fn who_joins_on_one_device_has_joined_on_the_others_under_sealed_delivery_too() {
+    for delivery in [subrosa::Delivery::Open, subrosa::Delivery::Sealed] {
+        let mut world = World::new(34);
+        world.delivery = delivery;
+        let phone = world.create("bea");
+        let laptop = world.link(&phone, subrosa::Role::Device);
+        world.settle();
+        let ada = world.create("ada");
+        world.meet(&ada, "bea");
+        let (now, keys) = (world.now, &mut world.keys);
+        let client = &mut world.devices.get_mut(&ada).unwrap().client;
+        let group = client.create_group(&["bea"], b"roses", now, keys).unwrap();
+        world.group = Some(group);
+        world.settle();
+        for of in [&phone, &laptop] {
+            let standing = world.client(of).group(group).unwrap().standing;
+            assert_eq!(standing, GroupStanding::Invited, "{delivery:?} {of}");
+        }
+        world.join(&phone);
+        world.settle();
+        let standing = world.client(&laptop).group(group).unwrap().standing;
+        assert_eq!(standing, GroupStanding::Joined, "{delivery:?}");
+        let told = |event: &&Event| **event == Event::GroupJoined { group };
+        assert_eq!(world.devices[&laptop].events.iter().filter(told).count(), 1, "{delivery:?}");
+    }
+}
+
+#[test]
 fn what_waits_when_mail_is_to_be_sealed_is_not_sent_openly() {
     let (mut world, all) = chatty(30);
     let text = world.write(&all[0]).unwrap();
@@ -306,7 +334,7 @@ fn who_does_not_know_of_its_removal_is_told_of_it_and_of_nothing_later() {
     world.write(&all[2]).unwrap();
     world.settle();
     let info = world.client(&all[2]).group(group).unwrap();
-    assert_eq!(info.standing, subrosa::GroupStanding::Out);
+    assert_eq!(info.standing, GroupStanding::Out);
     assert_eq!(world.members(&all[2]), ["ada", "bea"]);
     assert_eq!(world.members(&dot), ["ada", "bea", "dot"]);
 }

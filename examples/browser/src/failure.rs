@@ -9,6 +9,8 @@ pub(crate) enum Failure {
     Client(Error),
     /// IndexedDB's.
     Browser(JsValue),
+    /// Something that a person can put right, as it says.
+    Person(String),
 }
 
 impl From<Error> for Failure {
@@ -28,6 +30,7 @@ impl From<Failure> for JsValue {
         let error = match failure {
             Failure::Client(error) => error,
             Failure::Browser(error) => return error,
+            Failure::Person(why) => return js_sys::Error::new(&why).into(),
         };
         let remedy = format!("{:?}", error.remedy());
         let error = js_sys::Error::new(&error.to_string());

@@ -12,7 +12,7 @@ use wasm_bindgen::prelude::{JsValue, wasm_bindgen};
 use crate::failure::Result;
 use crate::history::{self, Line};
 use crate::server::BlobId;
-use crate::{Device, now};
+use crate::{Device, now, settle};
 
 /// The longest file: what a page can well hold a few times over.
 const MAX_FILE: usize = 16 << 20;
@@ -108,7 +108,7 @@ impl Device {
         let attached = Attached::new(info, descriptor);
         let written = self.rows.act(|client| {
             let now = now()?;
-            let message = client.write(to, Outgoing::new("").files(&files), now, &mut SystemRng)?;
+            let message = settle::write(client, to, Outgoing::new("").files(&files), now)?;
             let waiting = client.progress(message)? == Progress::Waiting;
             let line = Line::written(String::new(), message, now);
             let line = Line { waiting, files: vec![attached.clone()], ..line };

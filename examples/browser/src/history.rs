@@ -2,7 +2,7 @@
 //! leaves the inbox when it is in the history, and is in the history when it is written.
 
 use serde::{Deserialize, Serialize};
-use subrosa::{Error, Event, MessageId, Rows, Text, UnixTime};
+use subrosa::{Error, Event, GroupText, MessageId, Rows, Text, UnixTime};
 use wasm_bindgen::prelude::wasm_bindgen;
 
 use crate::files::Attached;
@@ -25,6 +25,12 @@ pub struct Line {
     pub notice: bool,
     /// The files that came with it.
     pub files: Vec<Attached>,
+    /// Its number: a later line has a higher one.
+    #[serde(skip)]
+    pub number: f64,
+    /// Who wrote it, in a group. It is stored beside the rest.
+    #[serde(skip)]
+    pub by: String,
     /// The text, where this device wrote it.
     #[wasm_bindgen(skip)]
     pub message: Option<MessageId>,
@@ -49,15 +55,27 @@ impl Line {
         Self { mine: text.copy_to.is_some(), files, ..Self::new(words, at) }
     }
 
+    /// As [`Line::text`], of a group.
+    pub(crate) fn group_text(text: &GroupText, me: &str, at: UnixTime) -> Self {
+        let by = text.text.from.user.clone();
+        Self { mine: by == me, late: text.is_late, by, ..Self::text(&text.text, at) }
+    }
+
+    /// What this page says.
+    pub(crate) fn said(words: String, at: UnixTime) -> Self {
+        Self { notice: true, ..Self::new(words, at) }
+    }
+
     /// That something happened.
     pub(crate) fn notice(event: &Event, at: UnixTime) -> Self {
-        Self { notice: true, ..Self::new(words(event), at) }
+        Self::said(words(event), at)
     }
 
     fn new(text: String, at: UnixTime) -> Self {
         let at = u32::try_from(at.as_secs()).map_or(0.0, f64::from);
-        let (files, message) = (Vec::new(), None);
-        Self { mine: false, text, at, waiting: false, late: false, notice: false, files, message }
+        let (files, by, message) = (Vec::new(), String::new(), None);
+        let (mine, waiting, late, notice) = (false, false, false, false);
+        Self { mine, text, at, waiting, late, notice, files, number: 0.0, by, message }
     }
 }
 
@@ -118,7 +136,12 @@ pub(crate) fn add_line(rows: &mut Rows<'_>, with: &str, line: &Line) -> Result<(
 
 /// Writes the line that is at `key`.
 pub(crate) fn put_line(rows: &mut Rows<'_>, key: &[u8], line: &Line) -> Result<(), Error> {
-    rows.put(key, &postcard::to_allocvec(line).map_err(|_| Error::BadState)?)
+    // Where nobody is named, it is as it was before there were groups.
+    let row = match line.by.is_empty() {
+        true => postcard::to_allocvec(line),
+        false => postcard::to_allocvec(&(line, &line.by)),
+    };
+    rows.put(key, &row.map_err(|_| Error::BadState)?)
 }
 
 /// The last lines of a conversation with their keys, the oldest first.
@@ -130,7 +153,14 @@ pub(crate) fn lines(
     let mut found = Vec::new();
     for with in [with, EVERYWHERE] {
         for (key, line) in rows.scan(&conversation(with), most)? {
-            found.push((key, postcard::from_bytes(&line).map_err(|_| Error::BadState)?));
+            let (mut line, rest): (Line, &[u8]) =
+                postcard::take_from_bytes(&line).map_err(|_| Error::BadState)?;
+            if !rest.is_empty() {
+                line.by = postcard::from_bytes(rest).map_err(|_| Error::BadState)?;
+            }
+            let number = key.last_chunk().map_or(0, |number| !u64::from_be_bytes(*number));
+            line.number = u32::try_from(number).map_or(f64::INFINITY, f64::from);
+            found.push((key, line));
         }
     }
     found.sort_by_key(|(key, _): &(Vec<u8>, Line)| key.last_chunk::<8>().copied());

@@ -12,6 +12,7 @@ use wasm_bindgen::prelude::{JsValue, wasm_bindgen};
 
 mod failure;
 mod files;
+mod groups;
 mod history;
 mod rows;
 mod server;
@@ -55,7 +56,7 @@ impl Device {
     pub async fn write(&self, to: &str, text: String) -> Result<(), JsValue> {
         let written = self.rows.act(|client| {
             let now = now()?;
-            let message = client.write(to, text.as_bytes(), now, &mut SystemRng)?;
+            let message = settle::write(client, to, text.as_bytes(), now)?;
             let waiting = client.progress(message)? == Progress::Waiting;
             let line = Line { waiting, ..Line::written(text.clone(), message, now) };
             history::add_line(&mut client.rows(), to, &line)

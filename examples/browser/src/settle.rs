@@ -2,13 +2,14 @@
 //! store and a server that answer later. Any number of tabs take mail in; one at a time does tasks.
 
 use subrosa::{
-    Action, Answer, Client, Completed, Error, Item, Open, Received, SystemRng, Task, Text,
+    Action, Answer, Client, Completed, Error, Item, MessageId, Open, Outgoing, Received, SystemRng,
+    Task, Text, UnixTime,
 };
 
 use crate::failure::Result;
 use crate::history::{self, Line};
 use crate::server::Mail;
-use crate::{Device, now};
+use crate::{Device, groups, now};
 
 impl Device {
     pub(crate) async fn take_mail_in(&self) -> Result<bool> {
@@ -97,10 +98,22 @@ impl Device {
 
     /// From the inbox into the history, in one transaction: in whatever tab, each item once.
     async fn take_inbox(&self) -> Result<bool> {
+        let me = self.me.user.clone();
         let taken = self.rows.act(|client| {
             let inbox = client.inbox(100)?;
             for incoming in &inbox {
                 let at = incoming.received_at;
+                let group = match &incoming.item {
+                    Item::Group(text) => Some((text.group, Line::group_text(text, &me, at))),
+                    Item::Event(event) => groups::about(event)
+                        .map(|group| (group, Line::said(groups::words(event), at))),
+                    _ => None,
+                };
+                if let Some((group, line)) = group {
+                    groups::note(&mut client.rows(), group, &line)?;
+                    client.acknowledge(incoming.id)?;
+                    continue;
+                }
                 let (with, line) = match &incoming.item {
                     Item::Text(text) => (conversation(text), Line::text(text, at)),
                     Item::Late(text) => {
@@ -136,6 +149,19 @@ fn tasks(client: &mut Client<Open<'_>>, is_first: bool) -> Result<Vec<Task>, Err
         _ => {}
     }
     Ok(tasks)
+}
+
+/// Writes to a user, or to a group.
+pub(crate) fn write<'m>(
+    client: &mut Client<Open<'_>>,
+    to: &str,
+    message: impl Into<Outgoing<'m>>,
+    now: UnixTime,
+) -> Result<MessageId, Error> {
+    match groups::group_of(to) {
+        Some(group) => client.write_to_group(group, message, now, &mut SystemRng),
+        None => client.write(to, message, now, &mut SystemRng),
+    }
 }
 
 fn conversation(text: &Text) -> &str {
