@@ -13,10 +13,14 @@
 mod network;
 #[path = "support/post.rs"]
 mod post;
+#[path = "groups/proposals.rs"]
+mod proposals;
 #[path = "groups/safety.rs"]
 mod safety;
 #[path = "groups/story.rs"]
 mod story;
+#[path = "groups/successors.rs"]
+mod successors;
 #[path = "groups/world.rs"]
 mod world;
 

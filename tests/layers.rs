@@ -206,7 +206,8 @@ const INSIDE: &[(&str, &str, &[&str])] = &[
     ("store", "rotation", &["sealed"]),
     ("store", "vault", &["lock_row", "rotation", "sealed"]),
     ("content", "history", &[]),
-    ("content", "groups", &[]),
+    ("content", "proposals", &[]),
+    ("content", "groups", &["proposals"]),
     ("directory", "upload", &[]),
     ("directory", "summary", &["upload"]),
     ("directory", "doors", &[]),
@@ -241,6 +242,11 @@ const INSIDE: &[(&str, &str, &[&str])] = &[
         "client",
         "group_texts",
         &["backoff", "group_rows", "log", "messages", "outbox", "transaction"],
+    ),
+    (
+        "client",
+        "group_proposals",
+        &["group_rows", "inbox", "outbox", "timers", "transaction", "wants"],
     ),
     // What is done with them.
     (
@@ -281,7 +287,7 @@ const INSIDE: &[(&str, &str, &[&str])] = &[
     (
         "client",
         "group_members",
-        &["group_rows", "group_texts", "log", "timers", "transaction", "wants"],
+        &["group_proposals", "group_rows", "group_texts", "log", "timers", "transaction", "wants"],
     ),
     (
         "client",
@@ -309,6 +315,7 @@ const INSIDE: &[(&str, &str, &[&str])] = &[
             "allowances",
             "asking",
             "devices",
+            "group_proposals",
             "group_rows",
             "group_send",
             "inbox",
@@ -324,12 +331,15 @@ const INSIDE: &[(&str, &str, &[&str])] = &[
         "calls",
         &["allowances", "devices", "log", "outbox", "timers", "transaction", "wants"],
     ),
+    ("client", "group_events", &["inbox"]),
     (
         "client",
         "group_changes",
         &[
             "allowances",
+            "group_events",
             "group_members",
+            "group_proposals",
             "group_rows",
             "group_send",
             "inbox",
@@ -340,11 +350,36 @@ const INSIDE: &[(&str, &str, &[&str])] = &[
     ),
     (
         "client",
+        "group_intentions",
+        &["group_changes", "group_members", "group_rows", "group_send", "transaction"],
+    ),
+    (
+        "client",
+        "group_proposed",
+        &[
+            "allowances",
+            "group_changes",
+            "group_intentions",
+            "group_proposals",
+            "group_rows",
+            "inbox",
+            "transaction",
+        ],
+    ),
+    (
+        "client",
+        "group_found",
+        &["group_changes", "group_intentions", "group_rows", "group_send", "transaction"],
+    ),
+    ("client", "group_preview", &["group_events", "group_intentions", "inbox"]),
+    (
+        "client",
         "group_receive",
         &[
             "allowances",
             "group_changes",
             "group_members",
+            "group_proposed",
             "group_rows",
             "group_send",
             "inbox",
@@ -357,7 +392,18 @@ const INSIDE: &[(&str, &str, &[&str])] = &[
     (
         "client",
         "groups",
-        &["group_changes", "group_members", "group_rows", "group_send", "outgoing", "transaction"],
+        &[
+            "group_changes",
+            "group_events",
+            "group_intentions",
+            "group_members",
+            "group_proposals",
+            "group_rows",
+            "group_send",
+            "inbox",
+            "outgoing",
+            "transaction",
+        ],
     ),
     (
         "client",
@@ -400,6 +446,7 @@ const INSIDE: &[(&str, &str, &[&str])] = &[
             "compare",
             "devices",
             "group_members",
+            "group_proposals",
             "group_send",
             "group_texts",
             "log",
@@ -422,6 +469,7 @@ const INSIDE: &[(&str, &str, &[&str])] = &[
         &[
             "asking",
             "calls",
+            "group_proposals",
             "group_send",
             "heal",
             "moves",

@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 use super::allowances::{self, LISTS, Party};
 use super::group_changes::{self, From};
 use super::group_members;
+use super::group_proposed;
 use super::group_rows::{self, GiverRow, GroupStanding};
 use super::group_send;
 use super::inbox::{self, Event, GroupText, Incoming, Item, Text};
@@ -54,6 +55,7 @@ pub(super) fn take(
         }
         GroupBody::Chain(bytes) => take_chain(open, from, bytes, reply.as_mut(), rng)?,
         GroupBody::Ask { group, heads } => take_ask(open, from, group, heads)?,
+        GroupBody::Proposal(proposal) => group_proposed::take(open, from, proposal, rng)?,
         GroupBody::Text { group, id, text, files } => {
             let (id, files) = (MessageId::new(*id), Files::of(files));
             let written = Written { id, text, files };

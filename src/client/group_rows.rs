@@ -109,7 +109,7 @@ const KEY: u8 = 2;
 const GIVER: u8 = 3;
 const PEER: u8 = 4;
 const LABEL: u8 = 5;
-// 6 to 11 and 16 are in `group_texts`, 12 is in `transaction`.
+// 6 to 11 and 16 are in `group_texts`, 12 is in `transaction`, 17 in `group_proposals`.
 const STEP: u8 = 13;
 const GONE: u8 = 14;
 const FRESH: u8 = 15;
@@ -171,6 +171,15 @@ pub(super) fn of(kind: u8, group: Tag, more: &[u8]) -> Vec<u8> {
 
 pub(super) fn get(open: &mut Open<'_>, group: Tag) -> Result<Option<GroupRow>, Error> {
     open.get_as(Table::Group, &of(GROUP, group, &[]))
+}
+
+/// A group that this account is in or invited to.
+///
+/// # Errors
+/// [`Error::UnknownGroup`]
+pub(super) fn known(open: &mut Open<'_>, group: Tag) -> Result<GroupRow, Error> {
+    let row = get(open, group)?;
+    row.filter(|row| row.standing != GroupStanding::Out).ok_or(Error::UnknownGroup)
 }
 
 pub(super) fn put(open: &mut Open<'_>, group: Tag, row: &GroupRow) -> Result<(), Error> {
