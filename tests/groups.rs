@@ -13,6 +13,8 @@
 mod network;
 #[path = "support/post.rs"]
 mod post;
+#[path = "groups/handshakes.rs"]
+mod handshakes;
 #[path = "groups/proposals.rs"]
 mod proposals;
 #[path = "groups/safety.rs"]

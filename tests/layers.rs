@@ -520,6 +520,7 @@ const INSIDE: &[(&str, &str, &[&str])] = &[
             "doors",
             "group_changes",
             "group_receive",
+            "group_rows",
             "heal",
             "history",
             "inbox",

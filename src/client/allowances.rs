@@ -119,6 +119,20 @@ pub(super) fn take(
     Ok(true)
 }
 
+/// Gives back what was taken for something that should not have cost it.
+pub(super) fn give_back(
+    open: &mut Open<'_>,
+    allowance: &Allowance,
+    party: Party,
+    units: u64,
+) -> Result<(), Error> {
+    let key = party.key(allowance.kind);
+    let Some(row) = open.get(Table::Allowance, &key)? else { return Ok(()) };
+    let stored = row.as_slice().try_into().map_or(0, u64::from_be_bytes);
+    let before = stored.saturating_sub(units.saturating_mul(allowance.period));
+    open.put(Table::Allowance, &key, &before.to_be_bytes())
+}
+
 /// Forgets what a contact used up.
 pub(super) fn forget(open: &mut Open<'_>, tag: Tag) -> Result<(), Error> {
     let all = [

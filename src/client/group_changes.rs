@@ -267,6 +267,9 @@ pub(super) fn keep(
         group_rows::add_change(open, tag, row, change)?;
     }
     group_proposals::settle(open, tag, roster)?;
+    if !accepted.is_empty() {
+        group_rows::note_members(open, tag, before, roster)?;
+    }
     let Some(before) = before else { return Ok(()) };
     let is_gone = |member: &&GroupMember| roster.member(member.id).is_none();
     let gone: Vec<MemberId> =

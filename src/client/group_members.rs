@@ -290,5 +290,6 @@ pub(super) fn forget(open: &mut Open<'_>, group: Tag) -> Result<(), Error> {
     group_texts::forget(open, group)?;
     log::forget(open, group)?;
     group_proposals::forget(open, group)?;
+    group_rows::forget_members(open, group)?;
     group_rows::forget(open, group)
 }
