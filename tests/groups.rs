@@ -9,12 +9,14 @@
     reason = "a panic is how a test fails"
 )]
 
+#[path = "groups/handshakes.rs"]
+mod handshakes;
+#[path = "groups/healing.rs"]
+mod healing;
 #[path = "support/network.rs"]
 mod network;
 #[path = "support/post.rs"]
 mod post;
-#[path = "groups/handshakes.rs"]
-mod handshakes;
 #[path = "groups/proposals.rs"]
 mod proposals;
 #[path = "groups/safety.rs"]

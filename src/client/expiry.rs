@@ -82,7 +82,7 @@ pub(super) fn run(
     }
     for due in timers::due(open, Kind::Answer, now, most)? {
         timers::done(open, &due)?;
-        group_send::answer(open, due.subject(), now, rng)?;
+        group_send::answer(open, (due.subject(), due.at()), now, rng)?;
     }
     for due in timers::due(open, Kind::Proposal, now, most)? {
         timers::done(open, &due)?;

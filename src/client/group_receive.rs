@@ -21,7 +21,7 @@ use crate::address::Address;
 use crate::content::attachment::Files;
 use crate::content::{Body, Content, GroupBody, ListStamp, MessageId, Written, attachment};
 use crate::error::Error;
-use crate::group::{Change, Distribution, Envelope, GroupId, MemberId, Roster, Sender};
+use crate::group::{Change, Distribution, Envelope, GroupId, MemberId, Roster, Sender, Taken};
 use crate::sesame::{Standing, Trust, UserRecord};
 use crate::time::UnixTime;
 
@@ -148,10 +148,6 @@ fn take_chain(
             row.waits = Some(from.now.after(group_send::HEADS_WAIT));
             group_rows::put(open, tag, &row)?;
         }
-        if row.standing == GroupStanding::Joined {
-            let (place, now) = (from.place, from.now);
-            group_send::answer_later(open, tag, place, &mut peer, now, rng)?;
-        }
         group_rows::put_peer(open, tag, from.place, &peer)?;
     }
     let Some(member) = group_members::member_of(&roster, from.user).map(|member| member.id) else {
@@ -165,11 +161,18 @@ fn take_chain(
     let mut record = giver.record()?;
     let before = group_rows::labels(&record);
     record.expire(from.now);
-    let _taken = record.take(given, from.now);
+    let taken = record.take(given, from.now);
     if group_rows::put_record(open, (tag, &mut row), from.place, &mut giver, &record)? {
         group_rows::put(open, tag, &row)?;
     }
     group_rows::put_labels(open, tag, from.place, &record, &before)?;
+    if taken == Taken::New
+        && row.standing == GroupStanding::Joined
+        && let Some(mut peer) = group_rows::peer(open, tag, from.place)?
+    {
+        group_send::answer_later(open, tag, from.place, &mut peer, from.now, rng)?;
+        group_rows::put_peer(open, tag, from.place, &peer)?;
+    }
     // What came before its chain may open now.
     wants::hurry(open, &Want::Aside(from.user.name.clone()), from.now)
 }

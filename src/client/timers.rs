@@ -69,6 +69,11 @@ pub(super) struct Due {
 }
 
 impl Due {
+    /// When its time was over.
+    pub(super) fn at(&self) -> Option<UnixTime> {
+        time_of(&self.key).and_then(|at| UnixTime::from_secs(at).ok())
+    }
+
     pub(super) fn subject(&self) -> &[u8] {
         self.key.get(9..).unwrap_or_default()
     }
