@@ -3,7 +3,10 @@
 //!
 //! `handshake` and `conversation` are as `tests/vectors/README.md` describes the files of these
 //! names, as far as the public API shows it: what goes in and what comes out, without the values on
-//! the way. A seed always gives the same file.
+//! the way; `rosters` is as `group-roster.json` is. A seed always gives the same file.
+
+#[path = "vectors/rosters.rs"]
+pub(crate) mod rosters;
 
 use std::convert::Infallible;
 use std::io;
@@ -53,6 +56,7 @@ pub(crate) fn vectors(seed: u64) -> Result<Value, Error> {
         "seed": seed,
         "handshake": { "cases": cases },
         "conversation": pair.finish(),
+        "rosters": rosters::rosters(seed)?.0,
     }))
 }
 

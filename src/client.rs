@@ -33,8 +33,14 @@ mod expiry;
 #[cfg(feature = "std")]
 mod export;
 mod group_changes;
+mod group_events;
+mod group_found;
+mod group_intentions;
 mod group_members;
 mod group_out;
+mod group_preview;
+mod group_proposals;
+mod group_proposed;
 mod group_receive;
 mod group_rows;
 mod group_send;
@@ -75,9 +81,16 @@ mod work;
 pub use doors::Pass;
 #[cfg(feature = "std")]
 pub use export::Contents;
+pub use group_events::VoidedChange;
+pub use group_found::Admins;
+pub use group_intentions::GroupIntention;
+pub use group_preview::GroupPreview;
+pub use group_proposals::Proposal;
 pub use group_rows::GroupStanding;
-pub use groups::{GroupInfo, GroupIntention, MemberInfo};
-pub use inbox::{EnvelopeId, Event, GroupEvent, GroupText, InboxId, Incoming, Item, SasEnd, Text};
+pub use groups::{Continued, GroupChange, GroupInfo, MemberInfo};
+pub use inbox::{
+    EnvelopeId, Event, FounderRole, GroupEvent, GroupText, InboxId, Incoming, Item, SasEnd, Text,
+};
 pub use messages::Progress;
 pub use offer::HistoryOffer;
 pub use outgoing::Outgoing;
@@ -168,7 +181,7 @@ impl Default for Policy {
 /// | write | [`write`](Client::write); [`progress`](Client::progress), [`withdraw`](Client::withdraw) |
 /// | use the network | do the [`tasks`](Client::tasks), and [`complete`](Client::complete) each; sleep until [`next_due`](Client::next_due) |
 /// | read | [`receive`](Client::receive) what comes; show the [`inbox`](Client::inbox), and [`acknowledge`](Client::acknowledge) |
-/// | talk in groups | [`create_group`](Client::create_group), [`change_group`](Client::change_group), [`join_group`](Client::join_group), [`write_to_group`](Client::write_to_group) |
+/// | talk in groups | [`create_group`](Client::create_group), [`change_group`](Client::change_group), [`join_group`](Client::join_group), [`write_to_group`](Client::write_to_group); [`preview_change`](Client::preview_change), [`continue_group`](Client::continue_group) |
 /// | know who it is | [`trust`](Client::trust), [`verify`](Client::verify), [`accept_new_key`](Client::accept_new_key) |
 /// | hide from the server who writes | [`Policy::delivery`], [`deliver`](Client::deliver), [`block`](Client::block) |
 /// | keep a backup | `export`; `restore` in an empty store, `import` in a client (feature `std`) |

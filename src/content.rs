@@ -34,6 +34,7 @@
 //! | 13 changes of a group | `group:32 \|\| (length:u32 \|\| change), each` |
 //! | 14 chain of a group | a distribution |
 //! | 15 roster request | `group:32 \|\| heads, 32 bytes each` |
+//! | 16 proposal, for managers of the sender's account | docs/groups.md, 4 |
 //!
 //! A later version may add kinds and fields. A device that does not know them opens the message all
 //! the same: the session moves on. Kinds and tags below 128 matter to a person: the app is told
@@ -55,12 +56,14 @@ pub(crate) mod attachment;
 mod groups;
 mod history;
 mod moves;
+mod proposals;
 mod sealed;
 
 pub use attachment::Attachment;
-pub(crate) use groups::GroupBody;
+pub(crate) use groups::{GroupBody, ProposalBody};
 pub(crate) use history::History;
 pub(crate) use moves::Move;
+pub use proposals::ProposedChange;
 pub(crate) use sealed::{Claimed, MOST_TICKETS, SealedFields};
 
 use attachment::Files;
@@ -200,11 +203,12 @@ const SIGNAL: u8 = 24;
 const IGNORABLE: u8 = 128;
 
 impl Body<'_> {
-    /// The name of the text, whichever envelope it comes in.
+    /// The name of the text or the proposal, whichever envelope it comes in.
     pub(crate) const fn message(&self) -> Option<MessageId> {
         match self {
             Self::Text(written) | Self::Copy { written, .. } => Some(written.id),
             Self::Group(GroupBody::Text { id, .. }) => Some(MessageId(**id)),
+            Self::Group(GroupBody::Proposal(proposal)) => Some(MessageId(*proposal.id)),
             _ => None,
         }
     }
@@ -413,9 +417,12 @@ impl<'a> Content<'a> {
             20 => Body::History(History::read(reader)?),
             SIGNAL => SignalBody::read(reader)?.map_or(Body::Ignored, Body::Signal),
             GroupBody::FIRST..=GroupBody::LAST => {
-                Body::Group(GroupBody::read(kind, files.as_bytes(), reader)?)
+                match GroupBody::read(kind, files.as_bytes(), reader) {
+                    Err(Error::UnsupportedVersion) => Body::Unsupported,
+                    body => Body::Group(body?),
+                }
             }
-            16..IGNORABLE => Body::Unsupported,
+            17..IGNORABLE => Body::Unsupported,
             IGNORABLE.. => Body::Ignored,
             0 => return Err(Error::Malformed),
         };
@@ -458,7 +465,7 @@ mod tests {
         Written { id: ID, text, files }
     }
 
-    fn bodies() -> [Body<'static>; 23] {
+    fn bodies() -> [Body<'static>; 24] {
         let group = crate::group::GroupId::from([2; 32]);
         [
             Body::Text(written(b"text", Files::of(&[]))),
@@ -470,6 +477,13 @@ mod tests {
             Body::Group(GroupBody::Changes { group, changes: b"changes" }),
             Body::Group(GroupBody::Chain(b"chain")),
             Body::Group(GroupBody::Ask { group, heads: &[[1; 32], [2; 32]] }),
+            Body::Group(GroupBody::Proposal(ProposalBody {
+                group,
+                id: &[7; 16],
+                made: 7,
+                member: &[8; 16],
+                changes: &[0, 1, 3, b'b', b'o', b'b'],
+            })),
             Body::Request { holds: [0; 8], references: &[[9; 16], [8; 16]] },
             Body::Devices,
             Body::Account(None),
@@ -551,7 +565,7 @@ mod tests {
             Body::Devices => "devices",
             _ => "other",
         };
-        assert_eq!(kind(&with(16, &[], b"anything")), "unsupported");
+        assert_eq!(kind(&with(17, &[], b"anything")), "unsupported");
         assert_eq!(kind(&with(19, &[], b"")), "unsupported");
         assert_eq!(kind(&with(25, &[], b"")), "unsupported");
         assert_eq!(kind(&with(24, &[], &[10; 25])), "ignored");
@@ -562,6 +576,12 @@ mod tests {
         assert_eq!(kind(&with(4, &[99, 0, 1, 9], b"")), "unsupported");
         assert_eq!(kind(&with(4, &[99, 0, 1, 9], b"not empty")), "unsupported");
         assert_eq!(kind(&with(4, &[128, 0, 1, 9, 255, 0, 0], b"")), "devices");
+    }
+
+    #[test]
+    fn a_proposal_of_a_later_version_is_told() {
+        let bytes = with(16, &[], &[7; 73]);
+        assert!(matches!(Content::decode(&bytes).unwrap().body, Body::Unsupported));
     }
 
     #[test]
@@ -576,11 +596,14 @@ mod tests {
     #[test]
     fn every_fault_of_the_layout_is_malformed() {
         let files = [&[FILES, 0, 153][..], &TWO_FILES].concat();
-        let faults: [(&str, Vec<u8>); 35] = [
+        let faults: [(&str, Vec<u8>); 38] = [
             ("a short history", with(20, &[], &[1; 105])),
             ("a history with a long location", with(20, &[], &[1; 1_131])),
             ("files of kind 4", with(4, &files, b"")),
             ("files of kind 10", with(10, &files, &[7; 48])),
+            ("files of kind 16", with(16, &files, &[0; 73])),
+            ("a proposal of nothing", with(16, &[], &[0; 72])),
+            ("a proposal of half a name", with(16, &[], &[1; 74])),
             ("files of kind 6", with(6, &files, &[7; 16])),
             ("files that are none", with(1, &[FILES, 0, 0], &[7; 16])),
             ("half a file", with(1, &[&[FILES, 0, 40][..], &[1; 40]].concat(), &[7; 16])),

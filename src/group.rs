@@ -58,6 +58,7 @@ mod record;
 mod roster;
 mod sender_key;
 mod state;
+mod voided;
 
 pub use crate::ratchet::sender_key::ChainId;
 pub use change::{Change, GroupRole, Op};
@@ -69,3 +70,4 @@ pub use record::{Opened, SenderKeyRecord, Step, Taken};
 pub use roster::{Merged, Roster};
 pub use sender_key::{Sealed, SenderKey};
 pub use state::GroupMember;
+pub use voided::Voided;

@@ -71,12 +71,13 @@ pub use certificate::{SenderCertificate, ServerKey};
 #[cfg(feature = "std")]
 pub use client::Contents;
 pub use client::{
-    Action, Answer, Audit, Client, Completed, Delivery, EnvelopeId, Event, GroupEvent, GroupInfo,
-    GroupIntention, GroupStanding, GroupText, HistoryOffer, InboxId, Incoming, Item, MemberInfo,
-    Open, Outgoing, Pass, Policy, Progress, Received, Rows, SasEnd, Scope, SessionInfo, Task,
-    TaskId, Text, UserTrust,
+    Action, Admins, Answer, Audit, Client, Completed, Continued, Delivery, EnvelopeId, Event,
+    FounderRole, GroupChange, GroupEvent, GroupInfo, GroupIntention, GroupPreview, GroupStanding,
+    GroupText, HistoryOffer, InboxId, Incoming, Item, MemberInfo, Open, Outgoing, Pass, Policy,
+    Progress, Proposal, Received, Rows, SasEnd, Scope, SessionInfo, Task, TaskId, Text, UserTrust,
+    VoidedChange,
 };
-pub use content::{Attachment, MessageId};
+pub use content::{Attachment, MessageId, ProposedChange};
 pub use devices::{DeviceList, ListedDevice, Others, Role};
 pub use error::{Error, Remedy};
 pub use identity::IdentityKey;

@@ -25,12 +25,16 @@ mod group;
 mod liar;
 #[path = "attacks/peer.rs"]
 mod peer;
+#[path = "attacks/proposals.rs"]
+mod proposals;
 #[path = "attacks/server.rs"]
 mod server;
 #[path = "attacks/sibling.rs"]
 mod sibling;
 #[path = "attacks/stranger.rs"]
 mod stranger;
+#[path = "attacks/successors.rs"]
+mod successors;
 #[path = "attacks/thief.rs"]
 mod thief;
 #[path = "attacks/world.rs"]

@@ -18,6 +18,8 @@
 mod calls;
 #[path = "support/faulty.rs"]
 mod faulty;
+#[path = "crash/groups.rs"]
+mod groups;
 #[cfg(feature = "redb")]
 #[path = "support/killed.rs"]
 mod killed;

@@ -9,14 +9,22 @@
     reason = "a panic is how a test fails"
 )]
 
+#[path = "groups/handshakes.rs"]
+mod handshakes;
+#[path = "groups/healing.rs"]
+mod healing;
 #[path = "support/network.rs"]
 mod network;
 #[path = "support/post.rs"]
 mod post;
+#[path = "groups/proposals.rs"]
+mod proposals;
 #[path = "groups/safety.rs"]
 mod safety;
 #[path = "groups/story.rs"]
 mod story;
+#[path = "groups/successors.rs"]
+mod successors;
 #[path = "groups/world.rs"]
 mod world;
 

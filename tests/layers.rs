@@ -145,6 +145,7 @@ const INSIDE: &[(&str, &str, &[&str])] = &[
     ("group", "history", &["bits", "change", "id"]),
     ("group", "state", &["bits", "change", "history", "id"]),
     ("group", "roster", &["bits", "change", "history", "id", "state"]),
+    ("group", "voided", &["change", "history", "id", "roster", "state"]),
     ("group", "label", &[]),
     ("group", "message", &["label"]),
     ("group", "distribution", &["label"]),
@@ -206,7 +207,8 @@ const INSIDE: &[(&str, &str, &[&str])] = &[
     ("store", "rotation", &["sealed"]),
     ("store", "vault", &["lock_row", "rotation", "sealed"]),
     ("content", "history", &[]),
-    ("content", "groups", &[]),
+    ("content", "proposals", &[]),
+    ("content", "groups", &["proposals"]),
     ("directory", "upload", &[]),
     ("directory", "summary", &["upload"]),
     ("directory", "doors", &[]),
@@ -241,6 +243,11 @@ const INSIDE: &[(&str, &str, &[&str])] = &[
         "client",
         "group_texts",
         &["backoff", "group_rows", "log", "messages", "outbox", "transaction"],
+    ),
+    (
+        "client",
+        "group_proposals",
+        &["group_rows", "inbox", "outbox", "timers", "transaction", "wants"],
     ),
     // What is done with them.
     (
@@ -281,7 +288,7 @@ const INSIDE: &[(&str, &str, &[&str])] = &[
     (
         "client",
         "group_members",
-        &["group_rows", "group_texts", "log", "timers", "transaction", "wants"],
+        &["group_proposals", "group_rows", "group_texts", "log", "timers", "transaction", "wants"],
     ),
     (
         "client",
@@ -309,6 +316,7 @@ const INSIDE: &[(&str, &str, &[&str])] = &[
             "allowances",
             "asking",
             "devices",
+            "group_proposals",
             "group_rows",
             "group_send",
             "inbox",
@@ -324,12 +332,15 @@ const INSIDE: &[(&str, &str, &[&str])] = &[
         "calls",
         &["allowances", "devices", "log", "outbox", "timers", "transaction", "wants"],
     ),
+    ("client", "group_events", &["inbox"]),
     (
         "client",
         "group_changes",
         &[
             "allowances",
+            "group_events",
             "group_members",
+            "group_proposals",
             "group_rows",
             "group_send",
             "inbox",
@@ -340,11 +351,36 @@ const INSIDE: &[(&str, &str, &[&str])] = &[
     ),
     (
         "client",
+        "group_intentions",
+        &["group_changes", "group_members", "group_rows", "group_send", "transaction"],
+    ),
+    (
+        "client",
+        "group_proposed",
+        &[
+            "allowances",
+            "group_changes",
+            "group_intentions",
+            "group_proposals",
+            "group_rows",
+            "inbox",
+            "transaction",
+        ],
+    ),
+    (
+        "client",
+        "group_found",
+        &["group_changes", "group_intentions", "group_rows", "group_send", "transaction"],
+    ),
+    ("client", "group_preview", &["group_events", "group_intentions", "inbox"]),
+    (
+        "client",
         "group_receive",
         &[
             "allowances",
             "group_changes",
             "group_members",
+            "group_proposed",
             "group_rows",
             "group_send",
             "inbox",
@@ -357,7 +393,18 @@ const INSIDE: &[(&str, &str, &[&str])] = &[
     (
         "client",
         "groups",
-        &["group_changes", "group_members", "group_rows", "group_send", "outgoing", "transaction"],
+        &[
+            "group_changes",
+            "group_events",
+            "group_intentions",
+            "group_members",
+            "group_proposals",
+            "group_rows",
+            "group_send",
+            "inbox",
+            "outgoing",
+            "transaction",
+        ],
     ),
     (
         "client",
@@ -400,6 +447,7 @@ const INSIDE: &[(&str, &str, &[&str])] = &[
             "compare",
             "devices",
             "group_members",
+            "group_proposals",
             "group_send",
             "group_texts",
             "log",
@@ -422,6 +470,7 @@ const INSIDE: &[(&str, &str, &[&str])] = &[
         &[
             "asking",
             "calls",
+            "group_proposals",
             "group_send",
             "heal",
             "moves",
@@ -472,6 +521,7 @@ const INSIDE: &[(&str, &str, &[&str])] = &[
             "doors",
             "group_changes",
             "group_receive",
+            "group_rows",
             "heal",
             "history",
             "inbox",

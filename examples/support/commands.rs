@@ -37,6 +37,8 @@ bob: hello                say hello to bob
 /remove &roses dave       remove somebody
 /promote &roses dave      make an admin of somebody; /demote &roses dave: no admin any more
 /title &roses Thorns      give it another title
+/restore &roses dave      do what dave changed while he was removed: it did not count
+/continue &roses [dave]   for anybody: make a group in its place, without dave
 
 /link CODE                add the device that shows this code: chat NAME --link --store FILE
 /link CODE manager        the same, and let it link and remove devices as well
@@ -132,6 +134,8 @@ impl Chat {
             "/promote" => self.act_on(Deed::Promote, rest),
             "/demote" => self.act_on(Deed::Demote, rest),
             "/title" => self.set_title(rest),
+            "/restore" => self.restore(rest),
+            "/continue" => self.continue_group(rest),
             "/remove" if is_handle(rest) => self.act_on(Deed::Remove, rest),
             "/reset" if is_handle(rest) => self.refresh_group(rest),
             "/to" if is_handle(rest) => self.turn_to_group(rest),

@@ -2,7 +2,7 @@
 //! person is told what to do instead.
 
 use subrosa::group::{GroupId, GroupRole};
-use subrosa::{Error, GroupInfo, GroupStanding, Role};
+use subrosa::{Address, Error, GroupInfo, GroupStanding, Role};
 
 use crate::handles::{MARK, is_handle, title};
 use crate::names::is_name;
@@ -124,21 +124,29 @@ impl Chat {
         Ok(true)
     }
 
-    /// A device without the account key changes no group.
-    pub(crate) fn holds_account_key(&mut self) -> Result<bool> {
+    /// The first manager of this account, which may be this device.
+    pub(crate) fn manager(&mut self) -> Result<Address> {
         let list = self.client.devices(&self.me.user)?;
         let devices = list.iter().flat_map(|list| list.devices());
-        let mut managers = devices.filter(|listed| listed.role == Role::Manager);
-        if managers.clone().any(|listed| listed.device == self.me.device) {
-            return Ok(true);
+        let managers = devices.filter(|listed| listed.role == Role::Manager);
+        let mut numbers = managers.map(|listed| listed.device);
+        let device = match numbers.clone().any(|device| device == self.me.device) {
+            true => self.me.device,
+            false => numbers.next().unwrap_or_default(),
+        };
+        Ok(Address::new(&self.me.user, device))
+    }
+
+    /// Whether this device can found groups; says who can where it cannot.
+    pub(crate) fn holds_account_key(&mut self) -> Result<bool> {
+        let manager = self.manager()?;
+        if manager != self.me {
+            self.screen.say(&format!(
+                "* this device founds no groups: do it on {manager}, which is a manager of your \
+                 account"
+            ));
         }
-        let other = managers.next().map_or(0, |listed| listed.device);
-        self.screen.say(&format!(
-            "* this device may write to groups and not change them: do it on {}/{other}, which is \
-             a manager of your account",
-            self.me.user
-        ));
-        Ok(false)
+        Ok(manager == self.me)
     }
 }
 

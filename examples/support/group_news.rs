@@ -10,7 +10,10 @@
 //! ```
 
 use subrosa::group::{GroupId, GroupRole};
-use subrosa::{Client, Error, Event, GroupEvent, GroupText, Incoming, Item, Open, Trust, UnixTime};
+use subrosa::{
+    Client, Error, Event, FounderRole, GroupEvent, GroupText, Incoming, Item, Open, ProposedChange,
+    Trust, UnixTime,
+};
 
 use crate::attached::Attached;
 use crate::handles::{self, Handle, title};
@@ -79,7 +82,11 @@ const fn group_of(event: &Event) -> Option<GroupId> {
         | Event::GroupJoined { group }
         | Event::GroupLeft { group }
         | Event::GroupChanged { group, .. }
-        | Event::GroupSplit { group } => Some(*group),
+        | Event::GroupSplit { group }
+        | Event::GroupProposal { group, .. }
+        | Event::GroupProposalExpired { group }
+        | Event::GroupVoided { group, .. }
+        | Event::GroupContinued { group, .. } => Some(*group),
         _ => None,
     }
 }
@@ -110,6 +117,45 @@ fn words(
             "!! devices do not agree on who is in {handle}: compare what /members {handle} shows \
              with the others. If it stays so, begin another group"
         ),
+        Event::GroupProposal { by, made: true, .. } => {
+            format!("your device {} has left {handle}: signed here", by.device)
+        }
+        Event::GroupProposal { by, changes, .. } => {
+            let wanted: Vec<String> =
+                changes.iter().map(|change| command(change, handle)).collect();
+            format!(
+                "!! your device {} wants to change {handle}. If that was you: {}",
+                by.device,
+                wanted.join(", then ")
+            )
+        }
+        Event::GroupProposalExpired { .. } => {
+            format!("in a week nobody has signed what this device wanted of {handle}: ask again")
+        }
+        Event::GroupVoided { by, .. } => {
+            let by = name(by);
+            format!(
+                "what {by} changed in {handle} meanwhile does not count: /restore {handle} {by} \
+                 does it after all"
+            )
+        }
+        Event::GroupContinued { of, founder, was, .. } => {
+            let old = match was {
+                FounderRole::Unknown => "a group that is not known here".into(),
+                _ => handles::of(client, *of)?.as_str().to_owned(),
+            };
+            let was = match was {
+                FounderRole::Admin => "an admin of it",
+                FounderRole::Member => "a member of it",
+                FounderRole::Former => "a member of it once",
+                _ => "maybe nobody there",
+            };
+            let founder = name(founder);
+            format!(
+                "!! {founder} says that {handle} takes the place of {old}, and is {was}: ask the \
+                 others before you join"
+            )
+        }
         Event::GroupChanged { group, by, what } => {
             let by = by.as_deref();
             match what {
@@ -122,6 +168,21 @@ fn words(
         }
         _ => String::new(),
     })
+}
+
+/// What a person types to do what another device wants.
+fn command(change: &ProposedChange, handle: &str) -> String {
+    let of = |word: &str, user: &str| format!("{word} {handle} {}", name(user));
+    match change {
+        ProposedChange::Add(user) => of("/invite", user),
+        ProposedChange::Remove(user) => of("/remove", user),
+        ProposedChange::Promote(user) => of("/promote", user),
+        ProposedChange::Demote(user) => of("/demote", user),
+        ProposedChange::Restore(user) => of("/restore", user),
+        ProposedChange::Set(settings) => format!("/title {handle} {}", title(settings)),
+        ProposedChange::Leave => format!("/leave {handle}"),
+        _ => "update this program".into(),
+    }
 }
 
 /// The title that a group has now.

@@ -1,7 +1,10 @@
 //! Groups: made, joined, left, and written to. What its admins do is in `members.rs`.
 
 use subrosa::group::GroupRole;
-use subrosa::{Client, Error, GroupIntention, GroupStanding, Open, Progress, SystemRng, UnixTime};
+use subrosa::{
+    Admins, Client, Error, GroupChange, GroupIntention, GroupStanding, Open, Progress, SystemRng,
+    UnixTime,
+};
 
 use crate::group_lookup::Group;
 use crate::handles::{self, is_handle, title};
@@ -90,7 +93,7 @@ impl Chat {
             GroupStanding::Invited => {
                 let now = UnixTime::now()?;
                 self.note(&group, "you have joined", |client| {
-                    client.join_group(*id, now, &mut SystemRng)
+                    client.join_group(*id, now, &mut SystemRng).map(|()| GroupChange::Made)
                 })?;
             }
             _ => self.is_out(&group),
@@ -108,7 +111,7 @@ impl Chat {
             GroupStanding::Invited => {
                 let now = UnixTime::now()?;
                 self.note(&group, "you have declined", |client| {
-                    client.decline_group(*id, now, &mut SystemRng)
+                    client.decline_group(*id, now, &mut SystemRng).map(|()| GroupChange::Made)
                 })?;
             }
             _ => self.is_out(&group),
@@ -119,9 +122,6 @@ impl Chat {
     /// Asks, since nobody comes back by themselves.
     pub(crate) fn ask_leave(&mut self, rest: &str) -> Result<()> {
         let Some(group) = self.find_joined(rest, "/leave &roses")? else { return Ok(()) };
-        if !self.holds_account_key()? {
-            return Ok(());
-        }
         let handle = &group.handle;
         let mut others = group.admins().filter(|admin| *admin != self.me.user);
         let is_last = others.next().is_none() && group.info.members.len() > 1;
@@ -142,10 +142,12 @@ impl Chat {
     pub(crate) fn leave_group(&mut self, handle: &str) -> Result<()> {
         let Some(group) = self.find_joined(handle, "/leave &roses")? else { return Ok(()) };
         let now = UnixTime::now()?;
-        self.note(&group, "you have left", |client| {
+        let done = self.note(&group, "you have left", |client| {
             client.change_group(group.id, &[GroupIntention::Leave], now, &mut SystemRng)
         })?;
-        self.is_left(handle);
+        if done == GroupChange::Made {
+            self.is_left(handle);
+        }
         Ok(())
     }
 
@@ -156,21 +158,61 @@ impl Chat {
         }
     }
 
-    /// Does something in a group, and notes in the history that this user did it.
+    /// `/continue &roses`, or `/continue &roses bob` without Bob
+    pub(crate) fn continue_group(&mut self, rest: &str) -> Result<()> {
+        let usage = "/continue &roses, or /continue &roses bob without Bob";
+        let (word, people) = rest.split_once(' ').unwrap_or((rest, ""));
+        let Some(group) = self.find_group(word, usage)? else { return Ok(()) };
+        let Some(without) = self.names(people) else { return Ok(()) };
+        if let Some(user) = without.iter().find(|user| group.role_of(user).is_none()) {
+            self.screen.say(&format!("* {user} is not in {}", group.handle));
+            return Ok(());
+        }
+        if !self.holds_account_key()? {
+            return Ok(());
+        }
+        let now = UnixTime::now()?;
+        let (line, number) = self.client.transact(|client| {
+            let without: Vec<&str> = without.iter().map(String::as_str).collect();
+            let next =
+                client.continue_group(group.id, &without, Admins::Kept, now, &mut SystemRng)?;
+            let handle = handles::of(client, next)?;
+            let said = format!(
+                "a group that is to take the place of {} is {} here. The others are invited; leave \
+                 the old one when they have come",
+                group.handle,
+                handle.as_str()
+            );
+            let line = group_news::said_of(next, &handle, &said, now);
+            Ok::<_, Error>((line.clone(), rows::add(&mut client.rows(), &line)?))
+        })?;
+        self.show_line(number, &line);
+        Ok(())
+    }
+
+    /// Does something in a group, and notes in the history that this user did it, or that another
+    /// device of this user is asked to sign it.
     pub(crate) fn note(
         &mut self,
         group: &Group,
         did: &str,
-        mut act: impl FnMut(&mut Client<Open<'_>>) -> Result<(), Error>,
-    ) -> Result<()> {
+        mut act: impl FnMut(&mut Client<Open<'_>>) -> Result<GroupChange, Error>,
+    ) -> Result<GroupChange> {
         let (handle, now) = (handles::Handle::Known(group.handle.clone()), UnixTime::now()?);
-        let line = group_news::said_of(group.id, &handle, &format!("{did} {}", group.handle), now);
-        let number = self.client.transact(|client| {
-            act(client)?;
-            rows::add(&mut client.rows(), &line)
+        let manager = self.manager()?;
+        let (done, number, line) = self.client.transact(|client| {
+            let done = act(client)?;
+            let said = match done {
+                GroupChange::Proposed => {
+                    format!("{manager} is asked to sign this: {did} {}", group.handle)
+                }
+                _ => format!("{did} {}", group.handle),
+            };
+            let line = group_news::said_of(group.id, &handle, &said, now);
+            Ok::<_, Error>((done, rows::add(&mut client.rows(), &line)?, line))
         })?;
         self.show_line(number, &line);
-        Ok(())
+        Ok(done)
     }
 
     /// Writes to a group.

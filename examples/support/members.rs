@@ -162,6 +162,26 @@ impl Chat {
         self.change(&group, &did, &[GroupIntention::Set(called.as_bytes())])
     }
 
+    /// `/restore &roses bob`
+    pub(crate) fn restore(&mut self, rest: &str) -> Result<()> {
+        let usage = "/restore &roses bob";
+        let Some((group, user)) = self.group_and(rest, usage)? else { return Ok(()) };
+        let Some(people) = self.names(user) else { return Ok(()) };
+        let [user] = &people[..] else {
+            self.screen.say(&format!("* one name, please: {usage}"));
+            return Ok(());
+        };
+        if !group.info.voided.iter().any(|voided| voided.by == *user) {
+            self.screen.say(&format!("* nothing that {user} did in {} is void", group.handle));
+            return Ok(());
+        }
+        if !self.may_change(&group)? {
+            return Ok(());
+        }
+        let did = format!("what {user} did counts, by your word, in");
+        self.change(&group, &did, &[GroupIntention::Restore(user)])
+    }
+
     /// Keys of a group that others have, and do not need any more.
     pub(crate) fn refresh_group(&mut self, rest: &str) -> Result<()> {
         let Some(group) = self.find_joined(rest, "/reset &roses")? else { return Ok(()) };
@@ -172,7 +192,8 @@ impl Chat {
 
     fn change(&mut self, group: &Group, did: &str, what: &[GroupIntention<'_>]) -> Result<()> {
         let (id, now) = (group.id, UnixTime::now()?);
-        self.note(group, did, |client| client.change_group(id, what, now, &mut SystemRng))
+        self.note(group, did, |client| client.change_group(id, what, now, &mut SystemRng))?;
+        Ok(())
     }
 
     /// A group that this user is in, and what follows. With no group named, the one that lines are
@@ -189,7 +210,7 @@ impl Chat {
         Ok(self.find_joined(word, usage)?.map(|group| (group, rest.trim())))
     }
 
-    /// Whether this user is an admin, on a device that holds the account key.
+    /// Whether this user is an admin; says who is where not.
     fn may_change(&mut self, group: &Group) -> Result<bool> {
         let handle = &group.handle;
         let mut me = group.info.members.iter().filter(|member| member.user == self.me.user);
@@ -201,7 +222,7 @@ impl Chat {
             return Ok(false);
         }
         if group.role_of(&self.me.user) == Some(GroupRole::Admin) {
-            return self.holds_account_key();
+            return Ok(true);
         }
         let admins: Vec<&str> = group.admins().map(name).collect();
         self.screen.say(&match &admins[..] {

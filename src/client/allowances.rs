@@ -69,6 +69,9 @@ pub(super) const CHANGES: Allowance = Allowance { kind: 12, burst: 256, period: 
 /// Groups that a user invites this one to.
 pub(super) const INVITATIONS: Allowance = Allowance { kind: 13, burst: 32, period: 3_600 };
 
+/// What one device of the account proposes to this one.
+pub(super) const PROPOSALS: Allowance = Allowance { kind: 14, burst: 16, period: 3_600 };
+
 /// Whose allowance it is.
 #[derive(Clone, Copy)]
 pub(super) enum Party {
@@ -114,6 +117,20 @@ pub(super) fn take(
     }
     open.put(Table::Allowance, &key, &after.to_be_bytes())?;
     Ok(true)
+}
+
+/// Gives back what was taken for something that should not have cost it.
+pub(super) fn give_back(
+    open: &mut Open<'_>,
+    allowance: &Allowance,
+    party: Party,
+    units: u64,
+) -> Result<(), Error> {
+    let key = party.key(allowance.kind);
+    let Some(row) = open.get(Table::Allowance, &key)? else { return Ok(()) };
+    let stored = row.as_slice().try_into().map_or(0, u64::from_be_bytes);
+    let before = stored.saturating_sub(units.saturating_mul(allowance.period));
+    open.put(Table::Allowance, &key, &before.to_be_bytes())
 }
 
 /// Forgets what a contact used up.

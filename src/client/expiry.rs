@@ -8,6 +8,7 @@ use super::calls;
 use super::compare;
 use super::devices;
 use super::group_members;
+use super::group_proposals;
 use super::group_send;
 use super::group_texts;
 use super::log::{self, TextKey};
@@ -81,7 +82,11 @@ pub(super) fn run(
     }
     for due in timers::due(open, Kind::Answer, now, most)? {
         timers::done(open, &due)?;
-        group_send::answer(open, due.subject(), now, rng)?;
+        group_send::answer(open, (due.subject(), due.at()), now, rng)?;
+    }
+    for due in timers::due(open, Kind::Proposal, now, most)? {
+        timers::done(open, &due)?;
+        group_proposals::expire(open, due.subject(), now, rng)?;
     }
     for due in timers::due(open, Kind::Verification, now, most)? {
         if let Ok(tag) = due.subject().try_into().map(Tag) {

@@ -1,16 +1,17 @@
 //! Changes to rosters, as they come: which count, and what follows for this account.
 
 use alloc::collections::BTreeSet;
-use alloc::string::String;
 use alloc::vec::Vec;
 
 use rand_core::CryptoRng;
 
 use super::allowances::{self, CHANGES, INVITATIONS, LISTS, Party};
+use super::group_events;
 use super::group_members;
+use super::group_proposals;
 use super::group_rows::{self, GroupRow, GroupStanding};
 use super::group_send;
-use super::inbox::{self, Event, GroupEvent};
+use super::inbox::{self, Event, FounderRole};
 use super::outbox::Target;
 use super::transaction::{Open, Place, Tag};
 use super::wants::{self, Want};
@@ -18,7 +19,9 @@ use crate::address::Address;
 use crate::codec::Reader;
 use crate::content::GroupBody;
 use crate::error::Error;
-use crate::group::{Change, ChangeId, GroupId, GroupMember, MemberId, Merged, Op, Roster};
+use crate::group::{
+    Change, ChangeId, GroupId, GroupMember, GroupRole, MemberId, Merged, Op, Roster,
+};
 use crate::identity::IdentityKey;
 use crate::reference::Reference;
 use crate::sesame::UserRecord;
@@ -264,6 +267,10 @@ pub(super) fn keep(
     for change in accepted.iter().filter_map(|id| roster.get(id)) {
         group_rows::add_change(open, tag, row, change)?;
     }
+    group_proposals::settle(open, tag, roster)?;
+    if !accepted.is_empty() {
+        group_rows::note_members(open, tag, before, roster)?;
+    }
     let Some(before) = before else { return Ok(()) };
     let is_gone = |member: &&GroupMember| roster.member(member.id).is_none();
     let gone: Vec<MemberId> =
@@ -319,7 +326,44 @@ fn invited(
     } else {
         Event::GroupInvited { group, by: from.address.clone() }
     };
-    inbox::tell(open, event, from.now, rng)
+    inbox::tell(open, event, from.now, rng)?;
+    tell_continued(open, &roster, from.now, rng)
+}
+
+/// Tells people that a group is to take the place of another one, and whose word that is.
+fn tell_continued(
+    open: &mut Open<'_>,
+    roster: &Roster,
+    now: UnixTime,
+    rng: &mut dyn CryptoRng,
+) -> Result<(), Error> {
+    let Some(of) = roster.continues() else { return Ok(()) };
+    let was = founder_role(open, roster, of)?;
+    let founder = roster.founder().0.into();
+    inbox::tell(open, Event::GroupContinued { group: roster.group(), of, founder, was }, now, rng)
+}
+
+/// What the founder of a group is in the one that it is to continue.
+pub(super) fn founder_role(
+    open: &mut Open<'_>,
+    roster: &Roster,
+    of: GroupId,
+) -> Result<FounderRole, Error> {
+    let tag = open.group_tag(of.as_bytes());
+    if group_rows::get(open, tag)?.is_none() {
+        return Ok(FounderRole::Unknown);
+    }
+    let other = group_rows::roster(open, tag)?;
+    let (user, account) = roster.founder();
+    let mut members = other.members().iter();
+    let member = members.find(|one| *one.user == *user && one.account == account);
+    let was_in = |id: &MemberId| other.was_given_for(*id) == Some((user, account));
+    Ok(match member.map(|member| member.role) {
+        Some(GroupRole::Admin) => FounderRole::Admin,
+        Some(GroupRole::Member) => FounderRole::Member,
+        None if other.ids_of(user).iter().any(was_in) => FounderRole::Former,
+        None => FounderRole::Stranger,
+    })
 }
 
 /// Makes room for an invitation. Groups that this account is out of are forgotten for it.
@@ -381,51 +425,21 @@ fn report(
     rng: &mut dyn CryptoRng,
 ) -> Result<(), Error> {
     const MOST: usize = 64;
-    let by = |does: &dyn Fn(&Change) -> bool| {
-        let changes = accepted.iter().filter_map(|id| after.get(id));
-        let change = changes.rev().find(|change| does(change));
-        change.and_then(|change| after.was_given_for(change.author())).map(|(user, _)| user.into())
-    };
-    let names = |change: &Change, id: MemberId| {
-        change
-            .ops()
-            .iter()
-            .any(|op| matches!(op, Op::Remove(of) | Op::Promote(of) | Op::Demote(of) if *of == id))
-    };
-    let mut events: Vec<(Option<String>, GroupEvent)> = Vec::new();
-    for member in after.members() {
-        let (id, user) = (member.id, String::from(&*member.user));
-        match before.member(id) {
-            None => {
-                let adds = |change: &Change| change.adds(id);
-                events.push((by(&adds), GroupEvent::Added { user }));
-            }
-            Some(known) if known.role != member.role => {
-                let role = member.role;
-                events.push((by(&|change| names(change, id)), GroupEvent::Role { user, role }));
-            }
-            Some(known) if known.suspended != member.suspended => {
-                let suspended = member.suspended;
-                let event = GroupEvent::Suspended { user, suspended };
-                events.push((by(&|change| names(change, id)), event));
-            }
-            Some(_) => {}
+    let group = after.group();
+    for (by, what) in group_events::differences(before, after, accepted).into_iter().take(MOST) {
+        inbox::tell(open, Event::GroupChanged { group, by, what }, now, rng)?;
+    }
+    // Only an admin can do it after all.
+    let own = after.ids_in(&open.account.user).into_iter();
+    let mut roles = own.filter_map(|id| after.member(id)).map(|member| member.role);
+    if roles.any(|role| role == GroupRole::Admin) {
+        for by in group_events::newly_voided(before, after).into_iter().take(MOST) {
+            inbox::tell(open, Event::GroupVoided { group, by }, now, rng)?;
         }
-    }
-    for member in before.members().iter().filter(|member| after.member(member.id).is_none()) {
-        let (id, user) = (member.id, String::from(&*member.user));
-        events.push((by(&|change| names(change, id)), GroupEvent::Removed { user }));
-    }
-    if before.settings() != after.settings() {
-        let sets = |change: &Change| change.ops().iter().any(|op| matches!(op, Op::Settings(_)));
-        events.push((by(&sets), GroupEvent::Settings));
-    }
-    for (by, what) in events.into_iter().take(MOST) {
-        inbox::tell(open, Event::GroupChanged { group: after.group(), by, what }, now, rng)?;
     }
     // A state that its author saw otherwise says that one of the two devices judges wrongly.
     if accepted.iter().rev().take(16).any(|id| after.disagrees(id)) {
-        inbox::tell(open, Event::GroupSplit { group: after.group() }, now, rng)?;
+        inbox::tell(open, Event::GroupSplit { group }, now, rng)?;
     }
     Ok(())
 }

@@ -5,6 +5,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::mem;
 
+use super::group_proposals;
 use super::group_rows::{self, GiverRow, GroupRow, GroupStanding, PeerRow};
 use super::group_texts;
 use super::log;
@@ -64,6 +65,23 @@ pub(super) fn targets(
         }
     }
     Ok((targets, absent))
+}
+
+fn has_session(open: &mut Open<'_>, target: &Target) -> Result<bool, Error> {
+    let place = open.place(target.tag, &target.listed.identity);
+    Ok(open.record(place, &target.listed.identity)?.writing().is_some())
+}
+
+/// The other devices of this account.
+fn own_targets(open: &mut Open<'_>) -> Result<Targets, Error> {
+    let (own, here) = (open.own()?, open.account.identity);
+    let others = own.user.list.devices().iter().filter(|listed| listed.identity != here);
+    let all = others.map(|listed| {
+        let user = Arc::clone(&own.user);
+        let target = Target { tag: own.tag, user, listed: *listed };
+        (open.place(own.tag, &listed.identity).key(), target)
+    });
+    Ok(all.collect())
 }
 
 /// The member that this account is.
@@ -138,9 +156,15 @@ impl Settling<'_> {
         }
         let made = |member: MemberId| roster.changes().any(|change| change.author() == member);
         let tells = self.row.tell || own.is_some_and(made);
-        let new = targets.iter().filter(|(key, _)| !is_out && !known.contains(*key));
-        for target in new.map(|(_, new)| new) {
-            let (place, row) = self.add(open, target, tells)?;
+        // Who declines tells that, and nothing else, and begins no session for it.
+        let own = if is_out && self.row.tell { own_targets(open)? } else { Targets::new() };
+        let all = targets.iter().chain(&own).filter(|_| !is_out || self.row.tell);
+        for (_, target) in all.filter(|(key, _)| !known.contains(*key)) {
+            if is_out && !has_session(open, target)? {
+                continue;
+            }
+            let (place, mut row) = self.add(open, target, tells)?;
+            (row.is_out, row.due) = (is_out, !is_out);
             peers.push(Peer { place, row, stored: None });
         }
         self.row.tell = false;
@@ -242,10 +266,18 @@ pub(super) fn expire(open: &mut Open<'_>, subject: &[u8], now: UnixTime) -> Resu
     group_rows::put(open, group, &row)
 }
 
+/// This account is out of a group, if it is in.
+pub(super) fn out(open: &mut Open<'_>, group: Tag) -> Result<(), Error> {
+    let Some(mut row) = group_rows::get(open, group)? else { return Ok(()) };
+    leave(open, group, &mut row)?;
+    group_rows::put(open, group, &row)
+}
+
 /// This account is out of a group: what it encrypted with goes, and what others gave it. The caller
 /// writes the group's row.
 pub(super) fn leave(open: &mut Open<'_>, group: Tag, row: &mut GroupRow) -> Result<(), Error> {
     row.standing = GroupStanding::Out;
+    group_proposals::forget(open, group)?;
     group_rows::delete_key(open, group)?;
     for (place, giver) in group_rows::givers(open, group)? {
         group_rows::delete_giver(open, (group, &mut *row), place, &giver)?;
@@ -257,5 +289,7 @@ pub(super) fn leave(open: &mut Open<'_>, group: Tag, row: &mut GroupRow) -> Resu
 pub(super) fn forget(open: &mut Open<'_>, group: Tag) -> Result<(), Error> {
     group_texts::forget(open, group)?;
     log::forget(open, group)?;
+    group_proposals::forget(open, group)?;
+    group_rows::forget_members(open, group)?;
     group_rows::forget(open, group)
 }

@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 use super::allowances::{self, LISTS, Party};
 use super::group_changes::{self, From};
 use super::group_members;
+use super::group_proposed;
 use super::group_rows::{self, GiverRow, GroupStanding};
 use super::group_send;
 use super::inbox::{self, Event, GroupText, Incoming, Item, Text};
@@ -20,7 +21,7 @@ use crate::address::Address;
 use crate::content::attachment::Files;
 use crate::content::{Body, Content, GroupBody, ListStamp, MessageId, Written, attachment};
 use crate::error::Error;
-use crate::group::{Change, Distribution, Envelope, GroupId, MemberId, Roster, Sender};
+use crate::group::{Change, Distribution, Envelope, GroupId, MemberId, Roster, Sender, Taken};
 use crate::sesame::{Standing, Trust, UserRecord};
 use crate::time::UnixTime;
 
@@ -54,6 +55,7 @@ pub(super) fn take(
         }
         GroupBody::Chain(bytes) => take_chain(open, from, bytes, reply.as_mut(), rng)?,
         GroupBody::Ask { group, heads } => take_ask(open, from, group, heads)?,
+        GroupBody::Proposal(proposal) => group_proposed::take(open, from, proposal, rng)?,
         GroupBody::Text { group, id, text, files } => {
             let (id, files) = (MessageId::new(*id), Files::of(files));
             let written = Written { id, text, files };
@@ -141,10 +143,6 @@ fn take_chain(
             row.waits = Some(from.now.after(group_send::HEADS_WAIT));
             group_rows::put(open, tag, &row)?;
         }
-        if row.standing == GroupStanding::Joined {
-            let (place, now) = (from.place, from.now);
-            group_send::answer_later(open, tag, place, &mut peer, now, rng)?;
-        }
         group_rows::put_peer(open, tag, from.place, &peer)?;
     }
     let Some(member) = group_members::member_of(&roster, from.user).map(|member| member.id) else {
@@ -158,11 +156,18 @@ fn take_chain(
     let mut record = giver.record()?;
     let before = group_rows::labels(&record);
     record.expire(from.now);
-    let _taken = record.take(given, from.now);
+    let taken = record.take(given, from.now);
     if group_rows::put_record(open, (tag, &mut row), from.place, &mut giver, &record)? {
         group_rows::put(open, tag, &row)?;
     }
     group_rows::put_labels(open, tag, from.place, &record, &before)?;
+    if taken == Taken::New
+        && row.standing == GroupStanding::Joined
+        && let Some(mut peer) = group_rows::peer(open, tag, from.place)?
+    {
+        group_send::answer_later(open, tag, from.place, &mut peer, from.now, rng)?;
+        group_rows::put_peer(open, tag, from.place, &peer)?;
+    }
     // What came before its chain may open now.
     wants::hurry(open, &Want::Aside(from.user.name.clone()), from.now)
 }

@@ -1,5 +1,6 @@
 //! What is known of groups, by row.
 
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
 use serde::de::DeserializeOwned;
@@ -12,7 +13,7 @@ use crate::address::Address;
 use crate::at_rest;
 use crate::error::Error;
 use crate::group::{
-    Change, ChangeId, GroupId, Label, MemberId, Roster, SenderKey, SenderKeyRecord,
+    Change, ChangeId, GroupId, GroupMember, Label, MemberId, Roster, SenderKey, SenderKeyRecord,
 };
 use crate::identity::{self, IdentityKey};
 use crate::store::Table;
@@ -109,7 +110,8 @@ const KEY: u8 = 2;
 const GIVER: u8 = 3;
 const PEER: u8 = 4;
 const LABEL: u8 = 5;
-// 6 to 11 and 16 are in `group_texts`, 12 is in `transaction`.
+// 6 to 11 and 16 are in `group_texts`, 12 is in `transaction`, 17 in `group_proposals`.
+const MEMBER: u8 = 18;
 const STEP: u8 = 13;
 const GONE: u8 = 14;
 const FRESH: u8 = 15;
@@ -173,6 +175,15 @@ pub(super) fn get(open: &mut Open<'_>, group: Tag) -> Result<Option<GroupRow>, E
     open.get_as(Table::Group, &of(GROUP, group, &[]))
 }
 
+/// A group that this account is in or invited to.
+///
+/// # Errors
+/// [`Error::UnknownGroup`]
+pub(super) fn known(open: &mut Open<'_>, group: Tag) -> Result<GroupRow, Error> {
+    let row = get(open, group)?;
+    row.filter(|row| row.standing != GroupStanding::Out).ok_or(Error::UnknownGroup)
+}
+
 pub(super) fn put(open: &mut Open<'_>, group: Tag, row: &GroupRow) -> Result<(), Error> {
     let capacity = row.absent.len().saturating_mul(27).saturating_add(160);
     open.put_as(Table::Group, &of(GROUP, group, &[]), row, capacity)
@@ -224,6 +235,61 @@ pub(super) fn gone_since(
     member: MemberId,
 ) -> Result<Option<UnixTime>, Error> {
     time(open, &of(GONE, group, member.as_bytes()))
+}
+
+/// Notes who is in: `18 || tag of the user:16 || group:16`, with the account keys.
+pub(super) fn note_members(
+    open: &mut Open<'_>,
+    group: Tag,
+    before: Option<&Roster>,
+    after: &Roster,
+) -> Result<(), Error> {
+    let known = before.map_or(&[][..], Roster::members);
+    let ids = |all: &[GroupMember]| all.iter().map(|one| one.id).collect::<BTreeSet<MemberId>>();
+    let (was_in, is_in) = (ids(known), ids(after.members()));
+    let is_gone = |one: &&GroupMember| !is_in.contains(&one.id);
+    for member in known.iter().filter(is_gone) {
+        // Two ids of a user are one person.
+        if !after.ids_in(&member.user).is_empty() {
+            continue;
+        }
+        let key = member_key(open.tag(&member.user)?, group);
+        open.delete(Table::Group, &key)?;
+    }
+    for member in after.members().iter().filter(|member| !was_in.contains(&member.id)) {
+        let key = member_key(open.tag(&member.user)?, group);
+        open.put(Table::Group, &key, member.account.as_bytes())?;
+    }
+    Ok(())
+}
+
+/// Forgets who is in.
+pub(super) fn forget_members(open: &mut Open<'_>, group: Tag) -> Result<(), Error> {
+    for member in roster(open, group)?.members() {
+        let key = member_key(open.tag(&member.user)?, group);
+        open.delete(Table::Group, &key)?;
+    }
+    Ok(())
+}
+
+fn member_key(user: Tag, group: Tag) -> Vec<u8> {
+    [&[MEMBER][..], &user.0, &group.0].concat()
+}
+
+/// Whether a user is, under this account key, in a group that this user has joined.
+pub(super) fn shares_group(
+    open: &mut Open<'_>,
+    user: Tag,
+    account: &IdentityKey,
+) -> Result<bool, Error> {
+    for (key, row) in open.scan(Table::Group, &[&[MEMBER][..], &user.0].concat(), usize::MAX)? {
+        let group = get(open, tag_at(&key, 17)?)?;
+        let is_in = group.is_some_and(|group| group.standing == GroupStanding::Joined);
+        if is_in && row.as_slice() == account.as_bytes() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// The server was asked for the device list of a user.

@@ -62,9 +62,8 @@ const LIST_AGE: u64 = 7 * 24 * 60 * 60;
 /// A text waits this long, once, for changes that somebody knows of and that are not here.
 pub(super) const HEADS_WAIT: u64 = 30;
 
-/// Who was not written to for this time answers a chain, within a time that is drawn, so that the
-/// keys of the session move on.
-const SILENCE: u64 = 7 * 24 * 60 * 60;
+/// Who gives a chain is answered within a time that is drawn, so that the keys of the session move
+/// on.
 const MOST_QUIET: u64 = 24 * 60 * 60;
 
 /// Puts a text into the log of a group, and encrypts it as far as that can be done now.
@@ -608,7 +607,7 @@ pub(super) fn give_up(open: &mut Open<'_>, of: &Address) -> Result<Vec<MessageId
     Ok(given_up)
 }
 
-/// A device gave its chain in a session that was not written in for a week: it is answered.
+/// A device gave a new chain: it is answered, unless something is written to it before.
 pub(super) fn answer_later(
     open: &mut Open<'_>,
     group: Tag,
@@ -617,7 +616,8 @@ pub(super) fn answer_later(
     now: UnixTime,
     rng: &mut dyn CryptoRng,
 ) -> Result<(), Error> {
-    if peer.wrote.is_some_and(|at| now.apart(at) < SILENCE) {
+    // It is to be answered already.
+    if peer.wrote.is_some_and(|at| (1..=MOST_QUIET).contains(&at.since(now))) {
         return Ok(());
     }
     let at = now.after(timers::drawn(MOST_QUIET, rng));
@@ -625,15 +625,17 @@ pub(super) fn answer_later(
     timers::set_answer(open, at, group, place)
 }
 
-/// Answers a device with nothing but this account's list.
+/// Answers a device with nothing but this account's list, where nothing was written to it since that
+/// was to be done `at` this time.
 pub(super) fn answer(
     open: &mut Open<'_>,
-    subject: &[u8],
+    (subject, at): (&[u8], Option<UnixTime>),
     now: UnixTime,
     rng: &mut dyn CryptoRng,
 ) -> Result<(), Error> {
     let Some((group, place)) = timers::of_group(subject) else { return Ok(()) };
-    let Some(peer) = group_rows::peer(open, group, place)? else { return Ok(()) };
+    let peer = group_rows::peer(open, group, place)?.filter(|peer| peer.wrote == at);
+    let Some(peer) = peer else { return Ok(()) };
     let Some(user) = open.user(peer.tag)?.filter(|user| !user.waits()) else { return Ok(()) };
     let listed = user.list.get(peer.address.device).copied();
     let Some(listed) = listed.filter(|listed| listed.identity == peer.identity) else {

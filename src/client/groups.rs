@@ -7,36 +7,32 @@ use core::fmt;
 use rand_core::CryptoRng;
 
 use super::group_changes;
+use super::group_events::{self, VoidedChange};
+use super::group_intentions::{self, Draft, GroupIntention};
 use super::group_members;
-use super::group_rows::{self, GroupRow, GroupStanding};
+use super::group_proposals::{self, Proposal};
+use super::group_rows::{self, GroupStanding};
 use super::group_send;
+use super::inbox::FounderRole;
 use super::outgoing::Outgoing;
 use super::transaction::{Open, Tag};
 use super::{Client, Scope};
-use crate::content::{MessageId, attachment};
+use crate::content::{MessageId, ProposedChange, attachment};
 use crate::error::Error;
-use crate::group::{Change, GroupId, GroupRole, MemberId, Op, Roster};
+use crate::group::{GroupId, GroupRole, MemberId, Roster};
 use crate::identity::IdentityKey;
 use crate::sesame::Trust;
 use crate::time::UnixTime;
 
-/// What a person wants to change in a group: see [`Client::change_group`].
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// What became of a change: see [`Client::change_group`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum GroupIntention<'a> {
-    /// Add this user, whose account key is the one that is known here.
-    Add(&'a str),
-    /// Remove this user, and every member that stands for the user.
-    Remove(&'a str),
-    /// Make this user an admin.
-    Promote(&'a str),
-    /// Take the rights of this admin. They can only be given back with another `Remove` and `Add`.
-    Demote(&'a str),
-    /// Set the title, the picture and whatever else the app keeps for the group: at most 4 KiB,
-    /// which this crate does not read.
-    Set(&'a [u8]),
-    /// Leave.
-    Leave,
+pub enum GroupChange {
+    /// It was made: the members are told with the next tasks.
+    Made,
+    /// This device does not hold the account key. The account's managers are asked to sign the
+    /// change, and [`GroupInfo::proposed`] has it until it is made.
+    Proposed,
 }
 
 /// A group, as this device knows it.
@@ -51,28 +47,35 @@ pub struct GroupInfo {
     pub settings: Vec<u8>,
     /// Who is in, in the order in which they were added.
     pub members: Vec<MemberInfo>,
+    /// What users did who were removed or demoted, and what does not count, since they were by
+    /// somebody who did not know of it. An admin can [restore](GroupIntention::Restore) it.
+    pub voided: Vec<VoidedChange>,
+    /// What this device proposed to the account's managers, and what is not made yet.
+    pub proposed: Vec<Proposal>,
+    /// The group whose place this one is to take, by the word of its founder, and what is known of
+    /// that.
+    pub continues: Option<Continued>,
 }
 
-/// Shows how long the settings are.
-impl fmt::Debug for GroupIntention<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Add(user) => write!(f, "Add({user:?})"),
-            Self::Remove(user) => write!(f, "Remove({user:?})"),
-            Self::Promote(user) => write!(f, "Promote({user:?})"),
-            Self::Demote(user) => write!(f, "Demote({user:?})"),
-            Self::Set(bytes) => write!(f, "Set({} bytes)", bytes.len()),
-            Self::Leave => f.write_str("Leave"),
-        }
-    }
+/// By whose word a group takes the place of another one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Continued {
+    /// The other group.
+    pub group: GroupId,
+    /// The user who founded this one.
+    pub founder: String,
+    /// What the founder is, or was, in the other one.
+    pub was: FounderRole,
 }
 
 /// Shows how long the settings are.
 impl fmt::Debug for GroupInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { id, standing, settings, members } = self;
+        let Self { id, standing, settings, members, voided, proposed, continues } = self;
         let settings = settings.len();
-        write!(f, "GroupInfo({id:?}, {standing:?}, {settings} bytes of settings, {members:?})")
+        write!(f, "GroupInfo({id:?}, {standing:?}, {settings} bytes of settings, {members:?}, ")?;
+        write!(f, "voided: {voided:?}, proposed: {proposed:?}, continues: {continues:?})")
     }
 }
 
@@ -97,63 +100,26 @@ pub struct MemberInfo {
 }
 
 impl<S: Scope> Client<S> {
-    /// Founds a group of this user and others, with this user as its first admin.
+    /// Changes a group: one signed change with all of these intentions. What it would do,
+    /// [`Client::preview_change`] says.
     ///
-    /// The others are told with the [`Client::tasks`], and are invited: each decides whether to
-    /// [join](Client::join_group).
-    ///
-    /// ```
-    /// # use subrosa::{Client, Error, Item, Loopback, SystemRng, UnixTime, store::Memory};
-    /// # let (now, rng, mut server) = (UnixTime::now()?, &mut SystemRng, Loopback::new());
-    /// # let mut alice = Client::create(Memory::new(), "alice", now, rng)?;
-    /// # let mut bob = Client::create(Memory::new(), "bob", now, rng)?;
-    /// # server.sync(&mut bob, now, rng)?;
-    /// # bob.write("alice", "hello", now, rng)?;
-    /// # for _ in 0..2 { for client in [&mut alice, &mut bob] { server.sync(client, now, rng)?; } }
-    /// let group = alice.create_group(&["bob"], b"Roses", now, rng)?;
-    /// # for client in [&mut alice, &mut bob] { server.sync(client, now, rng)?; }
-    /// // Bob's app shows the invitation: an `Event::GroupInvited`.
-    /// bob.join_group(group, now, rng)?;
-    /// bob.write_to_group(group, "here I am", now, rng)?;
-    /// # for _ in 0..3 { for client in [&mut bob, &mut alice] { server.sync(client, now, rng)?; } }
-    /// let texts = alice.inbox(100)?.into_iter().filter_map(|incoming| match incoming.item {
-    ///     Item::Group(text) => Some(text),
-    ///     _ => None,
-    /// });
-    /// let text = texts.last().expect("Bob's");
-    /// assert_eq!((text.group, &text.text.text[..]), (group, &b"here I am"[..]));
-    /// # Ok::<(), Error>(())
-    /// ```
-    ///
-    /// # Errors
-    /// [`Error::DevicesNeeded`]: nothing is known of a user; [`Client::update_devices`].
-    /// [`Error::IdentityChanged`]: somebody has to accept a user's new account key.
-    /// [`Error::NotPermitted`]: this device does not hold the account key.
-    /// [`Error::Malformed`]: a user is named twice, or the settings are longer than 4 KiB.
-    /// [`Error::Unlinked`], [`Error::Store`].
-    pub fn create_group(
-        &mut self,
-        members: &[&str],
-        settings: &[u8],
-        now: UnixTime,
-        rng: &mut dyn CryptoRng,
-    ) -> Result<GroupId, Error> {
-        self.run(|open| open.whole(|open| create(open, members, settings, now, rng)))
-    }
-
-    /// Changes a group: one signed change with all of these intentions.
+    /// A device without the account key asks the account's managers. One of them signs it when it
+    /// hears of it, if it is to leave a group in which the user is no admin, and asks its person
+    /// otherwise ([`Event::GroupProposal`](super::Event::GroupProposal)). Until then
+    /// [`GroupInfo::proposed`] has it, for 7 days.
     ///
     /// # Errors
     /// As [`Client::create_group`]; [`Error::UnknownGroup`]: there is no such group, or this user
     /// is not in it. [`Error::NotPermitted`]: this user may not do that, or somebody is in already,
-    /// or nobody of that name is.
+    /// or nobody of that name is. [`Error::RateLimited`]: 16 proposals of this device for the group
+    /// wait. [`Error::Exhausted`]: the group has 4,096 changes; [`Client::continue_group`].
     pub fn change_group(
         &mut self,
         group: GroupId,
         intentions: &[GroupIntention<'_>],
         now: UnixTime,
         rng: &mut dyn CryptoRng,
-    ) -> Result<(), Error> {
+    ) -> Result<GroupChange, Error> {
         self.run(|open| open.whole(|open| change(open, group, intentions, now, rng)))
     }
 
@@ -170,7 +136,7 @@ impl<S: Scope> Client<S> {
         self.run(|open| {
             open.whole(|open| {
                 let tag = open.group_tag(group.as_bytes());
-                let mut row = known(open, tag)?;
+                let mut row = group_rows::known(open, tag)?;
                 if row.standing == GroupStanding::Invited {
                     row.standing = GroupStanding::Joined;
                     group_rows::put(open, tag, &row)?;
@@ -180,8 +146,8 @@ impl<S: Scope> Client<S> {
         })
     }
 
-    /// Declines an invitation. Where this device holds the account key, the others are told that
-    /// this user left.
+    /// Declines an invitation. The others are told that this user left, by this device if it holds
+    /// the account key, and by a manager of the account otherwise.
     ///
     /// # Errors
     /// [`Error::UnknownGroup`]: there is no such invitation. [`Error::Store`].
@@ -191,17 +157,7 @@ impl<S: Scope> Client<S> {
         now: UnixTime,
         rng: &mut dyn CryptoRng,
     ) -> Result<(), Error> {
-        self.run(|open| {
-            open.whole(|open| {
-                let tag = open.group_tag(group.as_bytes());
-                known(open, tag)?;
-                match open.account_key() {
-                    Ok(_) => change(open, group, &[GroupIntention::Leave], now, rng),
-                    Err(Error::NotPermitted) => out(open, tag),
-                    Err(error) => Err(error),
-                }
-            })
-        })
+        self.run(|open| open.whole(|open| decline(open, group, now, rng)))
     }
 
     /// The groups that this account is in or invited to.
@@ -239,7 +195,11 @@ impl<S: Scope> Client<S> {
                     trust: known.map(|user| user.trust()),
                 });
             }
-            Ok(GroupInfo { id: group, standing: row.standing, settings, members })
+            let (voided, proposed) =
+                (group_events::voided(&roster), group_proposals::all(open, tag)?);
+            let continues = continued(open, &roster)?;
+            let standing = row.standing;
+            Ok(GroupInfo { id: group, standing, settings, members, voided, proposed, continues })
         })
     }
 
@@ -270,7 +230,7 @@ impl<S: Scope> Client<S> {
                 }
                 open.linked()?;
                 let tag = open.group_tag(group.as_bytes());
-                if known(open, tag)?.standing != GroupStanding::Joined {
+                if group_rows::known(open, tag)?.standing != GroupStanding::Joined {
                     return Err(Error::UnknownGroup);
                 }
                 let roster = group_rows::roster(open, tag)?;
@@ -290,7 +250,7 @@ impl<S: Scope> Client<S> {
         self.run(|open| {
             open.whole(|open| {
                 let tag = open.group_tag(group.as_bytes());
-                let mut row = known(open, tag)?;
+                let mut row = group_rows::known(open, tag)?;
                 row.renew = true;
                 group_rows::put(open, tag, &row)
             })
@@ -298,98 +258,67 @@ impl<S: Scope> Client<S> {
     }
 }
 
-/// A group that this account is in or invited to.
-fn known(open: &mut Open<'_>, tag: Tag) -> Result<GroupRow, Error> {
-    let row = group_rows::get(open, tag)?;
-    row.filter(|row| row.standing != GroupStanding::Out).ok_or(Error::UnknownGroup)
-}
-
-/// This account is out of a group.
-fn out(open: &mut Open<'_>, tag: Tag) -> Result<(), Error> {
-    let Some(mut row) = group_rows::get(open, tag)? else { return Ok(()) };
-    group_members::leave(open, tag, &mut row)?;
-    group_rows::put(open, tag, &row)
-}
-
-fn add(open: &mut Open<'_>, name: &str) -> Result<Op, Error> {
-    let (_, user) = open.known_user(name)?;
-    if user.waits() {
-        return Err(Error::IdentityChanged(name.into()));
-    }
-    Ok(Op::Add { user: name.into(), account: user.list.account(), role: GroupRole::Member })
-}
-
-fn create(
-    open: &mut Open<'_>,
-    members: &[&str],
-    settings: &[u8],
-    now: UnixTime,
-    rng: &mut dyn CryptoRng,
-) -> Result<GroupId, Error> {
-    let own = open.linked()?;
-    let account = open.account_key()?;
-    let mut adds = Vec::from([Op::Settings(settings.to_vec())]);
-    for name in members {
-        adds.push(add(open, name)?);
-    }
-    let (first, more) = adds.split_at(adds.len().min(Change::MAX_OPS.saturating_sub(1)));
-    let mut roster = Roster::found(&own.user.name, first, &account)?;
-    let by = roster.members().first().map(|member| member.id).ok_or(Error::Malformed)?;
-    for ops in more.chunks(Change::MAX_OPS) {
-        let change = roster.sign(by, ops, &account)?;
-        roster.merge([change]);
-    }
-    let id = roster.group();
-    let tag = open.group_tag(id.as_bytes());
-    let standing = GroupStanding::Joined;
-    let mut row = GroupRow::new(id, standing, now);
-    row.tell = true;
-    let ids: Vec<_> = roster.changes().map(Change::id).collect();
-    group_changes::keep(open, (tag, &mut row), None, &roster, &ids, now)?;
-    group_rows::put(open, tag, &row)?;
-    group_send::step(open, tag, now, rng)?;
-    Ok(id)
-}
-
+/// Makes a change, or has the account's managers asked to.
 fn change(
     open: &mut Open<'_>,
     group: GroupId,
     intentions: &[GroupIntention<'_>],
     now: UnixTime,
     rng: &mut dyn CryptoRng,
-) -> Result<(), Error> {
-    let own = open.linked()?;
-    let tag = open.group_tag(group.as_bytes());
-    let mut row = known(open, tag)?;
-    let mut roster = group_rows::roster(open, tag)?;
-    let own_ids = roster.ids_in(&own.user.name);
-    let by = own_ids.first().copied().ok_or(Error::UnknownGroup)?;
-    let account = open.account_key()?;
-    let mut ops = Vec::new();
-    for intention in intentions {
-        match *intention {
-            GroupIntention::Add(name) => ops.push(add(open, name)?),
-            GroupIntention::Set(bytes) => ops.push(Op::Settings(bytes.to_vec())),
-            GroupIntention::Leave => ops.extend(own_ids.iter().copied().map(Op::Remove)),
-            GroupIntention::Remove(name) => ops.extend(some_of(&roster, name)?.map(Op::Remove)),
-            GroupIntention::Promote(name) => ops.extend(some_of(&roster, name)?.map(Op::Promote)),
-            GroupIntention::Demote(name) => ops.extend(some_of(&roster, name)?.map(Op::Demote)),
+) -> Result<GroupChange, Error> {
+    match open.account_key() {
+        Ok(_) => {
+            group_intentions::change(open, group, intentions, now, rng)?;
+            Ok(GroupChange::Made)
         }
+        Err(Error::NotPermitted) => {
+            let Draft { tag, roster, by, ops, .. } =
+                group_intentions::draft(open, group, intentions)?;
+            roster.preview(by, &ops)?;
+            let changes = group_intentions::proposed(intentions);
+            group_proposals::propose(open, (tag, group), by, changes, now, rng)?;
+            Ok(GroupChange::Proposed)
+        }
+        Err(error) => Err(error),
     }
-    let before = roster.clone();
-    let change = roster.sign(by, &ops, &account)?;
-    let accepted = roster.merge([change]).accepted;
-    group_changes::keep(open, (tag, &mut row), Some(&before), &roster, &accepted, now)?;
-    row.tell = true;
-    let is_out = roster.ids_in(&own.user.name).is_empty();
-    group_rows::put(open, tag, &row)?;
-    if is_out {
-        out(open, tag)?;
-    }
-    group_send::step(open, tag, now, rng)
 }
 
-fn some_of(roster: &Roster, user: &str) -> Result<impl Iterator<Item = MemberId>, Error> {
-    let ids = roster.ids_in(user);
-    if ids.is_empty() { Err(Error::NotPermitted) } else { Ok(ids.into_iter()) }
+fn decline(
+    open: &mut Open<'_>,
+    group: GroupId,
+    now: UnixTime,
+    rng: &mut dyn CryptoRng,
+) -> Result<(), Error> {
+    let tag = open.group_tag(group.as_bytes());
+    group_rows::known(open, tag)?;
+    match open.account_key() {
+        Ok(_) => group_intentions::change(open, group, &[GroupIntention::Leave], now, rng),
+        Err(Error::NotPermitted) => {
+            group_members::out(open, tag)?;
+            decline_by_manager(open, (tag, group), now, rng)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Has a manager of the account leave, if there is one.
+fn decline_by_manager(
+    open: &mut Open<'_>,
+    (tag, group): (Tag, GroupId),
+    now: UnixTime,
+    rng: &mut dyn CryptoRng,
+) -> Result<(), Error> {
+    let ids = group_rows::roster(open, tag)?.ids_in(&open.account.user);
+    let Some(by) = ids.first().copied() else { return Ok(()) };
+    let leave = Vec::from([ProposedChange::Leave]);
+    match group_proposals::propose(open, (tag, group), by, leave, now, rng) {
+        Err(Error::NotPermitted | Error::RateLimited) => Ok(()),
+        proposed => proposed,
+    }
+}
+
+fn continued(open: &mut Open<'_>, roster: &Roster) -> Result<Option<Continued>, Error> {
+    let Some(group) = roster.continues() else { return Ok(None) };
+    let was = group_changes::founder_role(open, roster, group)?;
+    Ok(Some(Continued { group, founder: roster.founder().0.into(), was }))
 }

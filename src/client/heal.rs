@@ -13,6 +13,7 @@ use rand_core::CryptoRng;
 use super::allowances::{self, ANSWERS, MISSES, Party, REQUESTS, STRANGERS};
 use super::asking::{self, Queued, SentRequest};
 use super::devices;
+use super::group_proposals;
 use super::group_rows;
 use super::group_send;
 use super::inbox::{self, EnvelopeId, Event};
@@ -468,6 +469,7 @@ impl Source {
             }
             Self::Devices(_) if open.is_own(&target.address.user) => {
                 devices::post_account(open, target, resent, now, rng)?;
+                group_proposals::again(open, target, now, rng)?;
             }
             Self::Devices(_) => {
                 devices::post_list(open, target, resent, now, rng)?;

@@ -15,8 +15,8 @@ use super::{Client, Scope};
 use crate::address::Address;
 use crate::at_rest;
 use crate::codec;
-use crate::content::MessageId;
 use crate::content::attachment::{self, Attachment};
+use crate::content::{MessageId, ProposedChange};
 use crate::error::Error;
 use crate::group::{GroupId, GroupRole, MemberId};
 use crate::identity::IdentityKey;
@@ -249,6 +249,64 @@ pub enum Event {
         /// The group.
         group: GroupId,
     },
+    /// Another device of this account, which does not hold the account key, wants this change.
+    /// Where `made` is true, this device signed it: the account left the group. Otherwise the
+    /// person decides: ask, and give what was proposed to [`Client::change_group`], or
+    /// do nothing. A stolen device proposes what its thief wants.
+    GroupProposal {
+        /// The group.
+        group: GroupId,
+        /// The device.
+        by: Address,
+        /// What it wants.
+        changes: Vec<ProposedChange>,
+        /// Whether this device signed it.
+        made: bool,
+    },
+    /// No manager of this account signed in 7 days what this device proposed.
+    GroupProposalExpired {
+        /// The group.
+        group: GroupId,
+    },
+    /// A user who was removed or demoted had changed the group without knowing of that, and it
+    /// does not count: [`GroupInfo::voided`](super::GroupInfo::voided) says what it was.
+    /// [`GroupIntention::Restore`](super::GroupIntention::Restore) does it after all.
+    GroupVoided {
+        /// The group.
+        group: GroupId,
+        /// The user who had made the changes.
+        by: String,
+    },
+    /// A group that this user is invited to is to take the place of another one, by the word of
+    /// its founder. [`Event::GroupInvited`] comes beside this one.
+    GroupContinued {
+        /// The group.
+        group: GroupId,
+        /// The group whose place it is to take.
+        of: GroupId,
+        /// The user who founded it.
+        founder: String,
+        /// What the founder is, or was, in the other group.
+        was: FounderRole,
+    },
+}
+
+/// What the founder of a group is in the group that it is to continue, as this device knows that
+/// one. Say it to people before they join: anybody can found a group and say that it continues
+/// another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum FounderRole {
+    /// An admin of it.
+    Admin,
+    /// A member of it.
+    Member,
+    /// It was a member, and is not any more.
+    Former,
+    /// Nobody who ever was a member of it, or somebody under another account key.
+    Stranger,
+    /// This device does not know the other group.
+    Unknown,
 }
 
 /// Why a comparison is over.
@@ -589,6 +647,7 @@ fn put_row(open: &mut Open<'_>, row_key: &[u8], row: &Row) -> Result<(), Error> 
             text.as_ref().map_or(0, |text| text.0.len()).saturating_add(files.0.len())
         }
         RowItem::Event(Event::History { .. }) => HistoryOffer::MOST,
+        RowItem::Event(Event::GroupProposal { changes, .. }) => ProposedChange::stored(changes),
         RowItem::Event(_) => 0,
     };
     open.put_as(Table::Inbox, row_key, row, length.saturating_add(700))

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use rand_core::CryptoRng;
 use zeroize::Zeroizing;
 
-use super::allowances::{HANDSHAKES, NOBODYS_HANDSHAKES, Party};
+use super::allowances::{self, HANDSHAKES, NOBODYS_HANDSHAKES, Party};
 use super::aside::{self, AsideRow};
 use super::asking;
 use super::calls;
@@ -16,6 +16,7 @@ use super::devices::{self, Admitted, Sender};
 use super::doors;
 use super::group_changes;
 use super::group_receive::{self, Arrived};
+use super::group_rows;
 use super::heal::{self, Healing, Unreadable};
 use super::history;
 use super::inbox::{self, EnvelopeId, Event, Incoming, Item, Text};
@@ -27,7 +28,7 @@ use super::prekeys;
 use super::seen;
 use super::tickets::{self, Shown};
 use super::timers;
-use super::transaction::{Open, OwnUser, Place};
+use super::transaction::{Open, OwnUser, Place, Tag};
 use super::trust;
 use super::verify;
 use super::wants::{self, Want};
@@ -39,6 +40,7 @@ use crate::content::{
 use crate::envelope::{self, Envelope};
 use crate::error::Error;
 use crate::group;
+use crate::identity::IdentityKey;
 use crate::reference::Reference;
 use crate::sesame::{DeviceRecord, Standing, Trust, UserRecord};
 use crate::session::{MessageKind, Session, SessionId};
@@ -294,14 +296,38 @@ fn begin(
     if let Some(error) = refused {
         return Ok(Judged::nobodys(Received::Refused(error)));
     }
-    let place = open.place(tag, &session.peer());
-    let record = open.record(place, &session.peer())?;
+    let identity = session.peer();
+    let place = open.place(tag, &identity);
+    let record = open.record(place, &identity)?;
     let candidate = Candidate { place, record };
     let opened = Opened { candidate, session, plaintext, handshake: Some(used) };
     let known = open.user(tag)?;
     let arrival = Arrival { from: &claimed, tag, is_sealed: true, now };
     let received = take_in(open, arrival, envelope.reference, opened, (known, &own), rng)?;
+    if contact.is_none() && !matches!(received, Received::Refused(_)) {
+        charge_member(open, (tag, &identity), now)?;
+    }
     Ok(Judged { received, from: Some(claimed) })
+}
+
+/// The first sealed handshakes with the members of a large group are many at once. One that proves
+/// to be a member's is charged to the member, and not to those that nobody knows.
+fn charge_member(
+    open: &mut Open<'_>,
+    (tag, identity): (Tag, &IdentityKey),
+    now: UnixTime,
+) -> Result<(), Error> {
+    let Some(user) = open.user(tag)? else { return Ok(()) };
+    // Anybody can make a list of their own under the member's name.
+    if user.list.device_of(identity).is_none() {
+        return Ok(());
+    }
+    if group_rows::shares_group(open, tag, &user.list.account())?
+        && allowances::take(open, &HANDSHAKES, Party::Contact(tag), 1, now)?
+    {
+        allowances::give_back(open, &NOBODYS_HANDSHAKES, Party::Nobody, 1)?;
+    }
+    Ok(())
 }
 
 /// Opens an envelope of a known address.

@@ -31,10 +31,12 @@ pub(super) enum Kind {
     Giver,
     /// A device that gave its chain is to be answered; the subject is the same.
     Answer,
+    /// A proposal for a group; the subject is the rest of the key of its row.
+    Proposal,
 }
 
 impl Kind {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Text,
         Self::Removed,
         Self::Request,
@@ -43,6 +45,7 @@ impl Kind {
         Self::Silence,
         Self::Giver,
         Self::Answer,
+        Self::Proposal,
     ];
 
     const fn byte(self) -> u8 {
@@ -55,6 +58,7 @@ impl Kind {
             Self::Silence => 0x14,
             Self::Giver => 0x15,
             Self::Answer => 0x16,
+            Self::Proposal => 0x17,
         }
     }
 }
@@ -65,6 +69,11 @@ pub(super) struct Due {
 }
 
 impl Due {
+    /// When its time was over.
+    pub(super) fn at(&self) -> Option<UnixTime> {
+        time_of(&self.key).and_then(|at| UnixTime::from_secs(at).ok())
+    }
+
     pub(super) fn subject(&self) -> &[u8] {
         self.key.get(9..).unwrap_or_default()
     }
@@ -123,6 +132,16 @@ pub(super) fn set_answer(
     place: Place,
 ) -> Result<(), Error> {
     put(open, Kind::Answer, due, &[&group.0[..], &place.key()].concat())
+}
+
+/// A proposal for a group is worth nothing any more.
+pub(super) fn set_proposal(
+    open: &mut Open<'_>,
+    due: UnixTime,
+    group: Tag,
+    name: &[u8; 24],
+) -> Result<(), Error> {
+    put(open, Kind::Proposal, due, &[&group.0[..], name].concat())
 }
 
 /// The group and the device that such a timer is about.

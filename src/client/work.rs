@@ -4,6 +4,7 @@ use rand_core::CryptoRng;
 
 use super::asking;
 use super::calls;
+use super::group_proposals;
 use super::group_send;
 use super::heal;
 use super::moves;
@@ -39,8 +40,9 @@ pub(super) fn go_on(
     let drafts = send::any_for(open, &user.name, &listed.identity)?;
     let signals = calls::any_for(open, tag, of.device)?;
     let moves = moves::any_for(open, tag, &listed.identity)?;
+    let proposals = group_proposals::any_for(open, of)?;
     let mut is_left = false;
-    if signals || answers || drafts || moves {
+    if signals || answers || drafts || moves || proposals {
         match outbox::target(open, tag, &user, &listed, now)? {
             Some(mut target) => {
                 if signals {
@@ -48,6 +50,9 @@ pub(super) fn go_on(
                 }
                 if moves {
                     moves::go_on(open, &mut target, now, rng)?;
+                }
+                if proposals {
+                    group_proposals::go_on(open, &mut target, now, rng)?;
                 }
                 if answers {
                     is_left |= heal::answer(open, &mut target, now, rng)?;

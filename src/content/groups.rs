@@ -1,5 +1,6 @@
-//! Contents about groups, between two devices: kinds 12 to 15 (docs/groups.md, 4).
+//! Contents about groups, between two devices: kinds 12 to 16 (docs/groups.md, 4).
 
+use super::proposals::ProposedChange;
 use crate::codec::{Reader, Writer};
 use crate::error::Error;
 use crate::group::GroupId;
@@ -15,6 +16,21 @@ pub(crate) enum GroupBody<'a> {
     Chain(&'a [u8]),
     /// The sender knows the roster up to these changes, and lacks what is built on them.
     Ask { group: GroupId, heads: &'a [[u8; 32]] },
+    /// A device proposes changes to the managers of its account.
+    Proposal(ProposalBody<'a>),
+}
+
+/// What a device proposes, as the member that its account was at that time.
+#[derive(Clone, Copy)]
+pub(crate) struct ProposalBody<'a> {
+    pub(crate) group: GroupId,
+    /// Drawn: a device takes it in once, however often it comes.
+    pub(crate) id: &'a [u8; 16],
+    /// When it was proposed: Unix time in seconds.
+    pub(crate) made: u64,
+    pub(crate) member: &'a [u8; 16],
+    /// As [`ProposedChange::decode_all`] reads them.
+    pub(crate) changes: &'a [u8],
 }
 
 impl<'a> GroupBody<'a> {
@@ -22,7 +38,7 @@ impl<'a> GroupBody<'a> {
     pub(crate) const FIRST: u8 = Self::TEXT;
     pub(crate) const TEXT: u8 = 12;
     /// The last of them.
-    pub(crate) const LAST: u8 = 15;
+    pub(crate) const LAST: u8 = 16;
 
     pub(crate) const fn kind(&self) -> u8 {
         match self {
@@ -30,6 +46,7 @@ impl<'a> GroupBody<'a> {
             Self::Changes { .. } => 13,
             Self::Chain(_) => 14,
             Self::Ask { .. } => 15,
+            Self::Proposal(_) => 16,
         }
     }
 
@@ -38,8 +55,9 @@ impl<'a> GroupBody<'a> {
             Self::Text { text, files, .. } => text.len().saturating_add(files.len()),
             Self::Changes { changes: bytes, .. } | Self::Chain(bytes) => bytes.len(),
             Self::Ask { heads, .. } => heads.len().saturating_mul(32),
+            Self::Proposal(proposal) => proposal.changes.len(),
         };
-        bytes.saturating_add(48)
+        bytes.saturating_add(72)
     }
 
     pub(crate) fn write(&self, out: Writer) -> Writer {
@@ -50,6 +68,9 @@ impl<'a> GroupBody<'a> {
             Self::Changes { group, changes } => out.bytes(group.as_bytes()).bytes(changes),
             Self::Chain(bytes) => out.bytes(bytes),
             Self::Ask { group, heads } => out.bytes(group.as_bytes()).bytes(heads.as_flattened()),
+            Self::Proposal(ProposalBody { group, id, made, member, changes }) => {
+                out.bytes(group.as_bytes()).bytes(*id).u64(*made).bytes(*member).bytes(changes)
+            }
         }
     }
 
@@ -67,6 +88,12 @@ impl<'a> GroupBody<'a> {
                 (heads, []) => Ok(Self::Ask { group, heads }),
                 _ => Err(Error::Malformed),
             },
+            16 => {
+                let (id, made, member) = (reader.array()?, reader.u64()?, reader.array()?);
+                let changes = reader.rest();
+                ProposedChange::decode_all(changes)?;
+                Ok(Self::Proposal(ProposalBody { group, id, made, member, changes }))
+            }
             _ => Err(Error::Malformed),
         }
     }

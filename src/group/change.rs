@@ -21,12 +21,14 @@ use crate::identity::{IdentityKey, IdentityKeyPair};
 ///    | 2:u8 || member:16                                                            promote
 ///    | 3:u8 || member:16                                                            demote
 ///    | 4:u8 || length:u16 || bytes                                                  settings
+///    | 5:u8 || group:32                                                            continues
 /// ```
 ///
 /// The parents are ascending. `height` is one more than the highest of theirs. In the first change
 /// of a group, and in no other, `group`, `author` and `state` are zeros, `height` is 1, there are
-/// no parents, op 0 adds the creator as an admin, and the others add members or set the settings.
-/// No two ops of a change name one member, add one user, or set the settings.
+/// no parents, op 0 adds the creator as an admin, and the others add members, set the settings, or
+/// name the group that this one continues, which no other change does. No two ops of a change name
+/// one member, add one user, set the settings, or name a group.
 ///
 /// The id is `H(all before the signature)`. The signature is Ed25519 by the author's account key
 /// over `"Subrosa v1 group change" || all before` (docs/groups.md, 1).
@@ -73,6 +75,8 @@ pub enum Op {
     /// Sets the title, the picture, and whatever else the app keeps for the group: at most 4 KiB
     /// that this crate does not read.
     Settings(Vec<u8>),
+    /// The group is to take the place of this one: its founder says so, and nobody else does.
+    Continues(GroupId),
 }
 
 /// What a member may do to the roster of a group.
@@ -176,6 +180,14 @@ impl Change {
         self.additions().any(|(_, added, _)| added == id)
     }
 
+    /// The group that this one is to take the place of, where it founds one.
+    pub(super) fn continues(&self) -> Option<GroupId> {
+        self.ops.iter().find_map(|op| match op {
+            Op::Continues(group) => Some(*group),
+            _ => None,
+        })
+    }
+
     /// The hash of the state that its author saw.
     pub(super) const fn state(&self) -> &[u8; 32] {
         &self.state
@@ -199,17 +211,24 @@ impl Change {
         ops: Vec<Op>,
         account: &IdentityKeyPair,
     ) -> Result<Self, Error> {
-        let (unsigned, id) = unsigned(&place, &state, &ops)?;
-        let signature = account.sign(&[LABEL, &unsigned].concat());
-        let bytes = [&unsigned[..], &signature].concat();
-        Ok(Self { id, place, state, ops, bytes })
+        Ok(Self::unsigned(place, state, ops)?.signed(account))
     }
 
-    /// With zeros for a signature.
-    #[cfg(test)]
-    pub(super) fn unsigned(place: Place, ops: Vec<Op>) -> Self {
-        let (unsigned, id) = unsigned(&place, &[0; 32], &ops).unwrap();
-        Self { id, place, state: [0; 32], ops, bytes: [&unsigned[..], &[0; 64]].concat() }
+    /// A change as it would be, with zeros for a signature.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`]: no change has these ops.
+    pub(super) fn unsigned(place: Place, state: [u8; 32], ops: Vec<Op>) -> Result<Self, Error> {
+        let (unsigned, id) = unsigned(&place, &state, &ops)?;
+        Ok(Self { id, place, state, ops, bytes: [&unsigned[..], &[0; 64]].concat() })
+    }
+
+    /// The same with the signature of its author.
+    pub(super) fn signed(mut self, account: &IdentityKeyPair) -> Self {
+        if let Some((unsigned, signature)) = self.bytes.split_last_chunk_mut::<64>() {
+            *signature = account.sign(&[LABEL, unsigned].concat());
+        }
+        self
     }
 
     /// Whether this account made it.
@@ -284,10 +303,11 @@ fn check(place: &Place, ops: &[Op]) -> Result<(), Error> {
             *height > 1
                 && (1..=Change::MAX_PARENTS).contains(&parents.len())
                 && parents.is_sorted_by(|one, next| one < next)
+                && !ops.iter().any(|op| matches!(op, Op::Continues(_)))
         }
     };
     let lone = ops.iter().enumerate().all(|(index, op)| {
-        ops.iter().skip(index.saturating_add(1)).all(|other| !op.collides(other))
+        ops.iter().skip(index.saturating_add(1)).all(|other| !op.excludes(other))
     });
     let small = ops.iter().all(|op| match op {
         Op::Add { user, .. } => (1..=usize::from(u8::MAX)).contains(&user.len()),
@@ -303,7 +323,7 @@ fn check(place: &Place, ops: &[Op]) -> Result<(), Error> {
 
 fn is_first(ops: &[Op]) -> bool {
     matches!(ops.first(), Some(Op::Add { role: GroupRole::Admin, .. }))
-        && ops.iter().all(|op| matches!(op, Op::Add { .. } | Op::Settings(_)))
+        && ops.iter().all(|op| matches!(op, Op::Add { .. } | Op::Settings(_) | Op::Continues(_)))
 }
 
 impl Op {
@@ -311,15 +331,17 @@ impl Op {
     pub(super) const fn member(&self) -> Option<MemberId> {
         match self {
             Self::Remove(id) | Self::Promote(id) | Self::Demote(id) => Some(*id),
-            Self::Add { .. } | Self::Settings(_) => None,
+            Self::Add { .. } | Self::Settings(_) | Self::Continues(_) => None,
         }
     }
 
     /// Whether one change cannot have both.
-    fn collides(&self, other: &Self) -> bool {
+    pub(crate) fn excludes(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Add { user, .. }, Self::Add { user: another, .. }) => user == another,
-            (Self::Settings(_), Self::Settings(_)) => true,
+            (Self::Settings(_), Self::Settings(_)) | (Self::Continues(_), Self::Continues(_)) => {
+                true
+            }
             _ => self.member().is_some() && self.member() == other.member(),
         }
     }
@@ -349,6 +371,7 @@ impl Op {
                 let length = usize::from(reader.u16()?);
                 Self::Settings(reader.bytes(length)?.to_vec())
             }
+            5 => Self::Continues(GroupId::from(*reader.array::<32>()?)),
             _ => return Err(Error::Malformed),
         })
     }
@@ -367,6 +390,7 @@ impl Op {
                 let length = u16::try_from(bytes.len()).map_err(|_| Error::Malformed)?;
                 out.u8(4).u16(length).bytes(bytes)
             }
+            Self::Continues(group) => out.u8(5).bytes(group.as_bytes()),
         })
     }
 }

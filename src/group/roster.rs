@@ -57,9 +57,9 @@ use crate::identity::{IdentityKey, IdentityKeyPair};
 #[derive(Clone, Debug)]
 pub struct Roster {
     group: GroupId,
-    history: History,
+    pub(super) history: History,
     /// The state that all changes make.
-    counts: Bits,
+    pub(super) counts: Bits,
     members: Vec<GroupMember>,
     settings: Option<Vec<u8>>,
 }
@@ -265,6 +265,19 @@ impl Roster {
         self.group
     }
 
+    /// The group that this one is to take the place of, by the word of its founder.
+    #[must_use]
+    pub fn continues(&self) -> Option<GroupId> {
+        self.changes().next().and_then(Change::continues)
+    }
+
+    /// The user and the account key that founded the group.
+    #[must_use]
+    pub fn founder(&self) -> (&str, IdentityKey) {
+        let named = self.history.named(0);
+        (&named.user, named.account)
+    }
+
     /// Who is in, in the order in which they were added.
     #[must_use]
     pub fn members(&self) -> &[GroupMember] {
@@ -403,6 +416,23 @@ impl Roster {
         ops: &[Op],
         account: &IdentityKeyPair,
     ) -> Result<Change, Error> {
+        let number = self.history.number_of(author).ok_or(Error::NotPermitted)?;
+        if self.history.named(number).account != account.public_key() {
+            return Err(Error::NotPermitted);
+        }
+        Ok(self.draft(author, ops)?.signed(account))
+    }
+
+    /// The roster as it would be with such a change, which nobody signed.
+    ///
+    /// # Errors
+    /// As [`Roster::sign`].
+    pub fn preview(&self, author: MemberId, ops: &[Op]) -> Result<Self, Error> {
+        self.draft(author, ops).map(|change| self.with(change))
+    }
+
+    /// A change by this member on all that is known here, without its signature.
+    fn draft(&self, author: MemberId, ops: &[Op]) -> Result<Change, Error> {
         if self.history.len() >= Self::MAX_CHANGES {
             return Err(Error::Exhausted);
         }
@@ -418,9 +448,8 @@ impl Roster {
         let mut parents: Vec<ChangeId> = heads.iter().map(|at| of(at).id()).collect();
         parents.sort_unstable();
         let place = Place::Later { group: self.group, height, parents, author };
-        let change = Change::sign(place, state.hash(), ops.to_vec(), account)?;
-        let signs = self.history.named(number).account == account.public_key();
-        if signs && state.allows(number, ops) { Ok(change) } else { Err(Error::NotPermitted) }
+        let change = Change::unsigned(place, state.hash(), ops.to_vec())?;
+        if state.allows(number, ops) { Ok(change) } else { Err(Error::NotPermitted) }
     }
 
     /// The state at rest: `count:u32 * (length:u32 || change)`, parents first.

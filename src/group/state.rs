@@ -131,6 +131,8 @@ impl<'a> State<'a> {
                 (Op::Remove(id) | Op::Demote(id), _) if *id == named.id => true,
                 (_, None) => false,
                 (Op::Settings(_), Some(_)) => true,
+                // The layout leaves it to a first change.
+                (Op::Continues(_), Some(_)) => false,
                 (Op::Add { user, .. }, Some(_)) => self.is_free(user, ops),
                 (Op::Promote(id), Some(_)) => {
                     self.find(*id).is_some_and(|target| self.may_rise(target))
@@ -154,7 +156,7 @@ impl<'a> State<'a> {
     }
 
     /// Whether an id may be promoted: a member without a right, who was never demoted.
-    fn may_rise(&self, target: &Named) -> bool {
+    pub(super) fn may_rise(&self, target: &Named) -> bool {
         let gave = |right: &Right| self.counts.contains(right.given_in);
         self.is_member(target)
             && !target.rights.iter().any(gave)

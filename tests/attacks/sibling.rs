@@ -8,7 +8,7 @@ use crate::liar::{Liar, Saying};
 use crate::world::{App, Disk, World, events, inbox, incoming, stolen, texts};
 
 /// Links a device of keys that the test has, and returns it with the account key that it knows.
-fn linked(world: &mut World, app: &mut App, disk: &Disk, role: Role) -> Liar {
+pub(crate) fn linked(world: &mut World, app: &mut App, disk: &Disk, role: Role) -> Liar {
     let account = stolen(disk, b"account key");
     let new = NewDevice::generate(&mut world.rng);
     let grant = app.link(&new.code(), role, world.now, &mut world.rng).unwrap();

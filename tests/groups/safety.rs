@@ -226,9 +226,11 @@ fn who_only_reads_answers_a_chain_within_a_day_so_that_the_session_heals() {
     let (mut world, all) = chatty(27);
     let group = world.group.unwrap();
     world.settle();
-    let answers = |world: &mut World| {
+    let answers = |world: &mut World, of: &[&Address]| {
         let before = world.post.past.len();
-        world.client(&all[0]).refresh_group(group).unwrap();
+        for by in of {
+            world.client(by).refresh_group(group).unwrap();
+        }
         world.write(&all[0]).unwrap();
         for _ in 0..16 {
             world.now = world.now.after(2 * HOUR);
@@ -237,10 +239,22 @@ fn who_only_reads_answers_a_chain_within_a_day_so_that_the_session_heals() {
         let by_bea = world.post.past[before..].iter().filter(|mail| mail.from.user == "bea");
         by_bea.filter(|mail| !is_of_group(mail)).count()
     };
-    assert_eq!(answers(&mut world), 0, "she wrote lately");
+    assert_eq!(answers(&mut world, &[&all[0]]), 1);
+    assert_eq!(answers(&mut world, &[]), 0, "the chain is known");
     world.now = world.now.after(8 * DAY);
-    assert_eq!(answers(&mut world), 1);
-    assert_eq!(answers(&mut world), 0, "once");
+    assert_eq!(answers(&mut world, &[&all[0]]), 1);
+    // Who begins a chain meanwhile writes that, and nothing else.
+    let before = world.post.past.len();
+    world.client(&all[0]).refresh_group(group).unwrap();
+    world.write(&all[0]).unwrap();
+    world.connect_all(0);
+    world.client(&all[1]).refresh_group(group).unwrap();
+    world.write(&all[1]).unwrap();
+    world.connect(&all[1], 0);
+    world.settle();
+    let by_bea = world.post.past[before..].iter().filter(|mail| mail.from == all[1]);
+    let to_ada = by_bea.filter(|mail| mail.to == all[0] && !is_of_group(mail));
+    assert_eq!(to_ada.count(), 1);
 }
 
 #[test]

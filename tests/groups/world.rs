@@ -278,7 +278,7 @@ impl World {
         let group = self.group.unwrap();
         let (now, keys) = (self.now, &mut self.keys);
         let client = &mut self.devices.get_mut(by).unwrap().client;
-        client.change_group(group, &[what], now, keys)
+        client.change_group(group, &[what], now, keys).map(drop)
     }
 
     pub(crate) fn join(&mut self, of: &Address) {

@@ -4,9 +4,9 @@
 
 use subrosa::group::GroupId;
 use subrosa::{
-    Address, Client, Completed, Delivery, DeviceList, Error, GroupInfo, GroupIntention,
-    IdentityKey, InboxId, Incoming, MessageId, Outgoing, Progress, Received, Role, SasStage,
-    SasValue, Scanned, Scope, SessionInfo, Task, TaskId, UnixTime, UserTrust,
+    Address, Admins, Client, Completed, Delivery, DeviceList, Error, GroupInfo, GroupIntention,
+    GroupPreview, IdentityKey, InboxId, Incoming, MessageId, Outgoing, Progress, Received, Role,
+    SasStage, SasValue, Scanned, Scope, SessionInfo, Task, TaskId, UnixTime, UserTrust,
 };
 
 use super::network::Seeded;
@@ -66,6 +66,11 @@ pub(crate) enum Call {
     RefreshGroup(GroupId),
     Group(GroupId),
     Groups,
+    PromoteInGroup(GroupId, String),
+    SetInGroup(GroupId, Vec<u8>),
+    RestoreInGroup(GroupId, String),
+    PreviewRemoval(GroupId, String),
+    ContinueGroup(GroupId, String),
 }
 
 /// What a call returns.
@@ -89,6 +94,7 @@ pub(crate) enum Did {
     Count(u64),
     Groups(Vec<GroupId>),
     Group(GroupInfo),
+    Preview(GroupPreview),
 }
 
 impl Call {
@@ -146,6 +152,11 @@ impl Call {
             Self::RefreshGroup { .. } => "refresh_group",
             Self::Group { .. } => "group",
             Self::Groups { .. } => "groups",
+            Self::PromoteInGroup { .. } => "change_group, promote",
+            Self::SetInGroup { .. } => "change_group, set",
+            Self::RestoreInGroup { .. } => "change_group, restore",
+            Self::PreviewRemoval { .. } => "preview_change",
+            Self::ContinueGroup { .. } => "continue_group",
         }
     }
 
@@ -208,19 +219,28 @@ impl Call {
             Self::IsBlocked(user) => Did::Flag(client.is_blocked(user)?),
             Self::Deliver(user, delivery) => nothing(client.deliver(user, *delivery, now, rng))?,
             Self::UnknownContacts => Did::Count(client.unknown_contacts()?),
+            _ => self.make_of_group(client, now, rng)?,
+        })
+    }
+
+    fn make_of_group<S: Scope>(
+        &self,
+        client: &mut Client<S>,
+        now: UnixTime,
+        rng: &mut Seeded,
+    ) -> Result<Did, Error> {
+        Ok(match self {
             Self::CreateGroup(members, settings) => {
                 let members: Vec<&str> = members.iter().map(String::as_str).collect();
                 Did::Groups(Vec::from([client.create_group(&members, settings, now, rng)?]))
             }
             Self::AddToGroup(group, user) => {
-                nothing(client.change_group(*group, &[GroupIntention::Add(user)], now, rng))?
+                changed(client, *group, GroupIntention::Add(user), now, rng)?
             }
             Self::RemoveFromGroup(group, user) => {
-                nothing(client.change_group(*group, &[GroupIntention::Remove(user)], now, rng))?
+                changed(client, *group, GroupIntention::Remove(user), now, rng)?
             }
-            Self::LeaveGroup(group) => {
-                nothing(client.change_group(*group, &[GroupIntention::Leave], now, rng))?
-            }
+            Self::LeaveGroup(group) => changed(client, *group, GroupIntention::Leave, now, rng)?,
             Self::JoinGroup(group) => nothing(client.join_group(*group, now, rng))?,
             Self::DeclineGroup(group) => nothing(client.decline_group(*group, now, rng))?,
             Self::WriteToGroup(group, text) => {
@@ -229,8 +249,36 @@ impl Call {
             Self::RefreshGroup(group) => nothing(client.refresh_group(*group))?,
             Self::Group(group) => Did::Group(client.group(*group)?),
             Self::Groups => Did::Groups(client.groups()?),
+            Self::PromoteInGroup(group, user) => {
+                changed(client, *group, GroupIntention::Promote(user), now, rng)?
+            }
+            Self::SetInGroup(group, bytes) => {
+                changed(client, *group, GroupIntention::Set(bytes), now, rng)?
+            }
+            Self::RestoreInGroup(group, user) => {
+                changed(client, *group, GroupIntention::Restore(user), now, rng)?
+            }
+            Self::PreviewRemoval(group, user) => {
+                Did::Preview(client.preview_change(*group, &[GroupIntention::Remove(user)])?)
+            }
+            Self::ContinueGroup(group, without) => {
+                let without = [without.as_str()];
+                let next = client.continue_group(*group, &without, Admins::Kept, now, rng)?;
+                Did::Groups(Vec::from([next]))
+            }
+            other => panic!("{other:?}"),
         })
     }
+}
+
+fn changed<S: Scope>(
+    client: &mut Client<S>,
+    group: GroupId,
+    what: GroupIntention<'_>,
+    now: UnixTime,
+    rng: &mut Seeded,
+) -> Result<Did, Error> {
+    client.change_group(group, &[what], now, rng).map(|_| Did::Nothing)
 }
 
 fn nothing(done: Result<(), Error>) -> Result<Did, Error> {

@@ -180,7 +180,7 @@ impl Device {
 
     async fn change(&self, room: &str, did: &str, what: GroupIntention<'_>) -> Result<()> {
         let changed = self.act_in(room, did, |client, group| {
-            client.change_group(group, &[what], now()?, &mut SystemRng)
+            client.change_group(group, &[what], now()?, &mut SystemRng).map(drop)
         });
         match changed.await {
             Err(Failure::Client(Error::NotPermitted)) => Err(Failure::Person(

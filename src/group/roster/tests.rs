@@ -32,7 +32,7 @@ fn cast() -> Cast {
         add("c", &key, GroupRole::Admin),
         add("m", &key, GroupRole::Member),
     ];
-    let first = Change::unsigned(Place::First, others.to_vec());
+    let first = Change::unsigned(Place::First, [0; 32], others.to_vec()).unwrap();
     Cast { key, first }
 }
 
@@ -50,7 +50,7 @@ impl Cast {
         let mut ids: Vec<ChangeId> = parents.iter().map(|at| of(at).id()).collect();
         ids.sort();
         let place = Place::Later { group: roster.group, height, parents: ids, author };
-        Change::unsigned(place, ops)
+        Change::unsigned(place, [0; 32], ops).unwrap()
     }
 
     /// What anybody could try, on these changes.

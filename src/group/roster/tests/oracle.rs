@@ -271,6 +271,7 @@ impl Oracle {
         let a = self.standing(set, outcome, author).min();
         self.is_member(set, outcome, author)
             && change.ops().iter().all(|op| match op {
+                Op::Continues(_) => false,
                 Op::Remove(id) | Op::Demote(id) if *id == author => true,
                 _ if a.is_none() => false,
                 Op::Settings(_) => true,

@@ -1,0 +1,62 @@
+//! Many sessions begin with one device at once.
+
+use subrosa::{Address, Delivery, Error, GroupIntention, Received};
+
+use crate::post::take;
+use crate::world::World;
+
+/// A device gets its mail. How many of the first messages were refused as too many?
+fn refused(world: &mut World, of: &Address) -> usize {
+    let mail = world.post.take(of);
+    let (now, keys) = (world.now, &mut world.keys);
+    let client = &mut world.devices.get_mut(of).unwrap().client;
+    let mut refused = 0;
+    for mail in &mail {
+        let received = client.receive(mail.named(), &mail.envelope, now, keys).unwrap();
+        refused += usize::from(received == Received::Refused(Error::RateLimited));
+    }
+    drop(take(client));
+    refused
+}
+
+/// So many users whom nobody knows write to zoe.
+fn strangers(world: &mut World, count: usize, kind: &str) -> usize {
+    for at in 0..count {
+        let stranger = world.create(&format!("{kind} {at}"));
+        world.meet(&stranger, "zoe");
+        let (now, keys) = (world.now, &mut world.keys);
+        let client = &mut world.devices.get_mut(&stranger).unwrap().client;
+        client.write("zoe", "who are you?", now, keys).unwrap();
+        world.connect(&stranger, 0);
+    }
+    refused(world, &Address::new("zoe", 1))
+}
+
+#[test]
+fn all_first_sealed_messages_of_members_are_taken_and_those_of_strangers_are_bounded() {
+    let mut world = World::new(80);
+    world.delivery = Delivery::Sealed;
+    let names: Vec<String> = (0..9).map(|at| format!("member {at}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let (mut world, all) = world.founding(&names);
+    world.settle();
+    let zoe = world.create("zoe");
+    world.meet(&all[0], "zoe");
+    world.change(&all[0], GroupIntention::Add("zoe")).unwrap();
+    world.settle();
+    world.join(&zoe);
+    world.settle();
+    // Sixty-four at once, and one more every two seconds: strangers leave room for four.
+    assert_eq!(strangers(&mut world, 60, "stranger"), 0);
+    let before = world.post.past.len();
+    for by in &all {
+        world.write(by).unwrap();
+        world.connect(by, 0);
+    }
+    let sent = world.post.past[before..].iter().filter(|mail| mail.to == zoe);
+    assert!(sent.count() >= all.len());
+    assert_eq!(refused(&mut world, &zoe), 0, "of members");
+    // What members cost, strangers do not have more or less for.
+    let refused = strangers(&mut world, 10, "another");
+    assert!((4..=8).contains(&refused), "{refused}");
+}
