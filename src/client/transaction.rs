@@ -15,6 +15,7 @@ use crate::content::ListStamp;
 use crate::crypto::kdf::HmacKey;
 use crate::crypto::mark;
 use crate::crypto::secret::Secret;
+use crate::crypto::stack;
 use crate::error::Error;
 use crate::identity::{self, IdentityKey, IdentityKeyPair};
 use crate::reference::ReferenceKeys;
@@ -273,6 +274,7 @@ impl<'t> Open<'t> {
 
     /// What keeps the transaction from being committed.
     pub(super) fn finish(self) -> Result<(), Error> {
+        stack::wipe();
         self.broken.map_or(Ok(()), Err)
     }
 
@@ -299,18 +301,25 @@ impl<'t> Open<'t> {
 
     // ---- Rows.
 
+    /// The stack is wiped around each use of the store: what the store puts on the heap, and what is
+    /// built of its answer, has nothing of keys in the room that it does not use.
+    fn on_clean_stack<T>(&mut self, work: impl FnOnce(&mut dyn Transaction) -> T) -> T {
+        stack::wipe();
+        stack::apart(|| work(self.tx))
+    }
+
     pub(super) fn get(&mut self, table: Table, key: &[u8]) -> Result<Option<Value>, Error> {
-        self.tx.get(table, key)
+        self.on_clean_stack(|tx| tx.get(table, key))
     }
 
     pub(super) fn put(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<(), Error> {
         self.writes = self.writes.saturating_add(1);
-        self.tx.put(table, key, value)
+        self.on_clean_stack(|tx| tx.put(table, key, value))
     }
 
     pub(super) fn delete(&mut self, table: Table, key: &[u8]) -> Result<(), Error> {
         self.writes = self.writes.saturating_add(1);
-        self.tx.delete(table, key)
+        self.on_clean_stack(|tx| tx.delete(table, key))
     }
 
     pub(super) fn scan(
@@ -319,7 +328,7 @@ impl<'t> Open<'t> {
         prefix: &[u8],
         most: usize,
     ) -> Result<Vec<Row>, Error> {
-        self.tx.scan(table, prefix, most)
+        self.on_clean_stack(|tx| tx.scan(table, prefix, most))
     }
 
     /// Rows that are looked through for something to do: what is done rests on [`Open::get`].
@@ -329,11 +338,11 @@ impl<'t> Open<'t> {
         prefix: &[u8],
         most: usize,
     ) -> Result<Vec<Row>, Error> {
-        self.tx.peek(table, prefix, most)
+        self.on_clean_stack(|tx| tx.peek(table, prefix, most))
     }
 
     pub(super) fn prefetch(&mut self, rows: &[(Table, &[u8])]) -> Result<(), Error> {
-        self.tx.prefetch(rows)
+        self.on_clean_stack(|tx| tx.prefetch(rows))
     }
 
     pub(super) fn get_as<T: DeserializeOwned>(
