@@ -10,6 +10,7 @@ use rand_core::CryptoRng;
 
 use crate::address::Address;
 use crate::certificate::ServerKey;
+use crate::crypto::stack;
 use crate::error::Error;
 use crate::identity::IdentityKey;
 use crate::link::NewDevice;
@@ -499,6 +500,8 @@ impl<'t> Client<Open<'t>> {
 impl<S: Scope> Client<S> {
     fn run<T>(&mut self, work: impl FnOnce(&mut Open<'_>) -> Result<T, Error>) -> Result<T, Error> {
         let Self { scope, policy, account, .. } = self;
+        // The store commits afterwards, and the app goes on: neither finds keys on the stack.
+        let work = |open: &mut Open<'_>| stack::apart(|| work(open));
         scope.intend(sealed::Context { policy, account }, work)
     }
 

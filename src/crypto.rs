@@ -4,6 +4,7 @@
 //! | --- | --- | --- | --- |
 //! | `mark` | what is public, what is wiped: for the checks of `checks/leaks/` | | |
 //! | `secret` | key bytes: wiped, compared in constant time, never printed | zeroize, subtle | |
+//! | `stack` | what keys left on the stack is wiped | | |
 //! | `curve` | X25519 | curve25519-dalek | RFC 7748 |
 //! | `signature` | Ed25519, strict | ed25519-dalek | RFC 8032 |
 //! | `kem` | ML-KEM-1024 whole, ML-KEM-768 in two halves | libcrux-ml-kem | FIPS 203 |
@@ -26,3 +27,4 @@ pub(crate) mod kem;
 pub(crate) mod mark;
 pub(crate) mod secret;
 pub(crate) mod signature;
+pub(crate) mod stack;

@@ -132,6 +132,7 @@ const ONLY: &[(&str, &[&str])] = &[
 const INSIDE: &[(&str, &str, &[&str])] = &[
     ("error", "store", &[]),
     ("crypto", "mark", &[]),
+    ("crypto", "stack", &[]),
     ("crypto", "secret", &["mark"]),
     ("crypto", "kdf", &["mark", "secret"]),
     ("crypto", "hash", &["kdf"]),

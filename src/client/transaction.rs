@@ -15,6 +15,7 @@ use crate::content::ListStamp;
 use crate::crypto::kdf::HmacKey;
 use crate::crypto::mark;
 use crate::crypto::secret::Secret;
+use crate::crypto::stack;
 use crate::error::Error;
 use crate::identity::{self, IdentityKey, IdentityKeyPair};
 use crate::reference::ReferenceKeys;
@@ -273,6 +274,7 @@ impl<'t> Open<'t> {
 
     /// What keeps the transaction from being committed.
     pub(super) fn finish(self) -> Result<(), Error> {
+        stack::wipe();
         self.broken.map_or(Ok(()), Err)
     }
 
@@ -303,9 +305,12 @@ impl<'t> Open<'t> {
         self.tx.get(table, key)
     }
 
+    /// The stack is wiped around it: what the store puts on the heap, and what is built of the row
+    /// that was written, has nothing of keys in the room that it does not use.
     pub(super) fn put(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<(), Error> {
         self.writes = self.writes.saturating_add(1);
-        self.tx.put(table, key, value)
+        stack::wipe();
+        stack::apart(|| self.tx.put(table, key, value))
     }
 
     pub(super) fn delete(&mut self, table: Table, key: &[u8]) -> Result<(), Error> {

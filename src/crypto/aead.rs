@@ -97,9 +97,13 @@ pub(crate) fn open(
         Middle::new(key, nonce, encrypted.len()).open(encrypted, tag, associated_data, text)
     } else {
         let text = InOutBuf::new(encrypted, text).map_err(|_| Forged)?;
-        ChaCha20Poly1305::new(key.expose().into())
-            .decrypt_inout_detached(nonce.into(), associated_data, text, tag.into())
-            .map_err(|_| Forged)
+        let opened = ChaCha20Poly1305::new(key.expose().into()).decrypt_inout_detached(
+            nonce.into(),
+            associated_data,
+            text,
+            tag.into(),
+        );
+        told(opened.is_ok())
     }
 }
 
@@ -116,9 +120,18 @@ pub(crate) fn open_in_place(
 ) -> Result<(), Forged> {
     let (text, tag) = sealed.split_last_chunk_mut::<TAG_LENGTH>().ok_or(Forged)?;
     let tag = *tag;
-    ChaCha20Poly1305::new(key.expose().into())
-        .decrypt_inout_detached(nonce.into(), associated_data, text.into(), &tag.into())
-        .map_err(|_| Forged)
+    let opened = ChaCha20Poly1305::new(key.expose().into()).decrypt_inout_detached(
+        nonce.into(),
+        associated_data,
+        text.into(),
+        &tag.into(),
+    );
+    told(opened.is_ok())
+}
+
+/// Whether the tag holds is what the caller is told.
+pub(super) fn told(holds: bool) -> Result<(), Forged> {
+    if mark::public(holds) { Ok(()) } else { Err(Forged) }
 }
 
 /// Headers: less to set to zero, and to wipe.

@@ -7,7 +7,7 @@ use alloc::boxed::Box;
 use aes_gcm::aead::AeadInOut;
 use aes_gcm::{Aes128Gcm, Aes256Gcm, KeyInit};
 
-use super::aead::{Forged, NONCE_LENGTH, TAG_LENGTH};
+use super::aead::{Forged, NONCE_LENGTH, TAG_LENGTH, told};
 
 /// A key, ready for use.
 pub(crate) enum GcmKey {
@@ -53,14 +53,14 @@ impl GcmKey {
         tag: &[u8; TAG_LENGTH],
     ) -> Result<(), Forged> {
         let (text, tag) = (text.into(), tag.into());
-        match self {
+        let opened = match self {
             Self::Aes128(key) => {
                 key.decrypt_inout_detached(nonce.into(), associated_data, text, tag)
             }
             Self::Aes256(key) => {
                 key.decrypt_inout_detached(nonce.into(), associated_data, text, tag)
             }
-        }
-        .map_err(|_| Forged)
+        };
+        told(opened.is_ok())
     }
 }

@@ -18,6 +18,7 @@ use redb::{
 };
 
 use super::{Row, Store, StoreFault, Table, Transaction, Value, check_limits};
+use crate::crypto::stack;
 use crate::error::Error;
 
 /// A store in one file: transactions are durable when they return, a crash at any moment leaves the
@@ -249,6 +250,8 @@ impl<'a> Open<'a> {
         work: impl FnOnce(&mut redb::Table<'a, Bytes, Bytes>) -> Result<T, redb::StorageError>,
     ) -> Result<T, Error> {
         let (path, transaction, tables) = (self.path, self.transaction, &mut self.tables);
+        // redb keeps open tables in nodes on the heap, which have room to spare.
+        stack::wipe();
         let done = guarded(path, || {
             let table = match tables.entry(table) {
                 Entry::Occupied(open) => open.into_mut(),

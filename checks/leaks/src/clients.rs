@@ -171,7 +171,7 @@ fn talk<S: Store>(
 }
 
 /// Everyone does what is due, and reads. How many texts were read.
-fn settle<S: Store>(
+pub(crate) fn settle<S: Store>(
     clients: &mut [Client<S>],
     post: &mut Post,
     now: &mut UnixTime,
@@ -186,7 +186,7 @@ fn settle<S: Store>(
             let all = post.fetch(client, *now, rng);
             assert!(!all.iter().any(|one| matches!(one, Received::Refused(_))), "{all:?}");
             for incoming in client.inbox(1_000)? {
-                read += usize::from(matches!(incoming.item, Item::Text(_)));
+                read += usize::from(matches!(incoming.item, Item::Text(_) | Item::Group(_)));
                 client.acknowledge(incoming.id)?;
             }
         }

@@ -11,6 +11,7 @@ pub mod archives;
 pub mod calls;
 pub mod clients;
 pub mod groups;
+pub mod members;
 #[path = "../../../tests/support/post.rs"]
 mod post;
 pub mod sessions;

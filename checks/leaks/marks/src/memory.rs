@@ -27,7 +27,8 @@ pub struct Finding {
     pub length: usize,
     /// Where in it the first piece of a secret is.
     pub offset: usize,
-    /// Who freed it, where `SUBROSA_LEAKS_TRACE` is set.
+    pub piece: [u8; PIECE],
+    /// Who freed it, where `SUBROSA_LEAKS_TRACE` names its length.
     pub by: Option<Backtrace>,
 }
 
@@ -35,7 +36,10 @@ pub struct Finding {
 const PIECE: usize = 16;
 
 struct State {
-    traced: bool,
+    /// Lengths of blocks of which it is kept who frees them.
+    traced: Vec<usize>,
+    /// A piece of which it is said who makes it.
+    sought: Option<u128>,
     freed: Vec<Freed>,
     pieces: HashSet<[u8; PIECE]>,
     public: HashSet<[u8; PIECE]>,
@@ -76,10 +80,14 @@ unsafe impl GlobalAlloc for Keeper {
 
 /// Keeps what is freed from now on.
 pub fn watch() {
-    let traced = std::env::var_os("SUBROSA_LEAKS_TRACE").is_some();
+    let traced = std::env::var("SUBROSA_LEAKS_TRACE").unwrap_or_default();
+    let traced = traced.split(',').filter_map(|length| length.parse().ok()).collect();
+    let sought = std::env::var("SUBROSA_LEAKS_PIECE").ok();
+    let sought = sought.and_then(|piece| u128::from_str_radix(&piece, 16).ok());
     inside(|state| {
         *state = Some(State {
             traced,
+            sought,
             freed: Vec::new(),
             pieces: HashSet::new(),
             public: HashSet::new(),
@@ -91,6 +99,10 @@ pub fn watch() {
 pub(crate) fn remember(secret: &[u8]) {
     inside(|state| {
         let Some(state) = state else { return };
+        let is_sought = |piece: &[u8; PIECE]| Some(u128::from_be_bytes(*piece)) == state.sought;
+        if secret.array_windows().any(is_sought) {
+            eprintln!("a secret of {} bytes:\n{}", secret.len(), Backtrace::force_capture());
+        }
         let pieces = secret.as_chunks::<PIECE>().0.iter().chain(secret.last_chunk());
         state.pieces.extend(pieces.filter(|piece| piece.iter().any(|byte| *byte != piece[0])));
     });
@@ -133,7 +145,9 @@ pub fn look() -> Report {
             begins[usize::from(u16::from_le_bytes([piece[0], piece[1]]))] && pieces.contains(piece)
         };
         if let Some(offset) = block.windows(PIECE).position(is_secret) {
-            report.findings.push(Finding { length: block.len(), offset, by });
+            let (length, piece) = (block.len(), [0; PIECE]);
+            let piece = block[offset..].first_chunk().copied().unwrap_or(piece);
+            report.findings.push(Finding { length, offset, piece, by });
         }
         report.bytes += block.len();
         // SAFETY: it was asked for with this layout, and kept from going back.
@@ -146,7 +160,7 @@ pub fn look() -> Report {
 fn keep(start: *mut u8, layout: Layout) -> bool {
     inside(|state| {
         let Some(state) = state else { return false };
-        let by = state.traced.then(Backtrace::force_capture);
+        let by = state.traced.contains(&layout.size()).then(Backtrace::force_capture);
         state.freed.push(Freed { start: start as usize, layout, by });
         true
     })
