@@ -149,6 +149,57 @@ fn what_a_removed_member_writes_is_shown_apart_and_not_for_long() {
 }
 
 #[test]
+fn the_same_holds_under_sealed_delivery_where_nobody_gives_a_chain() {
+    let mut world = World::new(36);
+    world.delivery = subrosa::Delivery::Sealed;
+    let (mut world, all) = world.founding(&["bea", "cyd"]);
+    for by in &all {
+        world.write(by).unwrap();
+    }
+    world.settle();
+    world.devices.get_mut(&all[2]).unwrap().on = false;
+    world.change(&all[0], GroupIntention::Remove("cyd")).unwrap();
+    for _ in 0..3 {
+        world.connect_all(0);
+    }
+    // He has not heard of it, and writes on: as much as is shown apart, and one more.
+    let late: Vec<_> = (0..33).map(|_| world.write(&all[2]).unwrap()).collect();
+    world.devices.get_mut(&all[2]).unwrap().on = true;
+    world.connect(&all[2], 0);
+    world.connect_all(0);
+    for reader in &all[..2] {
+        let seen = &world.devices[reader].late;
+        assert_eq!(late.iter().filter(|id| seen.contains(*id)).count(), 32, "{reader}");
+    }
+    world.check_nobody_else();
+}
+
+#[test]
+fn what_a_removed_member_writes_a_day_later_is_not_shown_under_sealed_delivery() {
+    let mut world = World::new(37);
+    world.delivery = subrosa::Delivery::Sealed;
+    let (mut world, all) = world.founding(&["bea", "cyd"]);
+    for by in &all {
+        world.write(by).unwrap();
+    }
+    world.settle();
+    world.devices.get_mut(&all[2]).unwrap().on = false;
+    world.change(&all[0], GroupIntention::Remove("cyd")).unwrap();
+    for _ in 0..3 {
+        world.connect_all(0);
+    }
+    world.now = world.now.after(25 * HOUR);
+    let late = world.write(&all[2]).unwrap();
+    world.devices.get_mut(&all[2]).unwrap().on = true;
+    world.connect(&all[2], 0);
+    world.connect_all(0);
+    for reader in &all[..2] {
+        assert!(!world.devices[reader].late.contains(&late), "{reader}");
+        assert!(!world.devices[reader].shown.contains_key(&late), "{reader}");
+    }
+}
+
+#[test]
 fn a_server_adds_nobody_and_no_member_writes_as_another() {
     let (mut world, all) = World::with_group(5, &["bea"]);
     world.create("eve");

@@ -16,6 +16,7 @@ use crate::address::Address;
 use crate::devices::ListedDevice;
 use crate::error::Error;
 use crate::group::{GroupMember, MemberId, Roster};
+use crate::identity::IdentityKey;
 use crate::sesame::UserRecord;
 use crate::time::UnixTime;
 
@@ -234,6 +235,28 @@ pub(super) fn mark_gone(
         }
     }
     Ok(())
+}
+
+/// What is kept of a device that gave no chain, since its mail is sealed, while its late mail is
+/// shown. None where its user was never seen to leave, or too long ago.
+pub(super) fn late_giver(
+    open: &mut Open<'_>,
+    (group, roster): (Tag, &Roster),
+    user: &UserRecord,
+    (address, identity, place): (&Address, IdentityKey, Place),
+    now: UnixTime,
+) -> Result<Option<GiverRow>, Error> {
+    let was = Some((user.name.as_str(), user.list.account()));
+    let ids = roster.ids_of(&user.name).into_iter();
+    for id in ids.filter(|id| roster.was_given_for(*id) == was) {
+        let since = group_rows::gone_since(open, group, id)?;
+        if let Some(since) = since.filter(|since| now.since(*since) <= LATE) {
+            let mut giver = GiverRow::new(address.clone(), identity, id);
+            set_gone(open, group, place, &mut giver, since)?;
+            return Ok(Some(giver));
+        }
+    }
+    Ok(None)
 }
 
 /// A device is no member's any more.

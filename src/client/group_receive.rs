@@ -203,9 +203,14 @@ fn take_text(
     let (member, is_late) = match group_members::member_of(&roster, from.user) {
         Some(member) => (member.id, false),
         None => {
-            let Some(mut giver) = group_rows::giver(open, tag, from.place)? else {
-                return Ok(None);
+            let giver = match group_rows::giver(open, tag, from.place)? {
+                Some(giver) => Some(giver),
+                None => {
+                    let device = (from.address, from.identity, from.place);
+                    group_members::late_giver(open, (tag, &roster), from.user, device, from.now)?
+                }
             };
+            let Some(mut giver) = giver else { return Ok(None) };
             if !take_late(&mut giver, from.now) {
                 return Ok(None);
             }

@@ -160,6 +160,9 @@ fn go(
     let mut is_left = serve_all(open, &mut plan, now, rng)?;
     if let Some(member) = member.filter(|_| plan.writes && !is_left) {
         is_left = seal_all(open, &mut plan, &mut row, member, now, rng)?;
+        // Who is owed a text by now gets it in this step: nobody may ask for tasks again soon.
+        plan.oldest = group_texts::pending(open, group, 1)?.first().map(|row| row.text.number());
+        is_left |= serve_all(open, &mut plan, now, rng)?;
     }
     group_rows::put(open, group, &row)?;
     for peer in plan.peers.iter().filter(|peer| peer.stored.as_ref() != Some(&peer.row)) {
@@ -462,7 +465,7 @@ pub(super) fn post(
     outbox::post(open, target, &letter, now, rng).map(drop)
 }
 
-/// Encrypts the texts that wait. Says whether some are left.
+/// Encrypts the texts that wait. Says whether some are left. Devices may be owed them then.
 fn seal_all(
     open: &mut Open<'_>,
     plan: &mut Plan<'_>,
@@ -518,7 +521,8 @@ fn seal_all(
         row.referenced = row.referenced.saturating_add(u32::from(!is_over));
     }
     group_rows::put_key(open, plan.group, &key)?;
-    Ok(is_full || plan.peers.iter().any(|peer| peer.row.owed > 0))
+    plan.key = Some(key);
+    Ok(is_full)
 }
 
 /// Puts an envelope out for the devices that hold the chain. The others are owed the text.

@@ -278,6 +278,29 @@ fn under_sealed_delivery_no_envelope_says_who_wrote_to_the_group() {
 }
 
 #[test]
+fn a_text_has_left_when_there_are_no_more_tasks() {
+    for delivery in [subrosa::Delivery::Open, subrosa::Delivery::Sealed] {
+        let mut world = World::new(35);
+        world.delivery = delivery;
+        let (mut world, all) = world.founding(&["bea", "cyd"]);
+        for by in &all {
+            world.write(by).unwrap();
+        }
+        world.settle();
+        // A new chain begins, and lists are fetched before that.
+        world.now = world.now.after(8 * DAY);
+        for _ in 0..3 {
+            world.connect_all(0);
+        }
+        for by in &all {
+            let text = world.write(by).unwrap();
+            world.connect(by, 0);
+            assert_eq!(world.client(by).progress(text), Ok(Progress::Sent), "{delivery:?} {by}");
+        }
+    }
+}
+
+#[test]
 fn who_joins_on_one_device_has_joined_on_the_others_under_sealed_delivery_too() {
     for delivery in [subrosa::Delivery::Open, subrosa::Delivery::Sealed] {
         let mut world = World::new(34);
