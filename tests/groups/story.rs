@@ -48,6 +48,12 @@ impl Story {
                     left.insert(user.into());
                 }
             }
+            8 if world.rng.chance(300) => {
+                let of = USERS[world.rng.below(5)];
+                if world.change(by, GroupIntention::Restore(of)).is_ok() {
+                    left.extend(USERS[3..].iter().map(|user| (*user).to_owned()));
+                }
+            }
             8 => drop(world.change(by, GroupIntention::Promote(user))),
             9 if !stays && world.change(by, GroupIntention::Leave).is_ok() => {
                 left.insert(by.user.clone());

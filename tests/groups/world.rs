@@ -7,8 +7,8 @@ use std::rc::Rc;
 use subrosa::group::GroupId;
 use subrosa::store::{Memory, Store, Transaction};
 use subrosa::{
-    Action, Address, Answer, Client, Delivery, Error, Event, GroupIntention, Item, MessageId,
-    NewDevice, Policy, Progress, Role, UnixTime,
+    Action, Address, Answer, Client, Delivery, Error, Event, GroupChange, GroupEvent, GroupInfo,
+    GroupIntention, Item, MessageId, NewDevice, Policy, Progress, Role, UnixTime,
 };
 
 use crate::network::{NOW, Seeded};
@@ -274,11 +274,27 @@ impl World {
         Ok(id)
     }
 
+    /// Changes the group, which does what its preview says.
     pub(crate) fn change(&mut self, by: &Address, what: GroupIntention<'_>) -> Result<(), Error> {
         let group = self.group.unwrap();
         let (now, keys) = (self.now, &mut self.keys);
         let client = &mut self.devices.get_mut(by).unwrap().client;
-        client.change_group(group, &[what], now, keys).map(drop)
+        let users = |info: &GroupInfo| -> BTreeSet<String> {
+            info.members.iter().map(|member| member.user.clone()).collect()
+        };
+        let (before, preview) = (client.group(group), client.preview_change(group, &[what]));
+        if client.change_group(group, &[what], now, keys)? == GroupChange::Made {
+            let mut expected = users(&before?);
+            for event in preview?.changes {
+                match event {
+                    GroupEvent::Added { user } => drop(expected.insert(user)),
+                    GroupEvent::Removed { user } => drop(expected.remove(&user)),
+                    _ => {}
+                }
+            }
+            assert_eq!(users(&client.group(group)?), expected, "seed {}: {what:?}", self.seed);
+        }
+        Ok(())
     }
 
     pub(crate) fn join(&mut self, of: &Address) {

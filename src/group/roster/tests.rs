@@ -168,6 +168,33 @@ fn is_sound(roster: &Roster) {
     }
 }
 
+/// What is listed as void can be done by the most senior admin that is left, and is not void any
+/// more.
+fn can_be_restored(roster: &Roster) {
+    let (admins, voided) = (roster.members().iter(), roster.voided());
+    let Some(admin) = admins.filter(|one| one.role == GroupRole::Admin).min_by_key(|one| {
+        let named = roster.history.named(roster.history.number_of(one.id).unwrap());
+        let counting = |right: &&Right| roster.counts.contains(right.given_in);
+        named.rights.iter().filter(counting).map(|right| right.rank).min()
+    }) else {
+        return;
+    };
+    let ops: Vec<Op> = voided.into_iter().map(|one| one.op).collect();
+    let after = roster.preview(admin.id, &ops).unwrap_or_else(|error| {
+        panic!("{error}: {ops:?} in {:#?}", roster.history);
+    });
+    for op in &ops {
+        let is_done = match op {
+            Op::Add { user, .. } => !after.ids_in(user).is_empty(),
+            Op::Promote(id) => after.member(*id).is_some_and(|one| one.role == GroupRole::Admin),
+            Op::Settings(bytes) => after.settings() == Some(bytes),
+            _ => false,
+        };
+        assert!(is_done, "{op:?} in {:#?}", roster.history);
+    }
+    assert_eq!(after.voided(), [], "{:#?}", roster.history);
+}
+
 /// A right that counts was given by somebody who had one, up to the first change.
 fn given_by_admins(roster: &Roster, id: MemberId) {
     let named = roster.history.named(roster.history.number_of(id).unwrap());
@@ -334,6 +361,7 @@ fn random_histories(lengths: core::ops::Range<usize>, seeds: core::ops::Range<u6
         let acts: usize = roster.history.all_named().map(|named| named.acts.len()).sum();
         std::println!("seed {seed}: {} changes", roster.history.len());
         is_sound(&roster);
+        can_be_restored(&roster);
         if roster.history.len() + acts < 16 {
             agrees(&roster);
         }
