@@ -20,6 +20,7 @@ use super::wants::{self, Want};
 use crate::address::Address;
 use crate::content::attachment::Files;
 use crate::content::{Body, Content, GroupBody, ListStamp, MessageId, Written, attachment};
+use crate::crypto::stack;
 use crate::error::Error;
 use crate::group::{Change, Distribution, Envelope, GroupId, MemberId, Roster, Sender, Taken};
 use crate::sesame::{Standing, Trust, UserRecord};
@@ -360,6 +361,8 @@ fn open_given(
     let mut device = open.record(place, &giver.identity)?;
     seen::note(open, place, &mut device, &names, message.is_some())?;
     open.put_record(place, &device)?;
+    // What is built from here on has room to spare, and the app has it.
+    stack::wipe();
     let item = match content.body {
         Body::Text(written) => {
             Item::Group(shown((from, user), (row.id, giver.member), written, is_late)?)

@@ -37,6 +37,7 @@ use crate::address::Address;
 use crate::content::{
     Body, Claimed, Content, GroupBody, ListStamp, Move, SealedFields, Written, attachment,
 };
+use crate::crypto::stack;
 use crate::envelope::{self, Envelope};
 use crate::error::Error;
 use crate::group;
@@ -541,6 +542,8 @@ fn take_in(
     }
     let (trust, user) = (user.trust(), &user);
     let letter = Letter { sender, place, number, asked_in, standing, may_reply, trust, user, now };
+    // What is built from here on has room to spare, and the app has it.
+    stack::wipe();
     handle(open, &letter, &content, reply, rng)
 }
 

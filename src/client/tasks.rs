@@ -30,6 +30,7 @@ use super::{Client, Scope};
 use crate::address::Address;
 use crate::at_rest;
 use crate::content::MessageId;
+use crate::crypto::stack;
 use crate::devices::DeviceList;
 use crate::envelope;
 use crate::error::Error;
@@ -280,13 +281,14 @@ fn tasks(
         }
         return Ok(tasks.tasks);
     }
-    go_on(open, now, rng)?;
+    // What is built here has room to spare, and the app has it.
+    stack::apart(|| go_on(open, now, rng))?;
     if most > 0 && upload::check_due(open, now)? {
         upload::check_handed_out(open, now)?;
         tasks.add(Key::Summary, Action::FetchSummary);
     }
     if tasks.has_room()
-        && let Some((number, bytes)) = upload::next(open, now, rng)?
+        && let Some((number, bytes)) = stack::apart(|| upload::next(open, now, rng))?
     {
         tasks.add(Key::Upload(number), Action::Upload(bytes));
     }

@@ -305,12 +305,9 @@ impl<'t> Open<'t> {
         self.tx.get(table, key)
     }
 
-    /// The stack is wiped around it: what the store puts on the heap, and what is built of the row
-    /// that was written, has nothing of keys in the room that it does not use.
     pub(super) fn put(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<(), Error> {
         self.writes = self.writes.saturating_add(1);
-        stack::wipe();
-        stack::apart(|| self.tx.put(table, key, value))
+        self.tx.put(table, key, value)
     }
 
     pub(super) fn delete(&mut self, table: Table, key: &[u8]) -> Result<(), Error> {

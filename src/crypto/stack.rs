@@ -1,7 +1,6 @@
 //! What keys leave on the stack.
 
-/// Words that are wiped: 16 KiB. What is built on the heap afterwards comes from no
-/// deeper.
+/// Words that are wiped: 16 KiB. What is built on the heap afterwards comes from no deeper.
 const WORDS: usize = 2_048;
 
 /// Does something in a frame of its own, and wipes the stack that it used.

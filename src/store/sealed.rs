@@ -20,6 +20,7 @@ use super::{MAX_VALUE, Row, StoreFault, Table, Transaction, Value};
 use crate::crypto::kdf;
 use crate::crypto::mark;
 use crate::crypto::secret::Secret;
+use crate::crypto::stack;
 use crate::error::Error;
 
 /// The keys that values are sealed under: one for new ones, and those of values that were not
@@ -173,7 +174,7 @@ impl<'a> Sealed<'a> {
     }
 
     fn open(&mut self, table: Table, key: &[u8], sealed: &[u8]) -> Result<Value, Error> {
-        match self.keys.open(table, key, sealed) {
+        match stack::apart(|| self.keys.open(table, key, sealed)) {
             Ok(value) => Ok(value),
             Err(Unopened::Damaged) => Err(StoreFault::Corrupt.into()),
             Err(Unopened::OtherKey) => {
@@ -200,7 +201,7 @@ impl Transaction for Sealed<'_> {
             self.keys.check(self.inner)?;
             self.checked = true;
         }
-        let sealed = self.keys.seal(table, key, value)?;
+        let sealed = stack::apart(|| self.keys.seal(table, key, value))?;
         self.inner.put(table, key, &sealed)
     }
 
