@@ -171,7 +171,10 @@ pub(super) fn again(
     for row in aside::take(open, tag, now)? {
         // A sealed one says itself whose it is.
         let from = Some(&row.from).filter(|_| !envelope::is_sealed(&row.envelope));
-        let judged = receive_once(open, from, &row.envelope, now, rng)?;
+        open.is_again = true;
+        let judged = receive_once(open, from, &row.envelope, now, rng);
+        open.is_again = false;
+        let judged = judged?;
         if let Received::Refused(
             Error::DevicesNeeded(_)
             | Error::UnknownDevice(_)
