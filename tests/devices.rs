@@ -611,6 +611,35 @@ fn what_a_copy_asked_for_before_it_was_noticed_is_asked_for_again() {
     assert_eq!(texts(&mut bob), ["hi"]);
 }
 
+#[test]
+fn what_an_answer_shows_to_be_known_already_is_not_asked_for_a_day_later() {
+    let calm = &mut Calm::new("known already");
+    let (mut alice, mut bob) = (calm.create("alice"), calm.create("bob"));
+    calm.write(&mut alice, "bob", "once");
+    let first = calm.post.take(bob.address()).remove(0).envelope;
+    let damaged = |envelope: &[u8]| {
+        let mut damaged = envelope.to_vec();
+        *damaged.last_mut().unwrap() ^= 1;
+        damaged
+    };
+    let asked = calm.receive(&mut bob, &damaged(&first));
+    assert!(matches!(asked, Received::AskedAgain(_)), "{asked:?}");
+    calm.sync(&mut alice);
+    // The first envelope comes after all, so that its answer is one too many; and that is damaged.
+    let received = calm.receive(&mut bob, &first);
+    assert!(matches!(received, Received::Incoming(_)), "{received:?}");
+    let answer = calm.post.take(bob.address()).remove(0).envelope;
+    let asked = calm.receive(&mut bob, &damaged(&answer));
+    assert!(matches!(asked, Received::AskedAgain(_)), "{asked:?}");
+    calm.sync(&mut alice);
+    assert_eq!(calm.sync(&mut bob), [Received::Duplicate]);
+    assert!(calm.settles(&mut [&mut alice, &mut bob]));
+    calm.now = calm.now.after(25 * HOUR);
+    calm.connect(&mut bob);
+    assert_eq!(calm.sync(&mut alice), []);
+    assert_eq!(texts(&mut bob), ["once"]);
+}
+
 /// Alice has the third account key, and each certified the next. A tablet that she linked under the
 /// second one wrote to Bob then. Returns her lists under the two.
 fn three_account_keys(calm: &mut Calm) -> (Client<Memory>, Client<Memory>, [Vec<u8>; 2]) {

@@ -502,13 +502,7 @@ fn take_in(
         }
         Wait::ForRoom => return Ok(Received::Refused(Error::RateLimited)),
     }
-    // By the name of the text too: it may have been asked for by several of its envelopes.
-    let names = [
-        Some(reference.0),
-        content.resent.map(|resent| resent.0),
-        content.body.message().map(|id| *id.as_bytes()),
-    ];
-    let names: Vec<seen::Name> = names.into_iter().flatten().collect();
+    let names = names(reference, &content);
     let is_repeated = seen::any(open, place, &names)?;
     // Duplicates take no slot; otherwise a sender could evict the original.
     if !is_repeated {
@@ -540,11 +534,24 @@ fn take_in(
     }
     devices::compare(open, own, &user, &content, reply.as_mut(), now, rng)?;
     if is_repeated {
+        // It takes no slot, so that nothing else says that it came.
+        asking::take_asked(open, place, &names)?;
         return Ok(Received::Duplicate);
     }
     let (trust, user) = (user.trust(), &user);
     let letter = Letter { sender, place, number, asked_in, standing, may_reply, trust, user, now };
     handle(open, &letter, &content, reply, rng)
+}
+
+/// What a content is known by. By the name of the text too: it may have been asked for by several of
+/// its envelopes.
+fn names(reference: Reference, content: &Content<'_>) -> Vec<seen::Name> {
+    let names = [
+        Some(reference.0),
+        content.resent.map(|resent| resent.0),
+        content.body.message().map(|id| *id.as_bytes()),
+    ];
+    names.into_iter().flatten().collect()
 }
 
 /// Takes in what a content brought for sealed mail to its sender.
