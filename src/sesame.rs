@@ -153,6 +153,13 @@ impl UserRecord {
         self.pending = Some(Box::new(Pending(pending)));
     }
 
+    /// The list that waits, where another one is by neither its account key nor the known one.
+    pub(crate) fn waits_instead_of(&self, list: &DeviceList) -> Option<&DeviceList> {
+        let waits = self.pending.as_deref().map(|Pending(waits)| waits);
+        let is_other = |one: &DeviceList| one.account() != list.account();
+        waits.filter(|waits| is_other(waits) && is_other(&self.list))
+    }
+
     /// Takes the list that waited, since somebody decides about it.
     pub(crate) fn decide(&mut self) -> Option<DeviceList> {
         self.doubted.clear();

@@ -470,6 +470,71 @@ fn an_account_key_that_was_dismissed_does_not_come_back_with_a_request_that_was_
 }
 
 #[test]
+fn an_old_account_key_that_a_request_set_aside_brings_takes_no_other_ones_place() {
+    let calm = &mut Calm::new("set aside before");
+    let (mut phone, mut bob) = (calm.create("alice"), calm.create("bob"));
+    let (laptop, mut tablet) =
+        (calm.link(&mut phone, Role::Manager), calm.link(&mut phone, Role::Device));
+    drop(laptop);
+    calm.write(&mut bob, "alice", "hi");
+    calm.remove(&mut phone, 2);
+    let second = calm.post.list("alice").unwrap().clone();
+    bob.update_devices("alice", &second.encode(), calm.now, &mut calm.rng).unwrap();
+    bob.accept_new_key("alice", &second.account(), calm.now, &mut calm.rng).unwrap();
+    // The tablet knows only the first key. Its request waits, since the list that it brings does.
+    let to_tablet = |mail: &&post::Mail| mail.to == *tablet.address();
+    let mut damaged = calm.post.past.iter().find(to_tablet).unwrap().envelope.clone();
+    *damaged.last_mut().unwrap() ^= 1;
+    calm.post.mail.clear();
+    let asked = tablet.receive(Some(bob.address()), &damaged, calm.now, &mut calm.rng).unwrap();
+    assert!(matches!(asked, Received::AskedAgain(_)), "{asked:?}");
+    calm.connect(&mut tablet);
+    assert_eq!(calm.sync(&mut bob), [Received::SetAside]);
+    // The account key is renewed once more, and Bob hears of it from the server.
+    drop(calm.link(&mut phone, Role::Manager));
+    calm.remove(&mut phone, 4);
+    let third = calm.post.list("alice").unwrap().clone();
+    bob.update_devices("alice", &third.encode(), calm.now, &mut calm.rng).unwrap();
+    for _ in 0..3 {
+        calm.now = calm.now.after(7 * HOUR);
+        calm.connect(&mut bob);
+        let waits = bob.trust("alice").unwrap().unwrap().new_account;
+        assert_eq!(waits, Some(third.account()), "the old one waits in its place");
+    }
+    bob.accept_new_key("alice", &third.account(), calm.now, &mut calm.rng).unwrap();
+    calm.connect(&mut bob);
+    // The first key is the old one, however often it is brought.
+    bob.accept_new_key("alice", &third.account(), calm.now, &mut calm.rng).unwrap();
+    calm.connect(&mut bob);
+    assert_eq!(bob.trust("alice").unwrap().unwrap().new_account, None);
+    calm.sync(&mut tablet);
+    assert_eq!(texts(&mut tablet), ["hi"]);
+}
+
+#[test]
+fn a_request_that_was_set_aside_has_the_server_asked_where_an_older_account_key_waits() {
+    let calm = &mut Calm::new("ahead of what waits");
+    let (mut phone, mut bob, [second, _]) = three_account_keys(calm);
+    drop(calm.link(&mut phone, Role::Manager));
+    calm.remove(&mut phone, 5);
+    let newest = calm.post.list("alice").unwrap().account();
+    let mut damaged = calm.post.past[0].envelope.clone();
+    *damaged.last_mut().unwrap() ^= 1;
+    calm.post.mail.clear();
+    let asked = phone.receive(Some(bob.address()), &damaged, calm.now, &mut calm.rng).unwrap();
+    assert!(matches!(asked, Received::AskedAgain(_)), "{asked:?}");
+    calm.connect(&mut phone);
+    assert_eq!(calm.sync(&mut bob), [Received::SetAside]);
+    assert_eq!(bob.trust("alice").unwrap().unwrap().new_account, Some(newest));
+    // The server is behind.
+    bob.update_devices("alice", &second, calm.now, &mut calm.rng).unwrap();
+    assert_ne!(bob.trust("alice").unwrap().unwrap().new_account, Some(newest));
+    calm.now = calm.now.after(7 * HOUR);
+    calm.connect(&mut bob);
+    assert_eq!(bob.trust("alice").unwrap().unwrap().new_account, Some(newest));
+}
+
+#[test]
 fn the_old_list_of_a_device_that_was_removed_is_no_reason_to_ask_the_server_again() {
     let calm = &mut Calm::new("removed");
     let (mut phone, mut bob) = (calm.create("alice"), calm.create("bob"));
@@ -544,6 +609,35 @@ fn what_a_copy_asked_for_before_it_was_noticed_is_asked_for_again() {
     let mut bob = calm.restore(bob.into_store());
     assert!(calm.settles(&mut [&mut alice, &mut bob]));
     assert_eq!(texts(&mut bob), ["hi"]);
+}
+
+#[test]
+fn what_an_answer_shows_to_be_known_already_is_not_asked_for_a_day_later() {
+    let calm = &mut Calm::new("known already");
+    let (mut alice, mut bob) = (calm.create("alice"), calm.create("bob"));
+    calm.write(&mut alice, "bob", "once");
+    let first = calm.post.take(bob.address()).remove(0).envelope;
+    let damaged = |envelope: &[u8]| {
+        let mut damaged = envelope.to_vec();
+        *damaged.last_mut().unwrap() ^= 1;
+        damaged
+    };
+    let asked = calm.receive(&mut bob, &damaged(&first));
+    assert!(matches!(asked, Received::AskedAgain(_)), "{asked:?}");
+    calm.sync(&mut alice);
+    // The first envelope comes after all, so that its answer is one too many; and that is damaged.
+    let received = calm.receive(&mut bob, &first);
+    assert!(matches!(received, Received::Incoming(_)), "{received:?}");
+    let answer = calm.post.take(bob.address()).remove(0).envelope;
+    let asked = calm.receive(&mut bob, &damaged(&answer));
+    assert!(matches!(asked, Received::AskedAgain(_)), "{asked:?}");
+    calm.sync(&mut alice);
+    assert_eq!(calm.sync(&mut bob), [Received::Duplicate]);
+    assert!(calm.settles(&mut [&mut alice, &mut bob]));
+    calm.now = calm.now.after(25 * HOUR);
+    calm.connect(&mut bob);
+    assert_eq!(calm.sync(&mut alice), []);
+    assert_eq!(texts(&mut bob), ["once"]);
 }
 
 /// Alice has the third account key, and each certified the next. A tablet that she linked under the

@@ -450,7 +450,16 @@ fn brought(
         if list.succeeds(&user.list) {
             wants::want(open, ask, now)?;
         }
-    } else if is_listed(&list, sender) {
+    } else if !is_listed(&list, sender) {
+        // It is not the sender's to bring.
+    } else if let Some(waits) = user.waits_instead_of(&list).filter(|_| open.is_again) {
+        // What was set aside brought its list when it came. If each further look put that in the
+        // place of the one that waits by now, people would be shown an old key again and again, and
+        // could not accept the new one. Where it is ahead, the server has it.
+        if list.succeeds(waits) {
+            wants::want(open, ask, now)?;
+        }
+    } else {
         match learn(open, tag, &mut user, list, now, rng)? {
             Learned::Current => go_on(open, tag, &user, now)?,
             Learned::Old | Learned::Waits => {}

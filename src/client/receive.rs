@@ -172,7 +172,10 @@ pub(super) fn again(
     for row in aside::take(open, tag, now)? {
         // A sealed one says itself whose it is.
         let from = Some(&row.from).filter(|_| !envelope::is_sealed(&row.envelope));
-        let judged = receive_once(open, from, &row.envelope, now, rng)?;
+        open.is_again = true;
+        let judged = receive_once(open, from, &row.envelope, now, rng);
+        open.is_again = false;
+        let judged = judged?;
         if let Received::Refused(
             Error::DevicesNeeded(_)
             | Error::UnknownDevice(_)
@@ -500,13 +503,7 @@ fn take_in(
         }
         Wait::ForRoom => return Ok(Received::Refused(Error::RateLimited)),
     }
-    // By the name of the text too: it may have been asked for by several of its envelopes.
-    let names = [
-        Some(reference.0),
-        content.resent.map(|resent| resent.0),
-        content.body.message().map(|id| *id.as_bytes()),
-    ];
-    let names: Vec<seen::Name> = names.into_iter().flatten().collect();
+    let names = names(reference, &content);
     let is_repeated = seen::any(open, place, &names)?;
     // Duplicates take no slot; otherwise a sender could evict the original.
     if !is_repeated {
@@ -538,6 +535,8 @@ fn take_in(
     }
     devices::compare(open, own, &user, &content, reply.as_mut(), now, rng)?;
     if is_repeated {
+        // It takes no slot, so that nothing else says that it came.
+        asking::take_asked(open, place, &names)?;
         return Ok(Received::Duplicate);
     }
     let (trust, user) = (user.trust(), &user);
@@ -545,6 +544,17 @@ fn take_in(
     // What is built from here on has room to spare, and the app has it.
     stack::wipe();
     handle(open, &letter, &content, reply, rng)
+}
+
+/// What a content is known by. By the name of the text too: it may have been asked for by several of
+/// its envelopes.
+fn names(reference: Reference, content: &Content<'_>) -> Vec<seen::Name> {
+    let names = [
+        Some(reference.0),
+        content.resent.map(|resent| resent.0),
+        content.body.message().map(|id| *id.as_bytes()),
+    ];
+    names.into_iter().flatten().collect()
 }
 
 /// Takes in what a content brought for sealed mail to its sender.

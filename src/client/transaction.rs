@@ -42,6 +42,8 @@ pub struct Open<'t> {
     /// Seconds by which the network is asked later for what came sealed: none while an open
     /// envelope is looked at.
     pub(super) quiet: u64,
+    /// Whether an envelope is looked at once more that was set aside.
+    pub(super) is_again: bool,
     /// What failed after something was written: nothing of the transaction may stay.
     broken: Option<Error>,
 }
@@ -237,6 +239,7 @@ impl<'t> Open<'t> {
             writes: 0,
             named: 0,
             quiet: 0,
+            is_again: false,
             broken: None,
         })
     }
@@ -268,6 +271,7 @@ impl<'t> Open<'t> {
             writes: 2,
             named: 0,
             quiet: 0,
+            is_again: false,
             broken: None,
         })
     }

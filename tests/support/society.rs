@@ -23,7 +23,11 @@ const MOST_DEVICES: usize = 4;
 /// What failed comes again within 6 hours: then it is quiet.
 const PAUSE: u64 = 30 * MINUTE;
 const QUIET_ROUNDS: usize = 13;
-const MOST_ROUNDS: usize = 60;
+
+/// What nobody answers is asked for again after a day, and once more two days later: what was
+/// tampered with, or what its sender forgot. In a world with many such requests, some device may
+/// speak every few hours until then. 180 rounds are three days and 18 hours.
+const MOST_ROUNDS: usize = 180;
 
 /// More batches of tasks than a device ever has at once.
 const MOST_BATCHES: usize = 200;
