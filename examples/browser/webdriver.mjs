@@ -103,8 +103,17 @@ export class Tab {
         return Object.values(await this.command("POST", "/element", { using: "css selector", value: selector }))[0];
     }
 
+    // The page may draw an element anew between the two: a person would click on the new one.
     async click(selector) {
-        await this.command("POST", `/element/${await this.element(selector)}/click`, {});
+        for (let tries = 1; ; tries += 1) {
+            const element = await this.element(selector);
+            try {
+                await this.command("POST", `/element/${element}/click`, {});
+                return;
+            } catch (error) {
+                if (tries === 10 || !error.message.includes("stale element")) throw error;
+            }
+        }
     }
 
     async type(selector, text) {
