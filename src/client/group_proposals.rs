@@ -180,16 +180,12 @@ pub(super) fn settle(open: &mut Open<'_>, group: Tag, roster: &Roster) -> Result
 }
 
 fn is_made(roster: &Roster, member: MemberId, change: &ProposedChange) -> bool {
-    let roles = |user: &str| {
-        let ids = roster.ids_in(user).into_iter();
-        ids.filter_map(|id| roster.member(id)).map(|member| member.role).collect::<Vec<_>>()
-    };
     match change {
         ProposedChange::Leave => roster.member(member).is_none(),
-        ProposedChange::Add(user) => !roles(user).is_empty(),
-        ProposedChange::Remove(user) => roles(user).is_empty(),
-        ProposedChange::Promote(user) => roles(user).contains(&GroupRole::Admin),
-        ProposedChange::Demote(user) => !roles(user).contains(&GroupRole::Admin),
+        ProposedChange::Add(user) => roster.role_in(user).is_some(),
+        ProposedChange::Remove(user) => roster.role_in(user).is_none(),
+        ProposedChange::Promote(user) => roster.role_in(user) == Some(GroupRole::Admin),
+        ProposedChange::Demote(user) => roster.role_in(user) != Some(GroupRole::Admin),
         ProposedChange::Set(bytes) => roster.settings() == Some(&bytes[..]),
         ProposedChange::Restore(user) => !roster.voided().iter().any(|one| *one.by == **user),
     }

@@ -17,7 +17,7 @@ use super::inbox::{self, Event};
 use super::transaction::{Open, Tag};
 use crate::content::{ProposalBody, ProposedChange};
 use crate::error::Error;
-use crate::group::{GroupId, GroupRole, MemberId, Roster};
+use crate::group::{GroupId, GroupRole, MemberId};
 use crate::time::UnixTime;
 
 /// Takes in a proposal of a listed device.
@@ -57,7 +57,7 @@ pub(super) fn take(
         return Ok(());
     }
     let made = changes == [ProposedChange::Leave]
-        && !is_admin(&roster, &from.user.name)
+        && roster.role_in(&from.user.name) != Some(GroupRole::Admin)
         && leave(open, from, &proposal, rng)?;
     let by = from.address.clone();
     inbox::tell(open, Event::GroupProposal { group, by, changes, made }, from.now, rng)
@@ -90,12 +90,6 @@ fn is_possible(
         ) => Ok(false),
         Err(error) => Err(error),
     }
-}
-
-fn is_admin(roster: &Roster, user: &str) -> bool {
-    let ids: Vec<MemberId> = roster.ids_in(user);
-    let roles = ids.iter().filter_map(|id| roster.member(*id)).map(|member| member.role);
-    roles.max() == Some(GroupRole::Admin)
 }
 
 /// Leaves a group. False where this device may not.

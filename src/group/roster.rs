@@ -377,6 +377,12 @@ impl Roster {
         of.map(|member| member.id).collect()
     }
 
+    /// The role of a user who is in: the highest, where the user is in under several ids.
+    pub(crate) fn role_in(&self, user: &str) -> Option<GroupRole> {
+        let of = self.members.iter().filter(|member| *member.user == *user);
+        of.map(|member| member.role).max()
+    }
+
     /// Every id that was ever given for a user.
     pub(crate) fn ids_of(&self, user: &str) -> Vec<MemberId> {
         let is_of = |op: &Op| matches!(op, Op::Add { user: name, .. } if **name == *user);
