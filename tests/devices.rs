@@ -48,8 +48,8 @@
 use subrosa::directory::Directory;
 use subrosa::store::{Memory, Store, Table};
 use subrosa::{
-    Action, Address, Answer, Client, Completed, Delivery, Error, Event, Item, NewDevice, Progress,
-    Received, Role, UnixTime,
+    Action, Address, Answer, Client, Completed, Delivery, DeviceList, Error, Event, Item,
+    NewDevice, Progress, Received, Role, UnixTime,
 };
 
 #[path = "support/network.rs"]
@@ -443,24 +443,7 @@ fn two_devices_that_cannot_open_what_the_other_began_come_to_talk() {
 #[test]
 fn an_account_key_that_was_dismissed_does_not_come_back_with_a_request_that_was_set_aside() {
     let calm = &mut Calm::new("dismissed");
-    let (mut phone, mut bob) = (calm.create("alice"), calm.create("bob"));
-    let (laptop, mut tablet) =
-        (calm.link(&mut phone, Role::Manager), calm.link(&mut phone, Role::Device));
-    drop(laptop);
-    calm.write(&mut bob, "alice", "hi");
-    calm.remove(&mut phone, 2);
-    let renewed = calm.post.list("alice").unwrap().clone();
-    bob.update_devices("alice", &renewed.encode(), calm.now, &mut calm.rng).unwrap();
-    bob.accept_new_key("alice", &renewed.account(), calm.now, &mut calm.rng).unwrap();
-    // The tablet asks for it under the old account key, which is all that it knows.
-    let to_tablet = |mail: &&post::Mail| mail.to == *tablet.address();
-    let mut damaged = calm.post.past.iter().find(to_tablet).unwrap().envelope.clone();
-    *damaged.last_mut().unwrap() ^= 1;
-    calm.post.mail.clear();
-    let asked = tablet.receive(Some(bob.address()), &damaged, calm.now, &mut calm.rng).unwrap();
-    assert!(matches!(asked, Received::AskedAgain(_)), "{asked:?}");
-    calm.connect(&mut tablet);
-    assert_eq!(calm.sync(&mut bob), [Received::SetAside]);
+    let (_, mut bob, mut tablet, renewed) = asked_under_an_old_key(calm);
     assert!(bob.trust("alice").unwrap().unwrap().new_account.is_some());
     bob.accept_new_key("alice", &renewed.account(), calm.now, &mut calm.rng).unwrap();
     calm.connect(&mut bob);
@@ -472,24 +455,7 @@ fn an_account_key_that_was_dismissed_does_not_come_back_with_a_request_that_was_
 #[test]
 fn an_old_account_key_that_a_request_set_aside_brings_takes_no_other_ones_place() {
     let calm = &mut Calm::new("set aside before");
-    let (mut phone, mut bob) = (calm.create("alice"), calm.create("bob"));
-    let (laptop, mut tablet) =
-        (calm.link(&mut phone, Role::Manager), calm.link(&mut phone, Role::Device));
-    drop(laptop);
-    calm.write(&mut bob, "alice", "hi");
-    calm.remove(&mut phone, 2);
-    let second = calm.post.list("alice").unwrap().clone();
-    bob.update_devices("alice", &second.encode(), calm.now, &mut calm.rng).unwrap();
-    bob.accept_new_key("alice", &second.account(), calm.now, &mut calm.rng).unwrap();
-    // The tablet knows only the first key. Its request waits, since the list that it brings does.
-    let to_tablet = |mail: &&post::Mail| mail.to == *tablet.address();
-    let mut damaged = calm.post.past.iter().find(to_tablet).unwrap().envelope.clone();
-    *damaged.last_mut().unwrap() ^= 1;
-    calm.post.mail.clear();
-    let asked = tablet.receive(Some(bob.address()), &damaged, calm.now, &mut calm.rng).unwrap();
-    assert!(matches!(asked, Received::AskedAgain(_)), "{asked:?}");
-    calm.connect(&mut tablet);
-    assert_eq!(calm.sync(&mut bob), [Received::SetAside]);
+    let (mut phone, mut bob, mut tablet, _) = asked_under_an_old_key(calm);
     // The account key is renewed once more, and Bob hears of it from the server.
     drop(calm.link(&mut phone, Role::Manager));
     calm.remove(&mut phone, 4);
@@ -638,6 +604,32 @@ fn what_an_answer_shows_to_be_known_already_is_not_asked_for_a_day_later() {
     calm.connect(&mut bob);
     assert_eq!(calm.sync(&mut alice), []);
     assert_eq!(texts(&mut bob), ["once"]);
+}
+
+/// Alice renewed her account key, and Bob accepted the new one. Her tablet knows only the first key,
+/// and asked Bob for a text under it: that is set aside. Returns her phone, Bob, the tablet, and her
+/// list under the new key.
+fn asked_under_an_old_key(
+    calm: &mut Calm,
+) -> (Client<Memory>, Client<Memory>, Client<Memory>, DeviceList) {
+    let (mut phone, mut bob) = (calm.create("alice"), calm.create("bob"));
+    let (laptop, mut tablet) =
+        (calm.link(&mut phone, Role::Manager), calm.link(&mut phone, Role::Device));
+    drop(laptop);
+    calm.write(&mut bob, "alice", "hi");
+    calm.remove(&mut phone, 2);
+    let renewed = calm.post.list("alice").unwrap().clone();
+    bob.update_devices("alice", &renewed.encode(), calm.now, &mut calm.rng).unwrap();
+    bob.accept_new_key("alice", &renewed.account(), calm.now, &mut calm.rng).unwrap();
+    let to_tablet = |mail: &&post::Mail| mail.to == *tablet.address();
+    let mut damaged = calm.post.past.iter().find(to_tablet).unwrap().envelope.clone();
+    *damaged.last_mut().unwrap() ^= 1;
+    calm.post.mail.clear();
+    let asked = tablet.receive(Some(bob.address()), &damaged, calm.now, &mut calm.rng).unwrap();
+    assert!(matches!(asked, Received::AskedAgain(_)), "{asked:?}");
+    calm.connect(&mut tablet);
+    assert_eq!(calm.sync(&mut bob), [Received::SetAside]);
+    (phone, bob, tablet, renewed)
 }
 
 /// Alice has the third account key, and each certified the next. A tablet that she linked under the
