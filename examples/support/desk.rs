@@ -24,8 +24,8 @@ use crate::wire::{self, Mail, Refused, Request, Response};
 
 const MAX_USERS: u64 = 10_000;
 const MAX_MAIL: usize = 1_000;
-/// A little more than the longest envelope that the crate makes: of a group, that may be the changes
-/// that made it what it is.
+/// A little more than the longest envelope that the crate makes: of a group, that may be the
+/// changes that made it what it is.
 const MAX_ENVELOPE: usize = 1_100_000;
 const MAX_GRANT: usize = 64 * 1024;
 const MAX_MAIL_BYTES: usize = 64 << 20;

@@ -37,12 +37,13 @@ impl Chat {
             Some(Trust::Verified) => "verified".into(),
             Some(Trust::Unvouched) => "!! nobody vouches for that name yet".into(),
             Some(Trust::Unaccepted) => format!(
-                "!! has a new key that nobody has accepted, and gets nothing until then: /accept {user}"
+                "!! has a new key that nobody has accepted, and gets nothing until then: \
+                 /accept {user}"
             ),
             Some(_) => "not verified".into(),
             None if self.client.devices(&member.user)?.is_some() => format!(
-                "!! has another key here than in the group, and gets nothing from you: /verify {user}, \
-                 then an admin removes {user} and invites {user} again ({})",
+                "!! has another key here than in the group, and gets nothing from you: \
+                 /verify {user}, then an admin removes {user} and invites {user} again ({})",
                 group.handle
             ),
             None => "not known here yet; asked for".into(),

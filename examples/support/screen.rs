@@ -25,8 +25,8 @@ pub(crate) fn visible(text: &[u8]) -> String {
     shown
 }
 
-/// A name as it may be shown. Anybody can write sealed mail under a name that nobody could register,
-/// with anything in it.
+/// A name as it may be shown. Anybody can write sealed mail under a name that nobody could
+/// register, with anything in it.
 pub(crate) fn name(user: &str) -> &str {
     if is_name(user) { user } else { "(a bad name)" }
 }

@@ -35,8 +35,7 @@ impl Earliest {
         Self { now, next: now.after(most) }
     }
 
-    /// A time that is not to come any more counts for nothing: what is due and was not done waits
-    /// for something else.
+    /// Times that have passed are ignored: what is due and was not done waits for something else.
     pub(super) fn take(&mut self, time: UnixTime) {
         if time > self.now && time < self.next {
             self.next = time;

@@ -118,7 +118,7 @@ pub(super) fn draft(
     Ok(Draft { tag, row, roster, by, ops })
 }
 
-/// Adds what is to be restored once the other ops are done.
+/// Adds the ops that do after all what is void once the other ops are done.
 fn restore(
     open: &mut Open<'_>,
     (roster, by): (&Roster, MemberId),

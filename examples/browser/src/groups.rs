@@ -1,5 +1,5 @@
-//! Groups: rooms beside the conversations with one person. A room is called `&` and the 64 digits of
-//! its group, where a conversation is called by the name of a user.
+//! Groups: rooms beside the conversations with one person. A room is called `&` and the 64 digits
+//! of its group, where a conversation is called by the name of a user.
 
 use subrosa::group::{GroupId, GroupRole};
 use subrosa::{
