@@ -72,7 +72,7 @@ impl Account {
                 }
                 // The rows that were read may still be what is there: the next commit compares
                 // them.
-                Committed::Collided => self.count(name, "conflicts (serializable)", 1),
+                Committed::Collided => self.count(name, "conflicts (refused by the database)", 1),
             }
         }
     }
@@ -121,6 +121,7 @@ impl Account {
                 Table::User,
                 Table::Device,
                 Table::Session,
+                Table::Ticket,
                 Table::Log,
                 Table::Task,
             ];

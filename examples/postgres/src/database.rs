@@ -10,37 +10,50 @@ use crate::Result;
 
 /// `commit_changes` returns the table of the first row that is not what it was; null: it is done.
 ///
-/// It runs in a transaction of its own, at the level SERIALIZABLE: so what is compared stays as it
-/// is until the commit, and where two change what the other relied on, one is refused.
+/// It locks the names of the rows first, whether the rows exist or not: shared where it relies on
+/// one, alone where it writes one. So what it compares stays as it is until the commit. All
+/// transactions lock in the same order, so none waits for another in a circle, and none is refused
+/// because another one touched a neighbouring row, as the level SERIALIZABLE would.
 pub(crate) const SCHEMA: &str = "
 create table rows (account text, table_name text, key bytea, value bytea not null,
     primary key (account, table_name, key)) with (fillfactor = 60);
 create table mail (id bigserial primary key, sender text not null, share int not null, envelope bytea not null);
 create table sent (id bigserial primary key, receiver text not null, envelope bytea not null);
 create table costs (operation text, what text, count bigint);
+create function lock_account(of_account text, alone bool) returns void language sql as $$
+    select case when alone then pg_advisory_xact_lock(hashtextextended(of_account, 0))
+        else pg_advisory_xact_lock_shared(hashtextextended(of_account, 0)) end;
+$$;
 create function commit_changes(of_account text,
     relied_tables text[], relied_keys bytea[], relied_values bytea[],
     written_tables text[], written_keys bytea[], written_values bytea[],
     received bigint, receivers text[], envelopes bytea[]) returns text language plpgsql as $$
 declare
-    found_value bytea;
+    changed text;
 begin
-    for i in 1 .. cardinality(relied_keys) loop
-        select value into found_value from rows
-            where account = of_account and table_name = relied_tables[i] and key = relied_keys[i];
-        if found_value is distinct from relied_values[i] then
-            return relied_tables[i];
-        end if;
-    end loop;
-    for i in 1 .. cardinality(written_keys) loop
-        if written_values[i] is null then
-            delete from rows
-                where account = of_account and table_name = written_tables[i] and key = written_keys[i];
-        else
-            insert into rows values (of_account, written_tables[i], written_keys[i], written_values[i])
-                on conflict (account, table_name, key) do update set value = excluded.value;
-        end if;
-    end loop;
+    perform lock_account(of_account, false);
+    perform case when lock.alone then pg_advisory_xact_lock(lock.name)
+        else pg_advisory_xact_lock_shared(lock.name) end
+        from (select hashtextextended(of_account || ' ' || row.of || ' ' || encode(row.key, 'hex'), 0) as name,
+                bool_or(row.alone) as alone
+            from (select *, false as alone from unnest(relied_tables, relied_keys) as relied (of, key)
+                union all select *, true from unnest(written_tables, written_keys)) as row
+            group by 1 order by 1) as lock;
+    select relied.of into changed
+        from unnest(relied_tables, relied_keys, relied_values) as relied (of, key, value)
+        where value is distinct from (select rows.value from rows
+            where account = of_account and table_name = relied.of and rows.key = relied.key)
+        limit 1;
+    if found then
+        return changed;
+    end if;
+    delete from rows using unnest(written_tables, written_keys, written_values) as written (of, key, value)
+        where written.value is null
+            and account = of_account and table_name = written.of and rows.key = written.key;
+    insert into rows
+        select of_account, written.* from unnest(written_tables, written_keys, written_values) as written (of, key, value)
+        where value is not null
+        on conflict (account, table_name, key) do update set value = excluded.value;
     if received is not null then
         delete from mail where id = received;
         if not found then
@@ -80,7 +93,7 @@ pub(crate) enum Committed {
     Done,
     /// Another worker changed what was relied on, in this table.
     Changed(String),
-    /// The database could not put it in an order with what others committed at the same time.
+    /// Another worker received the mail, or the database refused to wait.
     Collided,
 }
 
@@ -102,7 +115,6 @@ pub(crate) async fn connect(url: &str) -> Result<Connection> {
 impl Database {
     pub(crate) async fn open(url: &str, account: &str) -> Result<Self> {
         let (reading, committing) = (connect(url).await?, connect(url).await?);
-        committing.batch_execute("set default_transaction_isolation = 'serializable'").await?;
         let (read, scan) = (reading.prepare(READ).await?, reading.prepare(SCAN).await?);
         let (scan_again, commit) =
             (committing.prepare(SCAN).await?, committing.prepare(COMMIT).await?);
@@ -162,13 +174,14 @@ impl Database {
         refused(done.and_then(|done| ended.map(|()| done).map_err(Into::into)))
     }
 
-    /// Compares what scans found, too.
+    /// Compares what scans found, too, while nobody else writes rows of the account.
     async fn commit_after(
         &self,
         scans: &[&(Missing, Vec<Row>)],
         changes: &Changes,
         transport: &Transport,
     ) -> Result<Option<String>> {
+        self.committing.execute("select lock_account($1, true)", &[&self.account]).await?;
         for (what, rows) in scans {
             if read_scan(&self.committing, &self.scan_again, &self.account, what).await? != *rows {
                 return Ok(Some(what.table().name().into()));
@@ -228,7 +241,7 @@ async fn read_scan(
     found.iter().map(|row| Ok((row.try_get(0)?, row.try_get::<_, Vec<u8>>(1)?.into()))).collect()
 }
 
-/// What a commit came to. SERIALIZABLE refuses some as errors.
+/// What a commit came to. The database refuses some as errors.
 fn refused(done: Result<Option<String>>) -> Result<Committed> {
     match done {
         Ok(None) => Ok(Committed::Done),
