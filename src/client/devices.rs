@@ -489,7 +489,7 @@ pub(super) fn compare(
         wants::want(open, Want::Devices(user.name.clone()), now)?;
     }
     let Some(reply) = reply else { return Ok(()) };
-    let own = own_before.stamp;
+    let own = own_before.stamp();
     let is_behind = content.known.is_none_or(|known| {
         known.version < own.version || known.version == own.version && known.digest != own.digest
     });

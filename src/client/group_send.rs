@@ -255,7 +255,7 @@ fn serve_all(
     rng: &mut dyn CryptoRng,
 ) -> Result<bool, Error> {
     let mut served = 0_usize;
-    let own = open.own()?.stamp.version;
+    let own = open.own()?.user.list.version();
     let mut peers = mem::take(&mut plan.peers);
     for Peer { place, row: peer, .. } in &mut peers {
         let is_told = peer.list >= own || peer.is_out || !plan.is_in;
@@ -307,7 +307,7 @@ fn serve(
         peer.owed_changes = false;
         return Ok(false);
     };
-    let version = open.own()?.stamp.version;
+    let version = open.own()?.user.list.version();
     let is_target = plan.targets.contains_key(&place.key());
     let gives = is_target && plan.gives(peer) && !tickets::seals(open, peer.tag)?;
     let asks_for_session = peer.owed_changes || gives || peer.owed > 0;
@@ -485,7 +485,7 @@ fn seal_all(
         };
         let id = waits.id;
         let content = Content {
-            list: own.stamp,
+            list: own.stamp(),
             known: None,
             rank: None,
             asks: false,

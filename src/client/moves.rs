@@ -1,6 +1,6 @@
 //! The moves of verifications: whom they are between, and what a device is to be told.
 
-use alloc::sync::Arc;
+use alloc::rc::Rc;
 use alloc::vec::Vec;
 
 use rand_core::CryptoRng;
@@ -22,7 +22,7 @@ use crate::time::UnixTime;
 pub(super) struct Both {
     pub(super) tag: Tag,
     pub(super) user: UserRecord,
-    own: Arc<OwnUser>,
+    own: Rc<OwnUser>,
     device: IdentityKey,
     /// The account keys, own and other.
     keys: (IdentityKey, IdentityKey),

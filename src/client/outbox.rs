@@ -150,15 +150,16 @@ pub(super) fn post(
     let rank = record.entry(&id).map(|entry| entry.rank).filter(|_| !session.is_answered());
     let introduces = !session.is_answered() || letter.body.is_about_devices();
     let here = open.account.address();
+    let list = introduces.then(|| own.user.list.encode());
     let content = Content {
-        list: own.stamp,
+        list: own.stamp(),
         // A manager that does not hold the account's key says that it knows no list of its own
         // account: whoever holds the key answers with both.
         known: if is_without_key(open, &own, address)? { None } else { Some(*known) },
         rank,
         asks: record.asks_in(&id),
         resent: letter.resent,
-        devices: introduces.then_some(own.list.as_slice()),
+        devices: list.as_deref(),
         sealed: seal.fields(&here),
         body: letter.body,
     };

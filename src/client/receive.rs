@@ -205,7 +205,7 @@ fn receive_once(
     };
     match (envelope.ticket, from) {
         (Some(ticket), from) => receive_sealed(open, from, (&envelope, ticket), now, rng),
-        (None, Some(from)) => receive_from(open, from, &envelope, now, rng),
+        (None, Some(from)) => receive_from(open, from.clone(), &envelope, now, rng),
         // An open envelope does not say who sent it.
         (None, None) => Ok(Judged::nobodys(Received::Refused(Error::NoSender))),
     }
@@ -221,32 +221,21 @@ fn receive_sealed(
     rng: &mut dyn CryptoRng,
 ) -> Result<Judged, Error> {
     let shown = tickets::read(open, ticket)?;
-    let contact = match &shown {
-        Shown::Contact(contact) => Some(&contact.address),
-        Shown::Nobody | Shown::Nothing => None,
-    };
-    if let Some(address) = contact {
-        let tag = open.tag(&address.user)?;
-        if doors::is_blocked(open, tag)? {
-            return Ok(Judged::nobodys(Received::Refused(Error::Blocked)));
-        }
-    }
     let sender = match envelope.message.ephemeral_key() {
-        None => contact.cloned(),
+        None => None,
         Some(key) => match tickets::by_handshake(open, key)? {
             Some(sender) => Some(sender),
-            None => return begin(open, transport, contact, envelope, now, rng),
+            None => return begin(open, transport, shown, envelope, now, rng),
         },
     };
-    match sender {
+    let is_nobody = matches!(shown, Shown::Nobody);
+    match sender.or_else(|| shown.contact()) {
         Some(sender) if transport.is_none_or(|transport| *transport == sender) => {
-            receive_from(open, &sender, envelope, now, rng)
+            receive_from(open, sender, envelope, now, rng)
         }
         Some(_) => Ok(Judged::nobodys(Received::Refused(Error::Decrypt))),
         None => {
-            if let Shown::Nobody = shown
-                && let Some(envelopes) = tickets::count_nobody(open)?
-            {
+            if is_nobody && let Some(envelopes) = tickets::count_nobody(open)? {
                 inbox::tell(open, Event::UnknownContact { envelopes }, now, rng)?;
             }
             Ok(Judged::nobodys(Received::Refused(Error::UnknownHeader)))
@@ -261,13 +250,20 @@ fn receive_sealed(
 fn begin(
     open: &mut Open<'_>,
     transport: Option<&Address>,
-    contact: Option<&Address>,
+    shown: Shown,
     envelope: &Envelope<'_>,
     now: UnixTime,
     rng: &mut dyn CryptoRng,
 ) -> Result<Judged, Error> {
-    let (party, allowance) = match contact {
-        Some(contact) => (Party::Contact(open.tag(&contact.user)?), &HANDSHAKES),
+    let contact = shown.contact();
+    let (party, allowance) = match &contact {
+        Some(contact) => {
+            let tag = open.tag(&contact.user)?;
+            if doors::is_blocked(open, tag)? {
+                return Ok(Judged::nobodys(Received::Refused(Error::Blocked)));
+            }
+            (Party::Contact(tag), &HANDSHAKES)
+        }
         None => (Party::Nobody, &NOBODYS_HANDSHAKES),
     };
     let bound = envelope::bound_to(envelope.head, None, &open.account.address());
@@ -277,7 +273,7 @@ fn begin(
             let Some(from) = contact else {
                 return Ok(Judged::nobodys(Received::Refused(why)));
             };
-            return fail(open, (from, true), envelope, why, now, rng);
+            return fail(open, (&from, true), envelope, why, now, rng);
         }
     };
     let Begun { session, plaintext, used } = *opened;
@@ -337,13 +333,13 @@ fn charge_member(
 /// Opens an envelope of a known address.
 fn receive_from(
     open: &mut Open<'_>,
-    from: &Address,
+    from: Address,
     envelope: &Envelope<'_>,
     now: UnixTime,
     rng: &mut dyn CryptoRng,
 ) -> Result<Judged, Error> {
-    let received = receive_known(open, from, envelope, now, rng)?;
-    Ok(Judged { received, from: Some(from.clone()) })
+    let received = receive_known(open, &from, envelope, now, rng)?;
+    Ok(Judged { received, from: Some(from) })
 }
 
 fn receive_known(

@@ -42,10 +42,19 @@ pub(super) enum Shown {
     Nothing,
 }
 
+impl Shown {
+    pub(super) fn contact(self) -> Option<Address> {
+        match self {
+            Self::Contact(contact) => Some(contact.address),
+            Self::Nobody | Self::Nothing => None,
+        }
+    }
+}
+
 /// A device of a peer that tickets were given to.
 #[derive(Serialize, Deserialize)]
 pub(super) struct ContactRow {
-    pub(super) address: Address,
+    address: Address,
     #[serde(with = "identity::checked")]
     identity: IdentityKey,
 }

@@ -1,8 +1,10 @@
 //! One transaction of the client: the account in it, its rows, and the names of those.
 
+use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::cell::OnceCell;
 
 use rand_core::CryptoRng;
 use serde::de::DeserializeOwned;
@@ -34,7 +36,7 @@ pub struct Open<'t> {
     pub(super) restorations: u32,
     /// When it was found so last.
     restored_at: Option<UnixTime>,
-    own: Option<Arc<OwnUser>>,
+    own: Option<Rc<OwnUser>>,
     /// How many rows were written.
     writes: u64,
     /// How many rows with a drawn name were made.
@@ -88,8 +90,14 @@ impl<'de> Deserialize<'de> for RowKey {
 pub(super) struct OwnUser {
     pub(super) tag: Tag,
     pub(super) user: Arc<UserRecord>,
-    pub(super) stamp: ListStamp,
-    pub(super) list: Vec<u8>,
+    stamp: OnceCell<ListStamp>,
+}
+
+impl OwnUser {
+    /// The version and the digest of the list: what is received needs neither.
+    pub(super) fn stamp(&self) -> ListStamp {
+        *self.stamp.get_or_init(|| ListStamp::of(&self.user.list))
+    }
 }
 
 /// What stands for a user's name in keys of rows: `HMAC(row key, "user" || name)[..16]`.
@@ -497,16 +505,15 @@ impl<'t> Open<'t> {
     }
 
     /// The account's own user. It is read once in a transaction.
-    pub(super) fn own(&mut self) -> Result<Arc<OwnUser>, Error> {
+    pub(super) fn own(&mut self) -> Result<Rc<OwnUser>, Error> {
         if let Some(own) = &self.own {
-            return Ok(Arc::clone(own));
+            return Ok(Rc::clone(own));
         }
         let name = Arc::clone(&self.account);
         let tag = self.tag(&name.user)?;
         let user = self.user(tag)?.ok_or(Error::BadState)?;
-        let (stamp, list) = (ListStamp::of(&user.list), user.list.encode());
-        let own = Arc::new(OwnUser { tag, user: Arc::new(user), stamp, list });
-        self.own = Some(Arc::clone(&own));
+        let own = Rc::new(OwnUser { tag, user: Arc::new(user), stamp: OnceCell::new() });
+        self.own = Some(Rc::clone(&own));
         Ok(own)
     }
 
@@ -514,7 +521,7 @@ impl<'t> Open<'t> {
     ///
     /// # Errors
     /// [`Error::Unlinked`]
-    pub(super) fn linked(&mut self) -> Result<Arc<OwnUser>, Error> {
+    pub(super) fn linked(&mut self) -> Result<Rc<OwnUser>, Error> {
         let own = self.own()?;
         let listed = own.user.list.device_of(&self.account.identity);
         if listed.is_none_or(|listed| listed.device != self.account.device) {
