@@ -475,14 +475,13 @@ fn brought(
 pub(super) fn compare(
     open: &mut Open<'_>,
     own_before: &OwnUser,
-    user: &UserRecord,
+    (tag, user, here): (Tag, &UserRecord, ListStamp),
     content: &Content<'_>,
     reply: Option<&mut Target>,
     now: UnixTime,
     rng: &mut dyn CryptoRng,
 ) -> Result<(), Error> {
     let is_own = open.is_own(&user.name);
-    let here = ListStamp::of(&user.list);
     let is_ahead = content.list.version > here.version
         || content.list.version == here.version && content.list.digest != here.digest;
     if is_ahead && content.devices.is_none() {
@@ -496,8 +495,7 @@ pub(super) fn compare(
     // A new account key is told by the account's own devices: they learn from this that it is not
     // known here.
     let asks = is_own && is_ahead && !content.body.is_about_devices();
-    let party = Party::Contact(open.tag(&user.name)?);
-    if !(is_behind || asks) || !allowances::take(open, &LISTS, party, 1, now)? {
+    if !(is_behind || asks) || !allowances::take(open, &LISTS, Party::Contact(tag), 1, now)? {
         return Ok(());
     }
     if is_own && is_behind {

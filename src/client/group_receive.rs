@@ -19,7 +19,7 @@ use super::transaction::{Open, Place, Tag};
 use super::wants::{self, Want};
 use crate::address::Address;
 use crate::content::attachment::Files;
-use crate::content::{Body, Content, GroupBody, ListStamp, MessageId, Written, attachment};
+use crate::content::{Body, Content, GroupBody, MessageId, Written, attachment};
 use crate::crypto::stack;
 use crate::error::Error;
 use crate::group::{Change, Distribution, Envelope, GroupId, MemberId, Roster, Sender, Taken};
@@ -323,10 +323,11 @@ fn open_given(
         identity: &giver.identity,
         address: from,
     };
-    let names = [envelope.reference()];
     let opened = match record.receive(envelope, &hint, &sender) {
         Ok(opened) => opened,
-        Err(_) if seen::any(open, place, &names)? => return Ok(Arrived::Duplicate),
+        Err(_) if seen::was_seen(open, place, &envelope.reference())? => {
+            return Ok(Arrived::Duplicate);
+        }
         Err(error) if is_asked_for(&error) => {
             return Ok(Arrived::Unreadable(error, envelope.reference()));
         }
@@ -346,8 +347,7 @@ fn open_given(
     if group_rows::put_record(open, (group, &mut row), place, &mut giver, &record)? {
         group_rows::put(open, group, &row)?;
     }
-    let here = ListStamp::of(&user.list);
-    if content.list.version > here.version {
+    if content.list.version > user.list.version() {
         wants::want(open, Want::Devices(user.name.clone()), now)?;
     }
     let message = content.body.message();
@@ -355,11 +355,12 @@ fn open_given(
         .into_iter()
         .flatten()
         .collect();
-    if seen::any(open, place, &names)? {
+    let keys = seen::keys(open, place, &names);
+    if seen::any(open, &keys)? {
         return Ok(Arrived::Duplicate);
     }
     let mut device = open.record(place, &giver.identity)?;
-    seen::note(open, place, &mut device, &names, message.is_some())?;
+    seen::note(open, place, &mut device, &keys, message.is_some())?;
     open.put_record(place, &device)?;
     // What is built from here on has room to spare, and the app has it.
     stack::wipe();

@@ -357,7 +357,7 @@ fn receive_known(
         Err(error) => return Ok(Received::Refused(error)),
     };
     let arrival = Arrival { from, tag, is_sealed: envelope.ticket.is_some(), now };
-    let own_tag = open.tag(&open.account.user)?;
+    let own_tag = open.own_tag()?;
     let (doors, blocked) = doors::blocked_in(tag);
     open.prefetch(&[(Table::User, &tag.0), (Table::User, &own_tag.0), (doors, &blocked)])?;
     if doors::is_blocked(open, tag)? {
@@ -500,11 +500,12 @@ fn take_in(
         Wait::ForRoom => return Ok(Received::Refused(Error::RateLimited)),
     }
     let names = names(reference, &content);
-    let is_repeated = seen::any(open, place, &names)?;
+    let keys = seen::keys(open, place, &names);
+    let is_repeated = seen::any(open, &keys)?;
     // Duplicates take no slot; otherwise a sender could evict the original.
     if !is_repeated {
         let is_text = content.body.message().is_some();
-        seen::note(open, place, &mut record, &names, is_text)?;
+        seen::note(open, place, &mut record, &keys, is_text)?;
     }
     let began = handshake.is_some();
     if let Some(used) = handshake {
@@ -529,7 +530,7 @@ fn take_in(
         wants::have(open, &Want::Bundle(from.clone()))?;
         wants::want(open, Want::Work(from.clone()), now)?;
     }
-    devices::compare(open, own, &user, &content, reply.as_mut(), now, rng)?;
+    devices::compare(open, own, (tag, &user, stamp), &content, reply.as_mut(), now, rng)?;
     if is_repeated {
         // It takes no slot, so that nothing else says that it came.
         asking::take_asked(open, place, &names)?;

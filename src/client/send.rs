@@ -239,7 +239,7 @@ fn ask_too(open: &mut Open<'_>, target: &Target, now: UnixTime) -> Result<(), Er
 
 /// What every text to a user reads.
 fn announce(open: &mut Open<'_>, to: &str, tag: Tag) -> Result<(), Error> {
-    let own = open.tag(&open.account.user)?;
+    let own = open.own_tag()?;
     let (log, totals) = log::totals_stored_in(tag);
     let (wants, devices) = Want::Devices(to.into()).stored_in(open)?;
     open.prefetch(&[

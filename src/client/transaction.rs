@@ -36,6 +36,7 @@ pub struct Open<'t> {
     pub(super) restorations: u32,
     /// When it was found so last.
     restored_at: Option<UnixTime>,
+    own_tag: Option<Tag>,
     own: Option<Rc<OwnUser>>,
     /// How many rows were written.
     writes: u64,
@@ -243,6 +244,7 @@ impl<'t> Open<'t> {
             account,
             restorations: count,
             restored_at: last,
+            own_tag: None,
             own: None,
             writes: 0,
             named: 0,
@@ -275,6 +277,7 @@ impl<'t> Open<'t> {
             account,
             restorations: 0,
             restored_at: None,
+            own_tag: None,
             own: None,
             writes: 2,
             named: 0,
@@ -425,6 +428,16 @@ impl<'t> Open<'t> {
         Ok(Tag(self.account.short_name(b"user", user.as_bytes())))
     }
 
+    /// The tag of the account's own user. It is made once in a transaction.
+    pub(super) fn own_tag(&mut self) -> Result<Tag, Error> {
+        let tag = match self.own_tag {
+            Some(tag) => tag,
+            None => self.tag(&self.account.user)?,
+        };
+        self.own_tag = Some(tag);
+        Ok(tag)
+    }
+
     /// What stands for a group in keys of rows: `HMAC(row key, "group" || id)[..16]`.
     pub(super) fn group_tag(&self, group: &[u8; 32]) -> Tag {
         Tag(self.account.short_name(b"group", group))
@@ -509,8 +522,7 @@ impl<'t> Open<'t> {
         if let Some(own) = &self.own {
             return Ok(Rc::clone(own));
         }
-        let name = Arc::clone(&self.account);
-        let tag = self.tag(&name.user)?;
+        let tag = self.own_tag()?;
         let user = self.user(tag)?.ok_or(Error::BadState)?;
         let own = Rc::new(OwnUser { tag, user: Arc::new(user), stamp: OnceCell::new() });
         self.own = Some(Rc::clone(&own));
