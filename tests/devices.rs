@@ -49,7 +49,7 @@ use subrosa::directory::Directory;
 use subrosa::store::{Memory, Store, Table};
 use subrosa::{
     Action, Address, Answer, Client, Completed, Delivery, DeviceList, Error, Event, Item,
-    NewDevice, Progress, Received, Role, UnixTime,
+    NewDevice, Progress, Received, Role, Task, UnixTime,
 };
 
 #[path = "support/network.rs"]
@@ -552,6 +552,59 @@ fn what_the_server_says_of_a_device_that_was_removed_meanwhile_is_taken() {
     laptop.update_devices("alice", &list, calm.now, &mut calm.rng).unwrap();
     let completed = calm.post.perform(&mut laptop, &tasks[0], calm.now, &mut calm.rng).unwrap();
     assert_eq!(completed, Completed::Handled);
+}
+
+/// Nothing shows that it is a copy: the server forgot the stamp along with the device.
+#[test]
+fn a_copy_of_a_removed_device_sends_nothing_whatever_list_the_server_shows() {
+    let calm = &mut Calm::new("copied and removed");
+    let (mut phone, mut bob) = (calm.create("alice"), calm.create("bob"));
+    let mut laptop = calm.link(&mut phone, Role::Device);
+    calm.write(&mut laptop, "bob", "hi");
+    calm.sync(&mut bob);
+    let (mut laptop, copy) = copy_of(calm, laptop);
+    calm.write(&mut laptop, "bob", "under the next key");
+    let stale = calm.post.list("alice").unwrap().encode();
+    calm.remove(&mut phone, 2);
+    let mut copy = Client::open(copy).unwrap();
+    copy.write("bob", b"under the same key", calm.now, &mut calm.rng).unwrap();
+    let mut asked = 0;
+    for _ in 0..5 {
+        for task in copy.tasks(100, calm.now, &mut calm.rng).unwrap() {
+            assert!(!matches!(task.action, Action::Send { .. }), "{task:?}");
+            if let Action::FetchDevices(_) = task.action {
+                let answer = Answer::Devices(&stale);
+                drop(copy.complete(&task.id, answer, calm.now, &mut calm.rng).unwrap());
+                asked += 1;
+            } else {
+                drop(calm.post.perform(&mut copy, &task, calm.now, &mut calm.rng).unwrap());
+            }
+        }
+        calm.now = calm.now.after(HOUR / 6);
+    }
+    assert!(asked > 1, "it does not ask again");
+    calm.connect(&mut copy);
+    assert!(copy.inbox(9).unwrap().iter().any(|one| one.item == Item::Event(Event::Unlinked)));
+}
+
+#[test]
+fn what_a_device_wrote_leaves_once_a_server_that_lost_everything_took_its_upload() {
+    let calm = &mut Calm::new("a server that lost everything");
+    let (mut alice, mut bob) = (calm.create("alice"), calm.create("bob"));
+    calm.write(&mut alice, "bob", "hi");
+    calm.post.users.clear();
+    alice.write("bob", b"still there?", calm.now, &mut calm.rng).unwrap();
+    alice.connected().unwrap();
+    bob.connected().unwrap();
+    calm.connect(&mut bob);
+    let tasks = alice.tasks(1, calm.now, &mut calm.rng).unwrap();
+    drop(calm.post.perform(&mut alice, &tasks[0], calm.now, &mut calm.rng).unwrap());
+    let tasks = alice.tasks(100, calm.now, &mut calm.rng).unwrap();
+    assert!(matches!(tasks.as_slice(), [Task { action: Action::Upload(_), .. }]), "{tasks:?}");
+    calm.post.perform(&mut alice, &tasks[0], calm.now, &mut calm.rng).unwrap();
+    calm.connect(&mut alice);
+    calm.sync(&mut bob);
+    assert_eq!(texts(&mut bob), ["hi", "still there?"]);
 }
 
 #[test]
