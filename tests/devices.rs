@@ -715,6 +715,20 @@ fn a_text_that_is_held_stays_when_its_account_key_is_followed_by_another() {
 }
 
 #[test]
+fn a_text_that_is_held_stays_though_a_key_between_its_own_and_the_newest_never_came() {
+    let calm = &mut Calm::new("a key between");
+    let (mut phone, mut bob, _) = three_account_keys(calm);
+    drop(calm.link(&mut phone, Role::Manager));
+    calm.remove(&mut phone, 5);
+    let fourth = calm.post.list("alice").unwrap().clone();
+    assert_eq!(calm.sync(&mut bob), [Received::Held]);
+    let now = calm.now;
+    bob.update_devices("alice", &fourth.encode(), now, &mut calm.rng).unwrap();
+    bob.accept_new_key("alice", &fourth.account(), now, &mut calm.rng).unwrap();
+    assert_eq!(texts(&mut bob), ["under the second key"]);
+}
+
+#[test]
 fn an_account_key_that_was_followed_by_another_does_not_take_its_place() {
     let calm = &mut Calm::new("followed");
     let (_, mut bob, [second, third]) = three_account_keys(calm);

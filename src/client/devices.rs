@@ -225,16 +225,15 @@ pub(super) fn learn(
     match newer {
         Ok(true) => {
             let is_new = known.is_none_or(|known| known.account() != list.account());
-            // What devices sent that are the same under the key that follows can still be believed
-            // with that one.
-            let kept: Vec<u32> =
-                known.filter(|known| follows(&list, known)).map_or_else(Vec::new, |known| {
-                    let listed = known.devices().iter();
-                    let is_same = |one: &&ListedDevice| {
-                        list.get(one.device).is_some_and(|listed| listed.identity == one.identity)
-                    };
-                    listed.filter(is_same).map(|listed| listed.device).collect()
-                });
+            // What devices sent that this list has as well can still be believed with its key:
+            // their sessions proved who they are. Lists between the two may not have come.
+            let kept: Vec<u32> = known.map_or_else(Vec::new, |known| {
+                let listed = known.devices().iter();
+                let is_same = |one: &&ListedDevice| {
+                    list.get(one.device).is_some_and(|listed| listed.identity == one.identity)
+                };
+                listed.filter(is_same).map(|listed| listed.device).collect()
+            });
             let event = Event::KeyChanged { user: user.name.clone(), account: list.account() };
             user.wait(list);
             open.put_user(tag, user)?;
