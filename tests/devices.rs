@@ -18,7 +18,8 @@
 //!   request or an answer that was received after the backup is gone with it, and nobody says it a
 //!   second time;
 //! - where mail is sealed, it was in a first message that names a prekey which is not there, or
-//!   which is another one since a restoration: nothing says whom to ask for it;
+//!   which is another one since a restoration: nothing says whom to ask for it. A prekey that a
+//!   server hands out twice is not there for what was set aside, once another message used it;
 //!
 //! and except for what a device opened after a backup that it is restored from: its app's memory is
 //! that of the backup as well, so it is shown again or not at all. In one life, the backup's past
