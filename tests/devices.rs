@@ -50,7 +50,7 @@ use subrosa::directory::Directory;
 use subrosa::store::{Memory, Store, Table};
 use subrosa::{
     Action, Address, Answer, Client, Completed, Delivery, DeviceList, Error, Event, Item,
-    NewDevice, Progress, Received, Role, Task, UnixTime,
+    NewDevice, Policy, Progress, Received, Role, Task, UnixTime,
 };
 
 #[path = "support/network.rs"]
@@ -606,6 +606,51 @@ fn what_a_device_wrote_leaves_once_a_server_that_lost_everything_took_its_upload
     calm.connect(&mut alice);
     calm.sync(&mut bob);
     assert_eq!(texts(&mut bob), ["hi", "still there?"]);
+}
+
+#[test]
+fn a_copy_whose_uploads_are_refused_is_noticed_however_often_it_tried() {
+    let calm = &mut Calm::new("refused uploads");
+    let bob = calm.create("bob");
+    let stale = calm.post.users["bob"].summary(1).encode();
+    let (bob, copy) = copy_of(calm, bob);
+    // It made prekeys that the copy does not have.
+    let mut policy = Policy::default();
+    (policy.prekeys_low, policy.prekeys_target) = (200, 200);
+    let mut bob = Client::open(bob.into_store()).unwrap().with_policy(policy);
+    calm.connect(&mut bob);
+    // For a while, the server does not say what it has.
+    let mut copy = Client::open(copy).unwrap();
+    let mut refused = 0;
+    for _ in 0..20 {
+        for task in copy.tasks(100, calm.now, &mut calm.rng).unwrap() {
+            refused += usize::from(matches!(task.action, Action::Upload(_)));
+            match task.action {
+                Action::FetchSummary => {
+                    let answer = Answer::Summary(&stale);
+                    copy.complete(&task.id, answer, calm.now, &mut calm.rng).unwrap();
+                }
+                _ => drop(calm.post.perform(&mut copy, &task, calm.now, &mut calm.rng).unwrap()),
+            }
+        }
+        calm.now = calm.now.after(HOUR / 6);
+    }
+    assert!(refused > 5, "{refused}");
+    calm.restore(copy.into_store());
+}
+
+#[test]
+fn a_refused_upload_is_followed_by_a_look_at_what_the_server_has() {
+    let calm = &mut Calm::new("a look first");
+    let mut bob = Client::open(calm.create("bob").into_store()).unwrap();
+    let tasks = bob.tasks(1, calm.now, &mut calm.rng).unwrap();
+    calm.post.perform(&mut bob, &tasks[0], calm.now, &mut calm.rng).unwrap();
+    let tasks = bob.tasks(1, calm.now, &mut calm.rng).unwrap();
+    assert!(matches!(tasks[0].action, Action::Upload(_)), "{tasks:?}");
+    bob.complete(&tasks[0].id, Answer::Failed, calm.now, &mut calm.rng).unwrap();
+    calm.now = calm.now.after(61);
+    let tasks = bob.tasks(100, calm.now, &mut calm.rng).unwrap();
+    assert!(matches!(&tasks[..], [Task { action: Action::FetchSummary, .. }]), "{tasks:?}");
 }
 
 #[test]

@@ -123,14 +123,19 @@ pub(super) fn check_handed_out(open: &mut Open<'_>, now: UnixTime) -> Result<(),
     failed(open, now)
 }
 
-/// The server did not take the upload.
+/// The server did not take the upload. What it holds is looked at before the next one: it may be a
+/// later upload of this device.
 pub(super) fn refused(open: &mut Open<'_>, now: UnixTime) -> Result<(), Error> {
-    failed(open, now)?;
-    if !is_introducing(open)? {
-        return Ok(());
+    let mut row = get(open)?;
+    (row.checked_at, row.not_before) = (None, Some(now.after(WAIT)));
+    put(open, &row)?;
+    match row.due {
+        Due::Introduce(_) => {
+            let own = open.account.user.clone();
+            wants::want(open, Want::Devices(own), now)
+        }
+        Due::Nothing | Due::Add | Due::Replace(_) => Ok(()),
     }
-    let own = open.account.user.clone();
-    wants::want(open, Want::Devices(own), now)
 }
 
 /// The server could not be asked, or did not answer: a minute later again.
@@ -188,8 +193,11 @@ pub(super) fn compare(
     if let Due::Introduce(since) = row.due {
         row.due = Due::Replace(since);
     }
-    if stamp.number > row.number {
-        row.number = stamp.number;
+    // An upload that the server refused had a number as well, so the number alone would not show it
+    // for ever: but no store makes fewer prekeys than it signed.
+    let last_id = prekeys::load(open, &Which::Rotating)?.prekeys.last_id();
+    if stamp.number > row.number || stamp.last_id > last_id {
+        row.number = row.number.max(stamp.number);
         row.due = Due::Replace(None);
         put(open, &row)?;
         return restored(open, stamp.last_id, now, rng);
