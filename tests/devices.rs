@@ -12,8 +12,8 @@
 //!
 //! - the device, or the one that wrote, is removed from its account: it may be shown then, or not;
 //! - the sender is restored from a backup that is older than the text, and the envelope had not
-//!   left the outbox, or nothing opens it when it comes: what the sender no longer knows of, it
-//!   cannot send again;
+//!   left the outbox, or nothing opens it when it comes, or it is set aside then, which does not
+//!   show whether anything opens it: what the sender no longer knows of, it cannot send again;
 //! - the device or the sender is restored while the text is being asked for, or is set aside: a
 //!   request or an answer that was received after the backup is gone with it, and nobody says it a
 //!   second time;

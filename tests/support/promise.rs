@@ -184,7 +184,7 @@ impl Promise {
         let written = &mut self.written[*index];
         if let Some(due) = written.due.get_mut(to) {
             due.stage = stage;
-            due.owed &= stage == Stage::Aside || !written.forgotten;
+            due.owed &= !written.forgotten;
         }
     }
 
