@@ -27,7 +27,7 @@ use crate::devices::{DeviceList, ListedDevice, Role};
 use crate::error::Error;
 use crate::identity::{IdentityKey, IdentityKeyPair};
 use crate::reference::Reference;
-use crate::sesame::{DeviceRecord, GRACE, Mark, Pending, Standing, UserRecord};
+use crate::sesame::{Changes, DeviceRecord, GRACE, Mark, Pending, Standing, UserRecord};
 use crate::store::Table;
 use crate::time::UnixTime;
 
@@ -296,11 +296,12 @@ pub(super) fn put_in_place(
     rng: &mut dyn CryptoRng,
 ) -> Result<Vec<u32>, Error> {
     let is_own = open.is_own(&user.name);
-    let added = user.replace(list, now);
-    for device in added.iter().filter(|_| is_own) {
-        if let Some(listed) = user.list.get(*device) {
-            linked::note(open, &listed.identity, now)?;
-        }
+    let Changes { added, forgotten } = user.replace(list, now);
+    for identity in forgotten {
+        forget_device(open, open.place(tag, &identity), &identity)?;
+    }
+    if is_own {
+        linked::note(open, &user.list, &added, now)?;
     }
     open.put_user(tag, user)?;
     look_again(open, user, now)?;
