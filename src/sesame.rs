@@ -276,6 +276,14 @@ impl UserRecord {
         pending || self.list.get(device).is_some()
     }
 
+    /// Whether a list has this identity, under whatever number, or had it lately.
+    pub(crate) fn knows(&self, identity: &IdentityKey) -> bool {
+        let is_in = |list: &DeviceList| list.device_of(identity).is_some();
+        is_in(&self.list)
+            || self.pending.as_deref().is_some_and(|Pending(list)| is_in(list))
+            || self.gone.iter().any(|gone| gone.identity == *identity)
+    }
+
     /// Whether devices were removed lately.
     pub(crate) const fn has_gone(&self) -> bool {
         !self.gone.is_empty()

@@ -162,6 +162,22 @@ pub(super) fn forget_device(
     asking::forget_device(open, place)
 }
 
+/// Forgets devices of a list that waited, and that no list has by now: whoever makes up account keys
+/// without end leaves the rows of the last one alone.
+pub(super) fn forget_strays(
+    open: &mut Open<'_>,
+    tag: Tag,
+    user: &UserRecord,
+    former: &DeviceList,
+) -> Result<(), Error> {
+    // By identity: such a list may have a device of the user's under another number.
+    let strays = former.devices().iter().filter(|listed| !user.knows(&listed.identity));
+    for listed in strays {
+        forget_device(open, open.place(tag, &listed.identity), &listed.identity)?;
+    }
+    Ok(())
+}
+
 /// Notes for which devices something waits, now that it is known which a user has: the user's own,
 /// and those of this account that get a copy of what is written to the user.
 pub(super) fn go_on(
@@ -235,8 +251,12 @@ pub(super) fn learn(
                 listed.filter(is_same).map(|listed| listed.device).collect()
             });
             let event = Event::KeyChanged { user: user.name.clone(), account: list.account() };
+            let former = user.pending.take();
             user.wait(list);
             open.put_user(tag, user)?;
+            if let Some(Pending(former)) = former.as_deref() {
+                forget_strays(open, tag, user, former)?;
+            }
             look_again(open, user, now)?;
             if is_new {
                 let texts = inbox::dismiss_others(open, tag, |device| kept.contains(&device))?;
