@@ -106,6 +106,14 @@ pub(crate) enum Standing {
     Unknown,
 }
 
+/// What a list brought in the place of another one.
+pub(crate) struct Changes {
+    /// The devices that are new.
+    pub(crate) added: Vec<u32>,
+    /// Removed devices that are not remembered any more: nothing else would name their rows.
+    pub(crate) forgotten: Vec<IdentityKey>,
+}
+
 /// The versions of the stored form: of a user, and of one whom nobody vouches for.
 const VERSION: u8 = 1;
 const UNVOUCHED: u8 = 2;
@@ -195,8 +203,8 @@ impl UserRecord {
     }
 
     /// Puts a list in the place of the one known. A list by another account key ends what the old
-    /// key can say. Returns the devices that are new.
-    pub(crate) fn replace(&mut self, list: DeviceList, now: UnixTime) -> Vec<u32> {
+    /// key can say.
+    pub(crate) fn replace(&mut self, list: DeviceList, now: UnixTime) -> Changes {
         if list.account() != self.list.account() {
             self.replaced.push(Replaced(self.list.account()));
             self.replaced.drain(..self.replaced.len().saturating_sub(MAX_REPLACED)).for_each(drop);
@@ -207,16 +215,17 @@ impl UserRecord {
                 self.gone.push(Gone { device, identity, since: now });
             }
         }
-        let is_back = |gone: &Gone| list.device_of(&gone.identity).is_some();
-        self.gone.retain(|gone| !is_back(gone) && now.since(gone.since) <= GRACE);
-        self.gone.drain(..self.gone.len().saturating_sub(MAX_GONE)).for_each(drop);
+        self.gone.retain(|gone| list.device_of(&gone.identity).is_none());
+        let mut forgotten = self.forget_gone(now);
+        let too_many = self.gone.len().saturating_sub(MAX_GONE);
+        forgotten.extend(self.gone.drain(..too_many).map(|gone| gone.identity));
         self.doubted.retain(|doubted| list.device_of(&doubted.0).is_some());
         self.dismissed.retain(|dismissed| dismissed.0 != list.account());
         let is_new = |identity: &IdentityKey| self.list.device_of(identity).is_none();
         let new = list.devices().iter().filter(|listed| is_new(&listed.identity));
-        let new = new.map(|listed| listed.device).collect();
+        let added = new.map(|listed| listed.device).collect();
         self.list = list;
-        new
+        Changes { added, forgotten }
     }
 
     /// Whether a key is an old one for certain, since people compared the one after it. Without
@@ -265,6 +274,14 @@ impl UserRecord {
         let pending =
             self.pending.as_deref().is_some_and(|Pending(list)| list.get(device).is_some());
         pending || self.list.get(device).is_some()
+    }
+
+    /// Whether a list has this identity, under whatever number, or had it lately.
+    pub(crate) fn knows(&self, identity: &IdentityKey) -> bool {
+        let is_in = |list: &DeviceList| list.device_of(identity).is_some();
+        is_in(&self.list)
+            || self.pending.as_deref().is_some_and(|Pending(list)| is_in(list))
+            || self.gone.iter().any(|gone| gone.identity == *identity)
     }
 
     /// Whether devices were removed lately.

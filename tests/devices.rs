@@ -12,13 +12,14 @@
 //!
 //! - the device, or the one that wrote, is removed from its account: it may be shown then, or not;
 //! - the sender is restored from a backup that is older than the text, and the envelope had not
-//!   left the outbox, or nothing opens it when it comes: what the sender no longer knows of, it
-//!   cannot send again;
+//!   left the outbox, or nothing opens it when it comes, or it is set aside then, which does not
+//!   show whether anything opens it: what the sender no longer knows of, it cannot send again;
 //! - the device or the sender is restored while the text is being asked for, or is set aside: a
 //!   request or an answer that was received after the backup is gone with it, and nobody says it a
 //!   second time;
 //! - where mail is sealed, it was in a first message that names a prekey which is not there, or
-//!   which is another one since a restoration: nothing says whom to ask for it;
+//!   which is another one since a restoration: nothing says whom to ask for it. A prekey that a
+//!   server hands out twice is not there for what was set aside, once another message used it;
 //!
 //! and except for what a device opened after a backup that it is restored from: its app's memory is
 //! that of the backup as well, so it is shown again or not at all. In one life, the backup's past
@@ -49,7 +50,7 @@ use subrosa::directory::Directory;
 use subrosa::store::{Memory, Store, Table};
 use subrosa::{
     Action, Address, Answer, Client, Completed, Delivery, DeviceList, Error, Event, Item,
-    NewDevice, Progress, Received, Role, UnixTime,
+    NewDevice, Policy, Progress, Received, Role, Task, UnixTime,
 };
 
 #[path = "support/network.rs"]
@@ -554,6 +555,104 @@ fn what_the_server_says_of_a_device_that_was_removed_meanwhile_is_taken() {
     assert_eq!(completed, Completed::Handled);
 }
 
+/// Nothing shows that it is a copy: the server forgot the stamp along with the device.
+#[test]
+fn a_copy_of_a_removed_device_sends_nothing_whatever_list_the_server_shows() {
+    let calm = &mut Calm::new("copied and removed");
+    let (mut phone, mut bob) = (calm.create("alice"), calm.create("bob"));
+    let mut laptop = calm.link(&mut phone, Role::Device);
+    calm.write(&mut laptop, "bob", "hi");
+    calm.sync(&mut bob);
+    let (mut laptop, copy) = copy_of(calm, laptop);
+    calm.write(&mut laptop, "bob", "under the next key");
+    let stale = calm.post.list("alice").unwrap().encode();
+    calm.remove(&mut phone, 2);
+    let mut copy = Client::open(copy).unwrap();
+    copy.write("bob", b"under the same key", calm.now, &mut calm.rng).unwrap();
+    let mut asked = 0;
+    for _ in 0..5 {
+        for task in copy.tasks(100, calm.now, &mut calm.rng).unwrap() {
+            assert!(!matches!(task.action, Action::Send { .. }), "{task:?}");
+            if let Action::FetchDevices(_) = task.action {
+                let answer = Answer::Devices(&stale);
+                drop(copy.complete(&task.id, answer, calm.now, &mut calm.rng).unwrap());
+                asked += 1;
+            } else {
+                drop(calm.post.perform(&mut copy, &task, calm.now, &mut calm.rng).unwrap());
+            }
+        }
+        calm.now = calm.now.after(HOUR / 6);
+    }
+    assert!(asked > 1, "it does not ask again");
+    calm.connect(&mut copy);
+    assert!(copy.inbox(9).unwrap().iter().any(|one| one.item == Item::Event(Event::Unlinked)));
+}
+
+#[test]
+fn what_a_device_wrote_leaves_once_a_server_that_lost_everything_took_its_upload() {
+    let calm = &mut Calm::new("a server that lost everything");
+    let (mut alice, mut bob) = (calm.create("alice"), calm.create("bob"));
+    calm.write(&mut alice, "bob", "hi");
+    calm.post.users.clear();
+    alice.write("bob", b"still there?", calm.now, &mut calm.rng).unwrap();
+    alice.connected().unwrap();
+    bob.connected().unwrap();
+    calm.connect(&mut bob);
+    let tasks = alice.tasks(1, calm.now, &mut calm.rng).unwrap();
+    drop(calm.post.perform(&mut alice, &tasks[0], calm.now, &mut calm.rng).unwrap());
+    let tasks = alice.tasks(100, calm.now, &mut calm.rng).unwrap();
+    assert!(matches!(tasks.as_slice(), [Task { action: Action::Upload(_), .. }]), "{tasks:?}");
+    calm.post.perform(&mut alice, &tasks[0], calm.now, &mut calm.rng).unwrap();
+    calm.connect(&mut alice);
+    calm.sync(&mut bob);
+    assert_eq!(texts(&mut bob), ["hi", "still there?"]);
+}
+
+#[test]
+fn a_copy_whose_uploads_are_refused_is_noticed_however_often_it_tried() {
+    let calm = &mut Calm::new("refused uploads");
+    let bob = calm.create("bob");
+    let stale = calm.post.users["bob"].summary(1).encode();
+    let (bob, copy) = copy_of(calm, bob);
+    // It made prekeys that the copy does not have.
+    let mut policy = Policy::default();
+    (policy.prekeys_low, policy.prekeys_target) = (200, 200);
+    let mut bob = Client::open(bob.into_store()).unwrap().with_policy(policy);
+    calm.connect(&mut bob);
+    // For a while, the server does not say what it has.
+    let mut copy = Client::open(copy).unwrap();
+    let mut refused = 0;
+    for _ in 0..20 {
+        for task in copy.tasks(100, calm.now, &mut calm.rng).unwrap() {
+            refused += usize::from(matches!(task.action, Action::Upload(_)));
+            match task.action {
+                Action::FetchSummary => {
+                    let answer = Answer::Summary(&stale);
+                    copy.complete(&task.id, answer, calm.now, &mut calm.rng).unwrap();
+                }
+                _ => drop(calm.post.perform(&mut copy, &task, calm.now, &mut calm.rng).unwrap()),
+            }
+        }
+        calm.now = calm.now.after(HOUR / 6);
+    }
+    assert!(refused > 5, "{refused}");
+    calm.restore(copy.into_store());
+}
+
+#[test]
+fn a_refused_upload_is_followed_by_a_look_at_what_the_server_has() {
+    let calm = &mut Calm::new("a look first");
+    let mut bob = Client::open(calm.create("bob").into_store()).unwrap();
+    let tasks = bob.tasks(1, calm.now, &mut calm.rng).unwrap();
+    calm.post.perform(&mut bob, &tasks[0], calm.now, &mut calm.rng).unwrap();
+    let tasks = bob.tasks(1, calm.now, &mut calm.rng).unwrap();
+    assert!(matches!(tasks[0].action, Action::Upload(_)), "{tasks:?}");
+    bob.complete(&tasks[0].id, Answer::Failed, calm.now, &mut calm.rng).unwrap();
+    calm.now = calm.now.after(61);
+    let tasks = bob.tasks(100, calm.now, &mut calm.rng).unwrap();
+    assert!(matches!(&tasks[..], [Task { action: Action::FetchSummary, .. }]), "{tasks:?}");
+}
+
 #[test]
 fn what_a_copy_asked_for_before_it_was_noticed_is_asked_for_again() {
     let calm = &mut Calm::new("asked by a copy");
@@ -658,6 +757,20 @@ fn a_text_that_is_held_stays_when_its_account_key_is_followed_by_another() {
     bob.accept_new_key("alice", &calm.post.list("alice").unwrap().account(), now, &mut calm.rng)
         .unwrap();
     drop(phone);
+    assert_eq!(texts(&mut bob), ["under the second key"]);
+}
+
+#[test]
+fn a_text_that_is_held_stays_though_a_key_between_its_own_and_the_newest_never_came() {
+    let calm = &mut Calm::new("a key between");
+    let (mut phone, mut bob, _) = three_account_keys(calm);
+    drop(calm.link(&mut phone, Role::Manager));
+    calm.remove(&mut phone, 5);
+    let fourth = calm.post.list("alice").unwrap().clone();
+    assert_eq!(calm.sync(&mut bob), [Received::Held]);
+    let now = calm.now;
+    bob.update_devices("alice", &fourth.encode(), now, &mut calm.rng).unwrap();
+    bob.accept_new_key("alice", &fourth.account(), now, &mut calm.rng).unwrap();
     assert_eq!(texts(&mut bob), ["under the second key"]);
 }
 

@@ -27,7 +27,7 @@ use crate::devices::{DeviceList, ListedDevice, Role};
 use crate::error::Error;
 use crate::identity::{IdentityKey, IdentityKeyPair};
 use crate::reference::Reference;
-use crate::sesame::{DeviceRecord, GRACE, Mark, Pending, Standing, UserRecord};
+use crate::sesame::{Changes, DeviceRecord, GRACE, Mark, Pending, Standing, UserRecord};
 use crate::store::Table;
 use crate::time::UnixTime;
 
@@ -162,6 +162,22 @@ pub(super) fn forget_device(
     asking::forget_device(open, place)
 }
 
+/// Forgets devices of a list that waited, and that no list has by now: whoever makes up account keys
+/// without end leaves the rows of the last one alone.
+pub(super) fn forget_strays(
+    open: &mut Open<'_>,
+    tag: Tag,
+    user: &UserRecord,
+    former: &DeviceList,
+) -> Result<(), Error> {
+    // By identity: such a list may have a device of the user's under another number.
+    let strays = former.devices().iter().filter(|listed| !user.knows(&listed.identity));
+    for listed in strays {
+        forget_device(open, open.place(tag, &listed.identity), &listed.identity)?;
+    }
+    Ok(())
+}
+
 /// Notes for which devices something waits, now that it is known which a user has: the user's own,
 /// and those of this account that get a copy of what is written to the user.
 pub(super) fn go_on(
@@ -225,19 +241,22 @@ pub(super) fn learn(
     match newer {
         Ok(true) => {
             let is_new = known.is_none_or(|known| known.account() != list.account());
-            // What devices sent that are the same under the key that follows can still be believed
-            // with that one.
-            let kept: Vec<u32> =
-                known.filter(|known| follows(&list, known)).map_or_else(Vec::new, |known| {
-                    let listed = known.devices().iter();
-                    let is_same = |one: &&ListedDevice| {
-                        list.get(one.device).is_some_and(|listed| listed.identity == one.identity)
-                    };
-                    listed.filter(is_same).map(|listed| listed.device).collect()
-                });
+            // What devices sent that this list has as well can still be believed with its key:
+            // their sessions proved who they are. Lists between the two may not have come.
+            let kept: Vec<u32> = known.map_or_else(Vec::new, |known| {
+                let listed = known.devices().iter();
+                let is_same = |one: &&ListedDevice| {
+                    list.get(one.device).is_some_and(|listed| listed.identity == one.identity)
+                };
+                listed.filter(is_same).map(|listed| listed.device).collect()
+            });
             let event = Event::KeyChanged { user: user.name.clone(), account: list.account() };
+            let former = user.pending.take();
             user.wait(list);
             open.put_user(tag, user)?;
+            if let Some(Pending(former)) = former.as_deref() {
+                forget_strays(open, tag, user, former)?;
+            }
             look_again(open, user, now)?;
             if is_new {
                 let texts = inbox::dismiss_others(open, tag, |device| kept.contains(&device))?;
@@ -297,11 +316,12 @@ pub(super) fn put_in_place(
     rng: &mut dyn CryptoRng,
 ) -> Result<Vec<u32>, Error> {
     let is_own = open.is_own(&user.name);
-    let added = user.replace(list, now);
-    for device in added.iter().filter(|_| is_own) {
-        if let Some(listed) = user.list.get(*device) {
-            linked::note(open, &listed.identity, now)?;
-        }
+    let Changes { added, forgotten } = user.replace(list, now);
+    for identity in forgotten {
+        forget_device(open, open.place(tag, &identity), &identity)?;
+    }
+    if is_own {
+        linked::note(open, &user.list, &added, now)?;
     }
     open.put_user(tag, user)?;
     look_again(open, user, now)?;

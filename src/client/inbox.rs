@@ -122,8 +122,8 @@ pub enum Event {
         /// Under whose name.
         user: String,
     },
-    /// Texts that were held went away, since their author's account key was replaced before anybody
-    /// accepted it.
+    /// Texts that were held went away: their author's account key was replaced before anybody
+    /// accepted it, and the device that wrote them is not listed under the new one.
     HeldGone {
         /// Under whose name they were held.
         user: String,

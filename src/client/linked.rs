@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 
 use super::transaction::Open;
+use crate::devices::DeviceList;
 use crate::error::Error;
 use crate::identity::IdentityKey;
 use crate::store::Table;
@@ -27,19 +28,27 @@ pub(super) fn is_new_here(open: &mut Open<'_>, now: UnixTime) -> Result<bool, Er
     Ok(open.get(Table::Account, JOINED)?.is_some_and(|row| is_lately(&row, now)))
 }
 
-/// A device of the account is new. Those that are not any more are forgotten.
+/// The account has this list now, in which some devices are new. Those that are not any more, and
+/// those that are not listed, are forgotten: so there are no more rows than devices.
 pub(super) fn note(
     open: &mut Open<'_>,
-    identity: &IdentityKey,
+    list: &DeviceList,
+    added: &[u32],
     now: UnixTime,
 ) -> Result<(), Error> {
-    for (key, row) in open.scan(Table::Account, LINKED, MOST)? {
-        if !is_lately(&row, now) {
+    let mut listed = Vec::new();
+    for device in list.devices() {
+        listed.push((key(open, &device.identity)?, added.contains(&device.device)));
+    }
+    for (key, row) in open.scan(Table::Account, LINKED, usize::MAX)? {
+        if !is_lately(&row, now) || !listed.iter().any(|(listed, _)| *listed == key) {
             open.delete(Table::Account, &key)?;
         }
     }
-    let key = key(open, identity)?;
-    open.put(Table::Account, &key, &now.as_secs().to_be_bytes())
+    for (key, _) in listed.iter().filter(|(_, is_added)| *is_added) {
+        open.put(Table::Account, key, &now.as_secs().to_be_bytes())?;
+    }
+    Ok(())
 }
 
 /// Whether a device of the account was linked lately, as far as this one knows.
@@ -51,9 +60,6 @@ pub(super) fn is_new(
     let key = key(open, identity)?;
     Ok(open.get(Table::Account, &key)?.is_some_and(|row| is_lately(&row, now)))
 }
-
-/// Rows that are looked at.
-const MOST: usize = 64;
 
 fn key(open: &Open<'_>, identity: &IdentityKey) -> Result<Vec<u8>, Error> {
     let tag = open.tag(&open.account.user)?;

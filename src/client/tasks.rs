@@ -296,8 +296,9 @@ fn tasks(
     doors::ensure(open, now, rng)?;
     let own = Want::Devices(open.account.user.clone());
     // Somebody says that there is a newer list of the account. This device may have been removed,
-    // and may be a copy of itself: nothing leaves before the server was asked.
-    let is_awaited = wants::is_untried(open, &own)?;
+    // and may be a copy of itself: nothing leaves before the server was asked. Where the server has
+    // no stamp of this device, what it says of the list is not enough.
+    let is_awaited = wants::is_untried(open, &own)? || upload::is_introducing(open)?;
     wanted(open, &mut tasks, now)?;
     if !is_awaited {
         to_send(open, &mut tasks, now)?;
@@ -479,10 +480,8 @@ fn complete(
             outbox::failed(open, name, now)?;
             Ok(Completed::Later)
         }
-        (Key::Summary | Key::Upload(_), _) => {
-            upload::failed(open, now)?;
-            Ok(Completed::Later)
-        }
+        (Key::Summary, _) => upload::failed(open, now).map(|()| Completed::Later),
+        (Key::Upload(_), _) => upload::refused(open, now).map(|()| Completed::Later),
     }
 }
 

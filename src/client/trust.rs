@@ -245,6 +245,7 @@ fn accept_new_key(
             known.dismiss(list.account());
             inbox::dismiss(open, tag)?;
             open.put_user(tag, &known)?;
+            devices::forget_strays(open, tag, &known, &list)?;
             devices::look_again(open, &known, now)?;
             devices::go_on(open, tag, &known, now)
         }

@@ -52,6 +52,9 @@ enum Due {
     /// Prekeys with ids above this one in the place of all that the server has. None: those that
     /// will be made.
     Replace(Option<u32>),
+    /// As `Replace`, where the server showed no stamp of this device: nothing else leaves before it
+    /// took this.
+    Introduce(Option<u32>),
 }
 
 impl Default for Due {
@@ -102,6 +105,12 @@ pub(super) fn is_due(open: &mut Open<'_>) -> Result<bool, Error> {
     Ok(get(open)?.due != Due::Nothing)
 }
 
+/// Whether the server showed nothing of this device, and took no upload since. The device may have
+/// been removed, and the store may be a copy; a server takes uploads of a listed device alone.
+pub(super) fn is_introducing(open: &mut Open<'_>) -> Result<bool, Error> {
+    Ok(matches!(get(open)?.due, Due::Introduce(_)))
+}
+
 /// The device connected anew: what the server holds is to be looked at.
 pub(super) fn connected(open: &mut Open<'_>) -> Result<(), Error> {
     let mut row = get(open)?;
@@ -112,6 +121,21 @@ pub(super) fn connected(open: &mut Open<'_>) -> Result<(), Error> {
 /// A task was made of it.
 pub(super) fn check_handed_out(open: &mut Open<'_>, now: UnixTime) -> Result<(), Error> {
     failed(open, now)
+}
+
+/// The server did not take the upload. What it holds is looked at before the next one: it may be a
+/// later upload of this device.
+pub(super) fn refused(open: &mut Open<'_>, now: UnixTime) -> Result<(), Error> {
+    let mut row = get(open)?;
+    (row.checked_at, row.not_before) = (None, Some(now.after(WAIT)));
+    put(open, &row)?;
+    match row.due {
+        Due::Introduce(_) => {
+            let own = open.account.user.clone();
+            wants::want(open, Want::Devices(own), now)
+        }
+        Due::Nothing | Due::Add | Due::Replace(_) => Ok(()),
+    }
 }
 
 /// The server could not be asked, or did not answer: a minute later again.
@@ -163,11 +187,17 @@ pub(super) fn compare(
     }
     let stamp = summary.verify_stamp(&open.account.identity);
     let (Some(stamp), Some(held)) = (stamp, &summary.prekeys) else {
-        row.due = Due::Replace(None);
+        row.due = Due::Introduce(None);
         return put(open, &row);
     };
-    if stamp.number > row.number {
-        row.number = stamp.number;
+    if let Due::Introduce(since) = row.due {
+        row.due = Due::Replace(since);
+    }
+    // An upload that the server refused had a number as well, so the number alone would not show it
+    // for ever: but no store makes fewer prekeys than it signed.
+    let last_id = prekeys::load(open, &Which::Rotating)?.prekeys.last_id();
+    if stamp.number > row.number || stamp.last_id > last_id {
+        row.number = row.number.max(stamp.number);
         row.due = Due::Replace(None);
         put(open, &row)?;
         return restored(open, stamp.last_id, now, rng);
@@ -230,11 +260,10 @@ pub(super) fn next(
     let mut some = prekeys::load(open, &Which::All)?;
     let before = some.prekeys.last_id();
     some.prekeys.rotate_if_due(now.as_secs(), rng)?;
-    let (mode, since, there) = match row.due {
+    let (mode, since, there) = match &mut row.due {
         // Only keys that nobody was ever given.
-        Due::Replace(since) => {
-            let since = since.unwrap_or(before);
-            row.due = Due::Replace(Some(since));
+        Due::Replace(since) | Due::Introduce(since) => {
+            let since = *since.get_or_insert(before);
             (Mode::Replace, since, some.prekeys.one_time_above(since))
         }
         Due::Nothing | Due::Add => {

@@ -7,7 +7,7 @@ use subrosa::{Action, Address, Answer, Event, Item, Progress, Received, Role, Tr
 
 use crate::liar::{Liar, Saying};
 use crate::sibling::join;
-use crate::world::{World, events, inbox, incoming, texts};
+use crate::world::{Disk, World, events, inbox, incoming, texts};
 
 #[test]
 fn a_rogue_account_under_a_contacts_name_is_held_and_leaves_the_contacts_rows_alone() {
@@ -51,6 +51,35 @@ fn a_rogue_account_under_a_contacts_name_is_held_and_leaves_the_contacts_rows_al
     let more = bob.tell(&mut world, &mut alice, talk, &Saying::text(51, "thanks"));
     assert!(matches!(incoming(more), Item::Text(_)));
     assert_eq!(texts(&mut alice), ["thanks"]);
+}
+
+#[test]
+fn rogue_accounts_without_end_leave_rows_of_one_and_none_once_a_person_decides() {
+    let mut world = World::new("rogues");
+    let (mut alice, disk) = world.app("alice");
+    let mut bob = Liar::new(&mut world, "bob");
+    let talk = bob.befriend(&mut world, &mut alice);
+    let key = bob.account.public_key();
+    let rows = |disk: &Disk| (disk.count(Table::Device), disk.count(Table::Session));
+    let before = rows(&disk);
+    for number in 0..20 {
+        let rng = &mut world.rng;
+        let (account, identity) = (IdentityKeyPair::generate(rng), IdentityKeyPair::generate(rng));
+        let list = subrosa::DeviceList::first(&account, identity.public_key());
+        // Bob's own device is in it, under another number.
+        let (list, _) = list.with(&account, bob.identity.public_key(), Role::Device).unwrap();
+        let mut rogue = Liar::posing(&mut world, "bob", 1, account, identity, list);
+        let to = alice.address().clone();
+        let talk = rogue.begin(&mut world, &to);
+        let saying = Saying::text(100 + number, "believe me");
+        assert_eq!(rogue.tell(&mut world, &mut alice, talk, &saying), Received::Held);
+        world.pass(60);
+    }
+    assert_eq!(rows(&disk), (before.0 + 1, before.1 + 1));
+    alice.accept_new_key("bob", &key, world.now, &mut world.rng).unwrap();
+    assert_eq!(rows(&disk), before);
+    let more = bob.tell(&mut world, &mut alice, talk, &Saying::text(51, "thanks"));
+    assert!(matches!(incoming(more), Item::Text(_)));
 }
 
 #[test]

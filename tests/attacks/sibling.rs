@@ -249,3 +249,47 @@ fn a_device_that_is_no_manager_keeps_no_account_key() {
     assert_eq!(received, Received::Handled);
     assert!(tablets.row(Table::Account, b"account key").is_none());
 }
+
+#[test]
+fn a_contact_who_links_and_removes_devices_without_end_leaves_rows_of_no_more_than_33() {
+    let mut world = World::new("devices without end");
+    let (mut alice, here) = world.app("alice");
+    let (mut bob, disk) = world.app("bob");
+    world.acquaint(&mut alice, &mut bob);
+    let mut read = 0;
+    for turn in 0..50 {
+        let mut liar = linked(&mut world, &mut bob, &disk, Role::Device);
+        let list = world.directory("bob").list().unwrap().encode();
+        alice.update_devices("bob", &list, world.now, &mut world.rng).unwrap();
+        let talk = liar.begin(&mut world, &alice.address().clone());
+        let received = liar.tell(&mut world, &mut alice, talk, &Saying::text(turn, "hello"));
+        read += usize::from(matches!(received, Received::Incoming(_)));
+        bob.remove_device(liar.address.device, world.now, &mut world.rng).unwrap();
+        world.settle(&mut bob);
+        let list = world.directory("bob").list().unwrap().encode();
+        alice.update_devices("bob", &list, world.now, &mut world.rng).unwrap();
+        world.now = world.now.after(60);
+    }
+    assert_eq!(read, 50);
+    // One that is listed, and 32 that were removed lately.
+    assert_eq!(here.count(Table::Device), 33);
+    assert!(here.count(Table::Session) <= 34, "{}", here.count(Table::Session));
+}
+
+#[test]
+fn devices_of_the_account_that_are_linked_and_removed_without_end_leave_no_rows_behind() {
+    let mut world = World::new("linked without end");
+    let (mut alice, disk) = world.app("alice");
+    let rows = |disk: &Disk| {
+        let all = disk.rows();
+        all.iter().filter(|(_, (key, _))| key.starts_with(b"linked")).count()
+    };
+    for _ in 0..40 {
+        let code = NewDevice::generate(&mut world.rng).code();
+        alice.link(&code, Role::Device, world.now, &mut world.rng).unwrap();
+        assert_eq!(rows(&disk), 1);
+        let device = alice.devices("alice").unwrap().unwrap().devices().last().unwrap().device;
+        alice.remove_device(device, world.now, &mut world.rng).unwrap();
+    }
+    assert_eq!(rows(&disk), 0);
+}

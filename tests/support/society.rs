@@ -92,6 +92,7 @@ pub(crate) struct World {
     promise: Promise,
     pub(crate) tally: Tally,
     events: VecDeque<String>,
+    most_events: usize,
 }
 
 impl World {
@@ -122,6 +123,8 @@ impl World {
             promise: Promise::default(),
             tally: Tally::default(),
             events: VecDeque::new(),
+            most_events: std::env::var("SUBROSA_EVENTS")
+                .map_or(MOST_EVENTS, |most| most.parse().unwrap()),
         };
         for user in &USERS[..4 + world.rng.below(3)] {
             let first = Client::create(Memory::new(), user, world.now, &mut world.keys).unwrap();
@@ -859,7 +862,7 @@ impl World {
     }
 
     fn note(&mut self, event: impl FnOnce() -> String) {
-        if self.events.len() >= MOST_EVENTS {
+        if self.events.len() >= self.most_events {
             self.events.pop_front();
         }
         let event = format!("{:>4} {}", self.step, event());
@@ -867,6 +870,7 @@ impl World {
     }
 }
 
+/// Events that a world which fails shows, without `SUBROSA_EVENTS`.
 const MOST_EVENTS: usize = 60;
 
 impl Drop for World {
