@@ -137,6 +137,9 @@ fn take_chain(
         group_changes::ask(open, from, (roster.group(), &known), reply.as_deref_mut(), rng)?;
     }
     if let Some(mut peer) = group_rows::peer(open, tag, from.place)? {
+        if knows && group_changes::tell_again(open, &roster, &mut peer, &named) {
+            group_rows::set_step(open, tag)?;
+        }
         peer.told = named;
         let is_first = |at: UnixTime| from.now.apart(at) > WAITED_AGAIN;
         if !knows && peer.waited.is_none_or(is_first) {
