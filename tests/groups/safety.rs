@@ -453,3 +453,30 @@ fn changes_that_cross_are_told_twice_at_most() {
     let seen: Vec<Vec<u8>> = all.iter().map(|of| settings(&mut world, of)).collect();
     assert!(seen.iter().all(|one| *one == seen[0]), "{seen:?}");
 }
+
+#[test]
+fn who_declined_tells_a_member_who_does_not_know_it_and_writes() {
+    for delivery in [subrosa::Delivery::Open, subrosa::Delivery::Sealed] {
+        let mut world = World::new(41);
+        world.delivery = delivery;
+        let (mut world, all) = world.founding(&["bea", "cyd"]);
+        for by in &all {
+            world.write(by).unwrap();
+        }
+        world.settle();
+        let dot = world.create("dot");
+        world.meet(&all[0], "dot");
+        world.change(&all[0], GroupIntention::Add("dot")).unwrap();
+        world.settle();
+        // With nobody but Ada is there a session.
+        world.change(&dot, GroupIntention::Leave).unwrap();
+        world.settle();
+        assert_eq!(world.members(&all[0]), ["ada", "bea", "cyd"], "{delivery:?}");
+        assert_eq!(world.members(&all[1]), ["ada", "bea", "cyd", "dot"], "{delivery:?}");
+        world.write(&all[1]).unwrap();
+        world.settle();
+        assert_eq!(world.members(&all[1]), ["ada", "bea", "cyd"], "{delivery:?}");
+        assert!(world.devices[&dot].shown.is_empty());
+        world.check_nobody_else();
+    }
+}
