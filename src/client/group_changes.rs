@@ -9,7 +9,7 @@ use super::allowances::{self, CHANGES, INVITATIONS, LISTS, Party};
 use super::group_events;
 use super::group_members;
 use super::group_proposals;
-use super::group_rows::{self, GroupRow, GroupStanding};
+use super::group_rows::{self, GroupRow, GroupStanding, PeerRow};
 use super::group_send;
 use super::inbox::{self, Event, FounderRole};
 use super::outbox::Target;
@@ -102,6 +102,18 @@ pub(super) fn take_changes(
         return Ok(());
     }
     look_again(open, &roster, &merged.accepted, from)?;
+    if let Some(mut peer) = group_rows::peer(open, tag, from.place)? {
+        // A change is made on all that its author knows.
+        let (user, account) = (&from.user.name, from.user.list.account());
+        let is_theirs = |id: &&ChangeId| {
+            let author = roster.get(id).and_then(|change| roster.was_given_for(change.author()));
+            author == Some((user.as_str(), account))
+        };
+        let made: Vec<ChangeId> = merged.accepted.iter().filter(is_theirs).copied().collect();
+        if !made.is_empty() && tell_again(open, &roster, &mut peer, &made) {
+            group_rows::put_peer(open, tag, from.place, &peer)?;
+        }
+    }
     // Its author may not know all devices of this account.
     for (place, mut peer) in group_rows::peers(open, tag)? {
         if open.is_own(&peer.address.user) && peer.address != *from.address {
@@ -110,6 +122,26 @@ pub(super) fn take_changes(
         }
     }
     group_rows::set_step(open, tag)
+}
+
+/// A device shows which changes it knows. Where a change of this account is not among them, the
+/// device is told it again: it may be lost. Says whether it is.
+///
+/// A change that is on its way is told twice by that. Nobody but its author's devices does it.
+pub(super) fn tell_again(
+    open: &Open<'_>,
+    roster: &Roster,
+    peer: &mut PeerRow,
+    known: &[ChangeId],
+) -> bool {
+    let is_own = |change: &Change| {
+        roster.was_given_for(change.author()).is_some_and(|(user, _)| open.is_own(user))
+    };
+    if peer.is_out || !roster.changes_since(known).any(is_own) {
+        return false;
+    }
+    (peer.owed_changes, peer.told) = (true, known.to_vec());
+    true
 }
 
 /// A roster as it would be with changes that came.

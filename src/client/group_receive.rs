@@ -60,7 +60,7 @@ pub(super) fn take(
         GroupBody::Text { group, id, text, files } => {
             let (id, files) = (MessageId::new(*id), Files::of(files));
             let written = Written { id, text, files };
-            return take_text(open, from, group, written, rng);
+            return take_text(open, from, group, written, reply.as_mut(), rng);
         }
     }
     Ok(None)
@@ -86,20 +86,20 @@ fn take_ask(
     group_rows::set_step(open, tag)
 }
 
-/// A device gives its chain that does not know that it is no member's any more: it is told that,
-/// and of nothing that came later.
+/// A device does not know that a user is no member any more: it is told that, and of nothing that
+/// came later.
 fn tell_removal(
     open: &mut Open<'_>,
     from: &From<'_>,
-    roster: &Roster,
-    given: &Distribution,
+    (roster, user): (&Roster, &str),
+    heads: &[[u8; 32]],
     reply: Option<&mut Target>,
     rng: &mut dyn CryptoRng,
 ) -> Result<(), Error> {
     let Some(target) = reply else { return Ok(()) };
-    let known = group_changes::change_ids(&given.heads);
+    let known = group_changes::change_ids(heads);
     let mut content = Vec::new();
-    for member in roster.ids_of(&from.user.name) {
+    for member in roster.ids_of(user) {
         group_send::append(&mut content, roster.removal_of(member, &known));
     }
     if content.is_empty()
@@ -111,6 +111,22 @@ fn tell_removal(
     let body = GroupBody::Changes { group: roster.group(), changes: &content };
     group_send::post(open, target, body, None, from.now, rng)?;
     open.put_record(target.place, &target.record)
+}
+
+/// A member writes to a group that this account is out of, and is told so.
+fn tell_own_removal(
+    open: &mut Open<'_>,
+    from: &From<'_>,
+    tag: Tag,
+    heads: &[[u8; 32]],
+    reply: Option<&mut Target>,
+    rng: &mut dyn CryptoRng,
+) -> Result<(), Error> {
+    let (roster, own) = (group_rows::roster(open, tag)?, open.account.user.clone());
+    if open.is_own(&from.user.name) || group_members::member_of(&roster, from.user).is_none() {
+        return Ok(());
+    }
+    tell_removal(open, from, (&roster, &own), heads, reply, rng)
 }
 
 fn take_chain(
@@ -126,7 +142,7 @@ fn take_chain(
         return group_changes::ask(open, from, (GroupId::from(given.group), &[]), reply, rng);
     };
     if row.standing == GroupStanding::Out {
-        return Ok(());
+        return tell_own_removal(open, from, tag, &given.heads, reply, rng);
     }
     group_changes::join_with(open, from, (tag, &mut row), rng)?;
     let roster = group_rows::roster(open, tag)?;
@@ -137,6 +153,9 @@ fn take_chain(
         group_changes::ask(open, from, (roster.group(), &known), reply.as_deref_mut(), rng)?;
     }
     if let Some(mut peer) = group_rows::peer(open, tag, from.place)? {
+        if knows && group_changes::tell_again(open, &roster, &mut peer, &named) {
+            group_rows::set_step(open, tag)?;
+        }
         peer.told = named;
         let is_first = |at: UnixTime| from.now.apart(at) > WAITED_AGAIN;
         if !knows && peer.waited.is_none_or(is_first) {
@@ -147,7 +166,8 @@ fn take_chain(
         group_rows::put_peer(open, tag, from.place, &peer)?;
     }
     let Some(member) = group_members::member_of(&roster, from.user).map(|member| member.id) else {
-        return tell_removal(open, from, &roster, &given, reply, rng);
+        let user = (&roster, from.user.name.as_str());
+        return tell_removal(open, from, user, &given.heads, reply, rng);
     };
     let mut giver = match group_rows::giver(open, tag, from.place)? {
         Some(giver) => giver,
@@ -192,12 +212,13 @@ fn take_text(
     from: &From<'_>,
     group: GroupId,
     written: Written<'_>,
+    reply: Option<&mut Target>,
     rng: &mut dyn CryptoRng,
 ) -> Result<Option<Incoming>, Error> {
     let tag = open.group_tag(group.as_bytes());
     let Some(mut row) = group_rows::get(open, tag)? else { return Ok(None) };
     if row.standing == GroupStanding::Out {
-        return Ok(None);
+        return tell_own_removal(open, from, tag, &[], reply, rng).map(|()| None);
     }
     group_changes::join_with(open, from, (tag, &mut row), rng)?;
     let roster = group_rows::roster(open, tag)?;

@@ -495,3 +495,23 @@ fn a_roster_that_is_asked_for_without_end_is_told_so_often_and_no_more() {
     }
     assert!(bytes <= 2 * Client::<Disk>::MAX_TEXT, "{bytes}");
 }
+
+#[test]
+fn a_device_that_says_without_end_that_it_knows_nothing_is_told_so_often_and_no_more() {
+    let mut den = Den::new("ignorant", GroupRole::Admin);
+    den.world.settle(&mut den.ada);
+    den.mallory.hear_all(&mut den.world);
+    // She was promoted, and her chains name what was before.
+    den.roster = Roster::from_changes(den.roster.changes().take(1).cloned()).unwrap();
+    let mut bytes = 0;
+    for _ in 0..200 {
+        den.renew();
+        let _told = den.give();
+        den.world.settle(&mut den.ada);
+        let mail = den.world.mail(&den.mallory.address);
+        bytes += mail.iter().map(|mail| mail.envelope.len()).sum::<usize>();
+        let heard = den.mallory.hear_all(&mut den.world);
+        assert!(changes(&heard).len() <= 1, "{heard:?}");
+    }
+    assert!(bytes > 0 && bytes <= 2 * Client::<Disk>::MAX_TEXT, "{bytes}");
+}

@@ -60,3 +60,35 @@ fn all_first_sealed_messages_of_members_are_taken_and_those_of_strangers_are_bou
     let refused = strangers(&mut world, 10, "another");
     assert!((4..=8).contains(&refused), "{refused}");
 }
+
+#[test]
+fn all_members_of_a_large_group_may_begin_at_once_and_know_each_other_by_it() {
+    let mut world = World::new(81);
+    world.delivery = Delivery::Sealed;
+    // More than twice as many as strangers may be at once.
+    let names: Vec<String> = (0..150).map(|at| format!("member {at}")).collect();
+    let ada = world.create("ada");
+    let members: Vec<Address> = names.iter().map(|name| world.create(name)).collect();
+    let zoe = world.create("zoe");
+    names.iter().map(String::as_str).chain(["zoe"]).for_each(|user| world.meet(&ada, user));
+    let all: Vec<&str> = names.iter().map(String::as_str).chain(["zoe"]).collect();
+    let (now, keys) = (world.now, &mut world.keys);
+    let client = &mut world.devices.get_mut(&ada).unwrap().client;
+    world.group = Some(client.create_group(&all, b"roses", now, keys).unwrap());
+    for of in [&ada, &zoe] {
+        world.connect(of, 0);
+    }
+    world.join(&zoe);
+    world.connect(&zoe, 0);
+    // None of them has a ticket of hers, or wrote to her before.
+    for by in &members {
+        world.meet(by, "zoe");
+        let (now, keys) = (world.now, &mut world.keys);
+        let client = &mut world.devices.get_mut(by).unwrap().client;
+        client.write("zoe", "here I am", now, keys).unwrap();
+        world.connect(by, 0);
+    }
+    assert_eq!(refused(&mut world, &zoe), 0, "of members");
+    let refused = strangers(&mut world, 70, "stranger");
+    assert!((4..=8).contains(&refused), "{refused}");
+}

@@ -387,3 +387,96 @@ fn who_left_has_nothing_that_waits() {
     assert_eq!(world.client(&all[1]).groups(), Ok(Vec::new()));
     world.check_nobody_else();
 }
+
+/// Bea is an admin, and does not know Ada's last change, which the server lost.
+fn behind(seed: u64) -> (World, Vec<Address>) {
+    let (mut world, all) = chatty(seed);
+    world.change(&all[0], GroupIntention::Promote("bea")).unwrap();
+    world.settle();
+    world.change(&all[0], GroupIntention::Set(b"thorns")).unwrap();
+    world.connect(&all[0], 0);
+    drop(world.post.take(&all[1]));
+    world.settle();
+    assert_eq!(settings(&mut world, &all[1]), b"roses");
+    (world, all)
+}
+
+fn settings(world: &mut World, of: &Address) -> Vec<u8> {
+    let group = world.group.unwrap();
+    world.client(of).group(group).unwrap().settings
+}
+
+#[test]
+fn a_change_that_was_lost_is_told_again_to_a_device_that_shows_that_it_does_not_know_it() {
+    // By a change that is made without it.
+    let (mut world, all) = behind(38);
+    world.change(&all[1], GroupIntention::Promote("cyd")).unwrap();
+    let before = world.post.past.len();
+    for _ in 0..3 {
+        world.connect_all(0);
+    }
+    assert_eq!(settings(&mut world, &all[1]), b"thorns");
+    // Its author told it, and nobody else.
+    let told = world.post.past[before..].iter().filter(|mail| mail.to == all[1]);
+    assert_eq!(told.map(|mail| &mail.from).collect::<Vec<_>>(), [&all[0]]);
+    // By a chain that is given.
+    let (mut world, all) = behind(39);
+    let group = world.group.unwrap();
+    world.client(&all[1]).refresh_group(group).unwrap();
+    world.write(&all[1]).unwrap();
+    for _ in 0..3 {
+        world.connect_all(0);
+    }
+    assert_eq!(settings(&mut world, &all[1]), b"thorns");
+    world.settle();
+    world.check_all(&|_| true);
+}
+
+#[test]
+fn changes_that_cross_are_told_twice_at_most() {
+    let (mut world, all) = chatty(40);
+    world.change(&all[0], GroupIntention::Promote("bea")).unwrap();
+    world.settle();
+    world.change(&all[0], GroupIntention::Set(b"thorns")).unwrap();
+    world.change(&all[1], GroupIntention::Set(b"lilies")).unwrap();
+    let before = world.post.past.len();
+    for by in &all {
+        // Everybody sends before anybody fetches.
+        let mail = world.post.mail.remove(by);
+        world.connect(by, 0);
+        world.post.mail.entry(by.clone()).or_default().extend(mail.into_iter().flatten());
+    }
+    world.settle();
+    let told = world.post.past[before..].iter();
+    let between = told.filter(|mail| mail.from != all[2] && mail.to != all[2]).count();
+    assert!((2..=4).contains(&between), "{between}");
+    let seen: Vec<Vec<u8>> = all.iter().map(|of| settings(&mut world, of)).collect();
+    assert!(seen.iter().all(|one| *one == seen[0]), "{seen:?}");
+}
+
+#[test]
+fn who_declined_tells_a_member_who_does_not_know_it_and_writes() {
+    for delivery in [subrosa::Delivery::Open, subrosa::Delivery::Sealed] {
+        let mut world = World::new(41);
+        world.delivery = delivery;
+        let (mut world, all) = world.founding(&["bea", "cyd"]);
+        for by in &all {
+            world.write(by).unwrap();
+        }
+        world.settle();
+        let dot = world.create("dot");
+        world.meet(&all[0], "dot");
+        world.change(&all[0], GroupIntention::Add("dot")).unwrap();
+        world.settle();
+        // With nobody but Ada is there a session.
+        world.change(&dot, GroupIntention::Leave).unwrap();
+        world.settle();
+        assert_eq!(world.members(&all[0]), ["ada", "bea", "cyd"], "{delivery:?}");
+        assert_eq!(world.members(&all[1]), ["ada", "bea", "cyd", "dot"], "{delivery:?}");
+        world.write(&all[1]).unwrap();
+        world.settle();
+        assert_eq!(world.members(&all[1]), ["ada", "bea", "cyd"], "{delivery:?}");
+        assert!(world.devices[&dot].shown.is_empty());
+        world.check_nobody_else();
+    }
+}

@@ -2,10 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use subrosa::{Address, GroupIntention, GroupStanding, Role};
+use subrosa::{
+    Address, Client, Delivery, GroupIntention, GroupStanding, Item, MessageId, Received, Role,
+    UnixTime,
+};
 
-use crate::network::Seed;
-use crate::world::{HOUR, USERS, World, receive};
+use crate::network::{Seed, Seeded};
+use crate::post::take;
+use crate::world::{Disk, HOUR, USERS, World, receive};
 
 /// The first three stay, so that there is something to be owed.
 const STAY: [&str; 3] = ["ada", "bea", "cyd"];
@@ -15,18 +19,74 @@ struct Story {
     world: World,
     left: BTreeSet<String>,
     is_backed_up: bool,
+    thieves: Vec<Thief>,
 }
 
+/// What a device held when its user was removed.
+struct Thief {
+    of: Address,
+    disk: Disk,
+    /// When that was, and how much mail there had been.
+    at: UnixTime,
+    since: usize,
+}
+
+/// Copies that are made of removed devices.
+const MOST_THIEVES: usize = 4;
+
 impl Story {
-    fn new(seed: u64) -> Self {
-        let (mut world, _) = World::with_group(seed, &["bea", "cyd"]);
+    fn new(seed: u64, delivery: Delivery) -> Self {
+        let mut world = World::new(seed);
+        world.delivery = delivery;
+        let (mut world, all) = world.founding(&["bea", "cyd"]);
         for user in &USERS[3..] {
             world.create(user);
+        }
+        // In every second world there are two admins.
+        if seed.is_multiple_of(2) {
+            world.change(&all[0], GroupIntention::Promote("bea")).unwrap();
+            world.connect_all(0);
+        }
+        // Something is withheld in every third one.
+        let (from, to) = (world.rng.below(3), world.rng.below(3));
+        if seed.is_multiple_of(3) && from != to {
+            world.withheld = Some((all[from].clone(), all[to].clone()));
         }
         // Of four worlds, one loses envelopes, and one knows copies that are restored.
         world.losing = if seed % 4 == 1 { 30 } else { 0 };
         world.keeping = 100;
-        Self { world, left: BTreeSet::new(), is_backed_up: seed % 4 == 2 }
+        let is_backed_up = seed % 4 == 2;
+        Self { world, left: BTreeSet::new(), is_backed_up, thieves: Vec::new() }
+    }
+
+    /// Removes somebody, who keeps a copy.
+    fn remove(&mut self, by: &Address, user: &str) {
+        let Self { world, left, thieves, .. } = self;
+        if world.change(by, GroupIntention::Remove(user)).is_err() {
+            return;
+        }
+        left.insert(user.into());
+        let (at, since) = (world.now, world.post.past.len());
+        for (of, device) in world.devices.iter().filter(|(of, _)| of.user == user) {
+            if thieves.len() < MOST_THIEVES {
+                thieves.push(Thief { of: of.clone(), disk: device.disk.copy(), at, since });
+            }
+        }
+    }
+
+    /// An admin changes who is in, or who is an admin.
+    fn administer(&mut self) {
+        let by = Address::new(STAY[self.world.rng.below(2)], 1);
+        let user = USERS[2 + self.world.rng.below(3)];
+        match self.world.rng.below(8) {
+            0..=3 => {
+                self.world.meet(&by, user);
+                drop(self.world.change(&by, GroupIntention::Add(user)));
+            }
+            4 | 5 if !STAY.contains(&user) => self.remove(&by, user),
+            6 => drop(self.world.change(&by, GroupIntention::Promote(user))),
+            _ => drop(self.world.change(&by, GroupIntention::Demote(user))),
+        }
     }
 
     /// Something that a person does at a device.
@@ -35,7 +95,8 @@ impl Story {
         let group = world.group.unwrap();
         let user = USERS[3 + world.rng.below(2)];
         let stays = STAY.contains(&&*by.user);
-        match world.rng.below(18) {
+        match world.rng.below(21) {
+            18.. => self.administer(),
             0..=5 => drop(world.write(by)),
             6 => {
                 world.meet(by, user);
@@ -43,11 +104,7 @@ impl Story {
                     left.insert(user.into());
                 }
             }
-            7 => {
-                if world.change(by, GroupIntention::Remove(user)).is_ok() {
-                    left.insert(user.into());
-                }
-            }
+            7 => self.remove(by, user),
             8 if world.rng.chance(300) => {
                 let of = USERS[world.rng.below(5)];
                 if world.change(by, GroupIntention::Restore(of)).is_ok() {
@@ -70,9 +127,7 @@ impl Story {
             // Admins against each other, and against those whom they do not outrank.
             14 if world.rng.chance(300) => {
                 let other = USERS[world.rng.below(5)];
-                if world.change(by, GroupIntention::Remove(other)).is_ok() {
-                    left.insert(other.into());
-                }
+                self.remove(by, other);
             }
             14 => drop(world.change(by, GroupIntention::Demote(user))),
             15 if self.is_backed_up => {
@@ -87,6 +142,15 @@ impl Story {
                 drop(client.join_group(group, now, keys));
             }
         }
+    }
+
+    /// What does not count of all changes, as the device says that knows most of it.
+    fn voided(&mut self) -> usize {
+        let world = &mut self.world;
+        let group = world.group.unwrap();
+        let all: Vec<Address> = world.devices.keys().cloned().collect();
+        let known = all.iter().filter_map(|of| world.client(of).group(group).ok());
+        known.map(|info| info.voided.len()).max().unwrap_or(0)
     }
 
     fn remove_device(&mut self, by: &Address) {
@@ -110,6 +174,51 @@ impl Story {
             let to = all[world.rng.below(all.len())].clone();
             let (now, keys) = (world.now, &mut world.keys);
             receive(world.devices.get_mut(&to).unwrap(), &mail, now, keys);
+        }
+    }
+
+    /// The server makes something up: it changes an envelope, or says that another device sent it.
+    fn forge(&mut self) {
+        let world = &mut self.world;
+        if world.post.past.is_empty() || !world.rng.chance(150) {
+            return;
+        }
+        let mut mail = world.post.past[world.rng.below(world.post.past.len())].clone();
+        let all: Vec<Address> = world.devices.keys().cloned().collect();
+        if world.rng.chance(500) {
+            let at = world.rng.below(mail.envelope.len());
+            mail.envelope[at] ^= 1 << world.rng.below(8);
+        } else {
+            let other = &all[world.rng.below(all.len())];
+            if *other == mail.from || mail.is_sealed() {
+                return;
+            }
+            mail.from = other.clone();
+        }
+        let (now, keys) = (world.now, &mut world.keys);
+        let device = world.devices.get_mut(&mail.to).unwrap();
+        let received = device.client.receive(mail.named(), &mail.envelope, now, keys).unwrap();
+        let opened = matches!(received, Received::Incoming(_) | Received::Handled);
+        assert!(!opened, "seed {}: {received:?}", world.seed);
+        crate::world::collect(device);
+    }
+
+    /// What a removed device held opens nothing that was not written for it.
+    fn rob(&mut self) {
+        let Self { world, thieves, .. } = self;
+        for Thief { of, disk, at, since } in thieves {
+            let mut client = Client::open(disk.copy()).unwrap();
+            let mut keys = Seeded::new(world.seed, "the thief's");
+            for mail in world.post.past[*since..].iter().filter(|mail| mail.is_of_group()) {
+                drop(client.receive(mail.named(), &mail.envelope, *at, &mut keys).unwrap());
+            }
+            for item in take(&mut client).into_iter().map(|incoming| incoming.item) {
+                let Item::Group(text) = item else { continue };
+                let id: MessageId = text.text.message;
+                let written = world.written.iter().find(|written| written.id == id).unwrap();
+                let may = written.to.contains(of);
+                assert!(may, "seed {}: {id} opens to the removed {of}", world.seed);
+            }
         }
     }
 
@@ -138,6 +247,7 @@ impl Story {
         let (seed, group) = (self.world.seed, self.world.group.unwrap());
         self.world.check_nobody_else();
         self.world.check_progress();
+        self.rob();
         // The list that has a device can be lost with a manager that is restored from a copy.
         let world = &self.world;
         let is_gone = |of: &Address| {
@@ -169,8 +279,8 @@ impl Story {
     }
 }
 
-fn run(seed: u64) -> usize {
-    let mut story = Story::new(seed);
+fn run(seed: u64, delivery: Delivery) -> Tally {
+    let mut story = Story::new(seed, delivery);
     for _ in 0..60 {
         let world = &mut story.world;
         world.now = world.now.after(world.rng.below(600) as u64);
@@ -181,19 +291,52 @@ fn run(seed: u64) -> usize {
         }
         story.act(&by);
         story.repeat();
+        story.forge();
         if story.world.rng.chance(700) {
             story.world.connect_all(100);
         }
     }
     story.world.settle();
     story.end();
-    story.check()
+    let owed = story.check();
+    let (made, stale) = (story.world.made, story.world.stale);
+    Tally { owed, made, stale, voided: story.voided(), removed: story.thieves.len() }
+}
+
+/// What happened in a world.
+#[derive(Debug, Default)]
+struct Tally {
+    owed: usize,
+    /// Changes; those that were made on a part of the others; and what does not count of them.
+    made: usize,
+    stale: usize,
+    voided: usize,
+    /// Devices that were removed with their users, and copied.
+    removed: usize,
+}
+
+fn run_all(delivery: Delivery) {
+    let seeds = Seed::chosen_or(1..=16);
+    let mut sum = Tally::default();
+    for seed in &seeds {
+        let Tally { owed, made, stale, voided, removed } = run(*seed, delivery);
+        sum.owed += owed;
+        sum.made += made;
+        sum.stale += stale;
+        sum.voided += voided;
+        sum.removed += removed;
+    }
+    println!("{sum:?}");
+    assert!(seeds.len() < 10 || sum.owed > 100 && sum.made > 30 && sum.removed > 3, "{sum:?}");
 }
 
 #[test]
 fn in_every_world_members_show_every_text_once_and_nobody_else_does() {
-    let seeds = Seed::chosen_or(1..=16);
-    let owed: usize = seeds.iter().map(|seed| run(*seed)).sum();
-    println!("{owed} texts owed");
-    assert!(seeds.len() < 10 || owed > 100, "{owed}");
+    run_all(Delivery::Open);
+}
+
+#[test]
+#[ignore = "it does not hold yet: docs/groups.md, section 4, says what is missing"]
+fn the_same_holds_in_every_world_whose_mail_is_sealed() {
+    run_all(Delivery::Sealed);
 }

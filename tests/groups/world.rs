@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use subrosa::group::GroupId;
-use subrosa::store::{Memory, Store, Transaction};
+use subrosa::store::{Memory, Store, Table, Transaction};
 use subrosa::{
     Action, Address, Answer, Client, Delivery, Error, Event, GroupChange, GroupEvent, GroupInfo,
     GroupIntention, Item, MessageId, NewDevice, Policy, Progress, Role, UnixTime,
@@ -82,7 +82,12 @@ pub(crate) struct World {
     pub(crate) losing: usize,
     pub(crate) delivery: Delivery,
     pub(crate) keeping: usize,
+    /// What the server keeps back until the end, of whom and for whom.
+    pub(crate) withheld: Option<(Address, Address)>,
     pub(crate) group: Option<GroupId>,
+    /// Changes that were made, and of those such as were made on a part of the others.
+    pub(crate) made: usize,
+    pub(crate) stale: usize,
 }
 
 impl World {
@@ -99,7 +104,10 @@ impl World {
             losing: 0,
             delivery: Delivery::Open,
             keeping: 0,
+            withheld: None,
             group: None,
+            made: 0,
+            stale: 0,
         }
     }
 
@@ -184,7 +192,7 @@ impl World {
     /// many come in another order or twice.
     pub(crate) fn connect(&mut self, of: &Address, failing: usize) {
         let policy = self.policy();
-        let Self { post, rng, keys, now, devices, lost, losing, keeping, .. } = self;
+        let Self { post, rng, keys, now, devices, lost, losing, keeping, withheld, .. } = self;
         let device = devices.get_mut(of).unwrap();
         if !device.on {
             return;
@@ -217,7 +225,9 @@ impl World {
         for mail in mail {
             if rng.chance(*losing) {
                 lost.extend(mail.message.map(|id| (of.clone(), id)));
-            } else if rng.chance(*keeping) {
+            } else if rng.chance(*keeping)
+                || withheld.as_ref().is_some_and(|(from, to)| (&mail.from, of) == (from, to))
+            {
                 post.mail.entry(of.clone()).or_default().push_back(mail);
             } else {
                 receive(device, &mail, *now, keys);
@@ -236,7 +246,7 @@ impl World {
     /// Until nothing is left to say.
     pub(crate) fn settle(&mut self) {
         self.devices.values_mut().for_each(|device| device.on = !device.gone);
-        (self.losing, self.keeping) = (0, 0);
+        (self.losing, self.keeping, self.withheld) = (0, 0, None);
         for _ in 0..9 {
             self.now = self.now.after(3 * HOUR);
             for _ in 0..4 {
@@ -277,6 +287,7 @@ impl World {
     /// Changes the group, which does what its preview says.
     pub(crate) fn change(&mut self, by: &Address, what: GroupIntention<'_>) -> Result<(), Error> {
         let group = self.group.unwrap();
+        let known = self.changes(by);
         let (now, keys) = (self.now, &mut self.keys);
         let client = &mut self.devices.get_mut(by).unwrap().client;
         let users = |info: &GroupInfo| -> BTreeSet<String> {
@@ -284,6 +295,8 @@ impl World {
         };
         let (before, preview) = (client.group(group), client.preview_change(group, &[what]));
         if client.change_group(group, &[what], now, keys)? == GroupChange::Made {
+            self.stale += usize::from(known <= self.made);
+            self.made += 1;
             let mut expected = users(&before?);
             for event in preview?.changes {
                 match event {
@@ -295,6 +308,14 @@ impl World {
             assert_eq!(users(&client.group(group)?), expected, "seed {}: {what:?}", self.seed);
         }
         Ok(())
+    }
+
+    /// How many changes of the group a device has.
+    pub(crate) fn changes(&self, of: &Address) -> usize {
+        let mut disk = self.devices[of].disk.copy();
+        let count =
+            disk.transact(|tx| Ok::<_, Error>(tx.scan(Table::Group, &[1], usize::MAX)?.len()));
+        count.unwrap()
     }
 
     pub(crate) fn join(&mut self, of: &Address) {

@@ -2,11 +2,13 @@
 //! and inside a transaction.
 #![allow(dead_code, reason = "each test crate uses a part of it")]
 
+use subrosa::file::{self, ChunkSize};
 use subrosa::group::GroupId;
 use subrosa::{
-    Address, Admins, Client, Completed, Delivery, DeviceList, Error, GroupInfo, GroupIntention,
-    GroupPreview, IdentityKey, InboxId, Incoming, MessageId, Outgoing, Progress, Received, Role,
-    SasStage, SasValue, Scanned, Scope, SessionInfo, Task, TaskId, UnixTime, UserTrust,
+    Address, Admins, Attachment, Client, Completed, Delivery, DeviceList, Error, GroupInfo,
+    GroupIntention, GroupPreview, IdentityKey, InboxId, Incoming, MessageId, Outgoing, Progress,
+    Received, Role, SasStage, SasValue, Scanned, Scope, SessionInfo, Task, TaskId, UnixTime,
+    UserTrust,
 };
 
 use super::network::Seeded;
@@ -67,6 +69,8 @@ pub(crate) enum Call {
     Group(GroupId),
     Groups,
     PromoteInGroup(GroupId, String),
+    DemoteInGroup(GroupId, String),
+    WriteFileToGroup(GroupId, Vec<u8>),
     SetInGroup(GroupId, Vec<u8>),
     RestoreInGroup(GroupId, String),
     PreviewRemoval(GroupId, String),
@@ -153,6 +157,8 @@ impl Call {
             Self::Group { .. } => "group",
             Self::Groups { .. } => "groups",
             Self::PromoteInGroup { .. } => "change_group, promote",
+            Self::DemoteInGroup { .. } => "change_group, demote",
+            Self::WriteFileToGroup { .. } => "write_to_group, with a file",
             Self::SetInGroup { .. } => "change_group, set",
             Self::RestoreInGroup { .. } => "change_group, restore",
             Self::PreviewRemoval { .. } => "preview_change",
@@ -251,6 +257,15 @@ impl Call {
             Self::Groups => Did::Groups(client.groups()?),
             Self::PromoteInGroup(group, user) => {
                 changed(client, *group, GroupIntention::Promote(user), now, rng)?
+            }
+            Self::DemoteInGroup(group, user) => {
+                changed(client, *group, GroupIntention::Demote(user), now, rng)?
+            }
+            Self::WriteFileToGroup(group, text) => {
+                let (descriptor, _) = file::seal(text, ChunkSize::VOICE, rng)?;
+                let files = [Attachment::new(descriptor, b"where it is")?];
+                let message = Outgoing::new(text).files(&files).disappears_after(60);
+                Did::Message(client.write_to_group(*group, message, now, rng)?)
             }
             Self::SetInGroup(group, bytes) => {
                 changed(client, *group, GroupIntention::Set(bytes), now, rng)?

@@ -1,7 +1,8 @@
 //! An app on disk that is killed, and what is expected of it afterwards.
 //!
-//! Alice has two devices and Bob one, each with a store of its own. What an app and its server keep
-//! besides is in plain files. Those of the server's directories are replaced whole; the others are
+//! Alice has two devices, Bob and Carol one each, with a store of its own. Alice founds groups, Bob
+//! is in all of them, and Carol comes and goes. What an app and its server keep besides is in plain
+//! files. Those of the server's directories are replaced whole; the others are
 //! only appended to, a line at a time, and a line that is not whole was never written:
 //!
 //! | file | a line |
@@ -10,6 +11,10 @@
 //! | `acked <device>` | how much of the wire was received: after [`Client::receive`] |
 //! | `shown <device>` | inbox id, sender, user that a copy is for, text: before [`Client::acknowledge`] |
 //! | `tried <device>` | `try`, number, receiver, texts: before [`Client::write`]; `ok` or `failed` after it |
+//!
+//! A text to a group has `group` and all devices of its members in the place of the receiver, and
+//! is for those devices. What Carol's device writes to a group, or is to show of one, may come to
+//! nothing, since she may have been removed meanwhile: `may` is before such devices.
 //!
 //! The number is in a row of the app's own, committed together with the texts. So after a kill the
 //! store itself says whether what was tried last is in it: what is must be shown on every other
@@ -25,9 +30,11 @@ use std::time::{Duration, Instant};
 use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha256};
 use subrosa::directory::Directory;
+use subrosa::group::{GroupId, MemberId};
 use subrosa::store::Redb;
 use subrosa::{
-    Action, Address, Client, Completed, Error, Item, NewDevice, Received, Role, UnixTime,
+    Action, Address, Client, Completed, Error, GroupIntention, GroupStanding, Item, NewDevice,
+    Received, Role, UnixTime,
 };
 
 use super::network::{Seed, Seeded};
@@ -95,7 +102,14 @@ fn address(text: &str) -> Address {
 /// The app's own row with the number of what was written last.
 const WRITTEN: &[u8] = b"written";
 
-const DEVICES: [&str; 3] = ["alice/1", "alice/2", "bob/1"];
+const DEVICES: [&str; 4] = ["alice/1", "alice/2", "bob/1", "carol/1"];
+
+/// Alice's device with the account key, and those of the users who do not come and go.
+const FOUNDER: usize = 0;
+const CAROL: usize = 3;
+
+/// Groups that Alice founds.
+const MOST_GROUPS: usize = 3;
 
 struct Device {
     name: &'static str,
@@ -125,7 +139,7 @@ fn store(folder: &Path, device: &str) -> Redb {
     Redb::open(file(folder, "store", device)).unwrap()
 }
 
-/// Three devices, of which two are linked.
+/// Four devices, of which two are linked.
 fn found(folder: &Path, seed: u64) {
     let (rng, now) = (&mut Seeded::new(seed, "founding"), start());
     let mut phone = Client::create(store(folder, "alice/1"), "alice", now, rng).unwrap();
@@ -133,6 +147,7 @@ fn found(folder: &Path, seed: u64) {
     let grant = phone.link(&device.code(), Role::Device, now, rng).unwrap();
     drop(Client::join(store(folder, "alice/2"), &device, &grant, now, rng).unwrap());
     drop(Client::create(store(folder, "bob/1"), "bob", now, rng).unwrap());
+    drop(Client::create(store(folder, "carol/1"), "carol", now, rng).unwrap());
 }
 
 fn start() -> UnixTime {
@@ -186,10 +201,12 @@ impl App {
     fn act(&mut self) {
         let at = self.rng.below(DEVICES.len());
         match self.rng.below(1_000) {
-            0..350 => self.write(at, 1),
-            350..400 => self.write(at, 2),
-            400..600 => drop(self.work(at)),
-            600..850 => drop(self.receive(at)),
+            0..200 => self.write(at, 1),
+            200..240 => self.write(at, 2),
+            240..360 => drop(self.write_to_group(at, false)),
+            360..420 => self.change_groups(at),
+            420..620 => drop(self.work(at)),
+            620..850 => drop(self.receive(at)),
             850..960 => self.show(at),
             960..985 => self.reopen(at),
             985..997 => self.devices[at].client.connected().unwrap(),
@@ -199,32 +216,124 @@ impl App {
 
     /// So many messages in one transaction.
     fn write(&mut self, at: usize, count: usize) {
-        let now = self.now();
-        let Self { devices, rng, run, written, .. } = self;
-        let device = &mut devices[at];
-        let texts: Vec<String> = (0..count)
-            .map(|_| {
-                *written += 1;
-                let longer =
-                    if rng.chance(100) { ".".repeat(rng.below(5_000)) } else { String::new() };
-                format!("{written} of run {run}{longer}")
-            })
-            .collect();
-        let to = if device.name == "bob/1" || rng.chance(100) { "alice" } else { "bob" };
-        let device = &mut self.devices[at];
+        let texts: Vec<String> = (0..count).map(|_| self.text()).collect();
+        let is_bob = self.devices[at].name == "bob/1";
+        let to = if is_bob || self.rng.chance(100) { "alice" } else { "bob" };
+        self.attempt(at, to, None, &texts);
+    }
+
+    /// A text that nothing else is like.
+    fn text(&mut self) -> String {
+        let Self { rng, run, written, .. } = self;
+        *written += 1;
+        let longer = if rng.chance(100) { ".".repeat(rng.below(5_000)) } else { String::new() };
+        format!("{written} of run {run}{longer}")
+    }
+
+    /// Writes texts, and notes that in the file before, and in the store with them.
+    fn attempt(&mut self, at: usize, to: &str, group: Option<GroupId>, texts: &[String]) {
+        let (now, device, rng) = (self.now(), &mut self.devices[at], &mut self.rng);
         let number = last_written(&mut device.client) + 1;
-        let fields = ["try", &(number - 1).to_string(), to].map(str::to_owned);
-        let fields: Vec<String> = fields.into_iter().chain(texts.iter().cloned()).collect();
-        device.tried.append(&fields.iter().map(String::as_str).collect::<Vec<_>>());
-        let rng = &mut self.rng;
+        let before = (number - 1).to_string();
+        let texts = texts.iter().map(String::as_str);
+        let fields: Vec<&str> = ["try", &before, to].into_iter().chain(texts.clone()).collect();
+        device.tried.append(&fields);
         let done = device.client.transact(|client| {
-            for text in &texts {
-                client.write(to, text.as_bytes(), now, rng)?;
+            for text in texts {
+                match group {
+                    Some(group) => client.write_to_group(group, text, now, rng)?,
+                    None => client.write(to, text, now, rng)?,
+                };
             }
             client.rows().put(WRITTEN, &number.to_be_bytes())
         });
         done.unwrap_or_else(|error: Error| panic!("{}: {error}", device.name));
         device.tried.append(&["ok"]);
+    }
+
+    /// Writes to a group that the device has joined, if there is one. `all`: to each of them, and
+    /// everybody is to show it.
+    fn write_to_group(&mut self, at: usize, all: bool) -> usize {
+        let mut groups = self.devices[at].client.groups().unwrap();
+        if !all && !groups.is_empty() {
+            groups = Vec::from([groups[self.rng.below(groups.len())]]);
+        }
+        let mut written = 0;
+        for group in groups {
+            let device = &mut self.devices[at];
+            let info = device.client.group(group).unwrap();
+            if info.standing != GroupStanding::Joined {
+                continue;
+            }
+            let mut to = String::from("group");
+            for member in &info.members {
+                // Whose devices are not known yet is owed it once they are.
+                let is_known = member.trust.is_some();
+                let list = device.client.devices(&member.user).unwrap();
+                let listed = |one: &str| {
+                    let list = list.as_ref().filter(|_| is_known);
+                    list.is_none_or(|list| list.get(address(one).device).is_some())
+                };
+                let of_member = |one: &&&str| address(one).user == member.user && listed(one);
+                for reader in DEVICES.iter().filter(of_member) {
+                    let may = !is_known || at == CAROL || *reader == DEVICES[CAROL];
+                    let may = if may && !all { "may " } else { "" };
+                    to = format!("{to} {may}{reader}");
+                }
+            }
+            let text = self.text();
+            self.attempt(at, &to, Some(group), &[text]);
+            written += 1;
+        }
+        written
+    }
+
+    /// Alice founds a group, or adds, removes or asks for another key; the others join.
+    fn change_groups(&mut self, at: usize) {
+        if at != FOUNDER {
+            self.join_all(at);
+            return;
+        }
+        let now = self.now();
+        ["bob", "carol"].iter().for_each(|user| self.meet(at, user));
+        let Self { devices, rng, .. } = self;
+        let client = &mut devices[at].client;
+        let groups = client.groups().unwrap();
+        if groups.len() < MOST_GROUPS && (groups.is_empty() || rng.chance(100)) {
+            client.create_group(&["bob", "carol"][..1 + rng.below(2)], b"", now, rng).unwrap();
+            return;
+        }
+        let group = groups[rng.below(groups.len())];
+        if rng.chance(300) {
+            client.refresh_group(group).unwrap();
+        } else {
+            self.let_carol(group, None);
+        }
+    }
+
+    /// Carol is added to a group, or removed from it, or the other of both.
+    fn let_carol(&mut self, group: GroupId, be_in: Option<bool>) {
+        let (now, rng) = (self.now(), &mut self.rng);
+        let client = &mut self.devices[FOUNDER].client;
+        let info = client.group(group).unwrap();
+        let is_in = info.members.iter().any(|member| member.user == "carol");
+        if be_in == Some(is_in) {
+            return;
+        }
+        let what = match is_in {
+            true => GroupIntention::Remove("carol"),
+            false => GroupIntention::Add("carol"),
+        };
+        client.change_group(group, &[what], now, rng).unwrap();
+    }
+
+    /// A device learns the list of a user, as an app does that looks for somebody.
+    fn meet(&mut self, at: usize, user: &str) {
+        let directory = self.directory(user);
+        let (now, device, rng) = (self.now(), &mut self.devices[at], &mut self.rng);
+        if let Some(list) = directory.list().filter(|_| device.client.devices(user) == Ok(None)) {
+            device.client.update_devices(user, &list.encode(), now, rng).unwrap();
+        }
     }
 
     /// What the server holds of a user.
@@ -299,16 +408,19 @@ impl App {
     fn receive(&mut self, at: usize) -> bool {
         let (now, device) = (self.now(), &mut self.devices[at]);
         let mut any = false;
+        let of_carol = |line: &[String]| line[..2].iter().any(|name| name == DEVICES[CAROL]);
         for (next, line) in self.wire.from(device.received).take(40) {
             if line[1] == device.name {
                 any = true;
                 let envelope = HEXLOWER.decode(line[2].as_bytes()).unwrap();
                 let received =
                     device.client.receive(Some(&address(&line[0])), &envelope, now, &mut self.rng);
-                let expected = matches!(
-                    received,
-                    Ok(Received::Incoming(_) | Received::Handled | Received::Duplicate)
-                );
+                // Who was removed, or is to hear of it, writes what nobody takes.
+                let expected = match received {
+                    Ok(Received::Incoming(_) | Received::Handled | Received::Duplicate) => true,
+                    Ok(_) => of_carol(&line),
+                    Err(_) => false,
+                };
                 assert!(expected, "{} from {}: {received:?}", line[1], line[0]);
                 device.acked.append(&[&next.to_string()]);
             }
@@ -320,11 +432,15 @@ impl App {
     fn show(&mut self, at: usize) {
         let device = &mut self.devices[at];
         for incoming in device.client.inbox(20).unwrap() {
-            if let Item::Text(text) = &incoming.item {
+            let text = match &incoming.item {
+                Item::Text(text) => Some((text, text.copy_to.as_deref().unwrap_or("-"))),
+                Item::Group(of_group) => Some((&of_group.text, "group")),
+                _ => None,
+            };
+            if let Some((text, kind)) = text {
                 let id = HEXLOWER.encode(incoming.id.as_bytes());
                 let content = String::from_utf8(text.text.to_vec()).unwrap();
-                let copy_to = text.copy_to.as_deref().unwrap_or("-");
-                device.shown.append(&[&id, &text.from.to_string(), copy_to, &content]);
+                device.shown.append(&[&id, &text.from.to_string(), kind, &content]);
             }
             device.client.acknowledge(incoming.id).unwrap();
         }
@@ -362,11 +478,53 @@ impl App {
         }
     }
 
+    /// After all kills the groups are whole: Carol is in all of them, and everybody writes to all and
+    /// is shown by all; she is removed, and shows nothing any more. Returns how many texts that were.
+    fn groups_go_on(&mut self) -> usize {
+        self.change_groups(FOUNDER);
+        let groups = self.devices[FOUNDER].client.groups().unwrap();
+        let mut written = 0;
+        for is_in in [true, false] {
+            groups.iter().for_each(|group| self.let_carol(*group, Some(is_in)));
+            self.settle();
+            (0..DEVICES.len()).for_each(|at| self.join_all(at));
+            self.settle();
+            // Who writes knows of everybody, and is known.
+            for (at, name) in DEVICES.iter().enumerate() {
+                let texts = self.write_to_group(at, true);
+                let is_member = is_in || at != CAROL;
+                assert_eq!(texts, if is_member { groups.len() } else { 0 }, "{name}");
+                written += texts;
+                self.settle();
+            }
+        }
+        let rosters: BTreeSet<Vec<Vec<MemberId>>> = self.devices[..CAROL]
+            .iter_mut()
+            .map(|device| {
+                let of = |group: &GroupId| {
+                    let info = device.client.group(*group).unwrap();
+                    info.members.iter().map(|member| member.id).collect()
+                };
+                groups.iter().map(of).collect()
+            })
+            .collect();
+        assert_eq!(rosters.len(), 1, "{rosters:?}");
+        written
+    }
+
+    fn join_all(&mut self, at: usize) {
+        let (now, rng) = (self.now(), &mut self.rng);
+        let client = &mut self.devices[at].client;
+        for group in client.groups().unwrap() {
+            client.join_group(group, now, rng).unwrap();
+        }
+    }
+
     /// What the files say that happened is what should have.
     fn judge(&self) -> Tally {
         let mut tally = Tally::default();
-        // For each device: from whom, for whom the copy is, text.
-        let mut expected: BTreeMap<&str, BTreeSet<[String; 3]>> = BTreeMap::new();
+        // For each device: from whom, for whom the copy is, text; and whether it may be lost.
+        let mut expected: BTreeMap<&str, BTreeMap<[String; 3], bool>> = BTreeMap::new();
         for device in &self.devices {
             for pair in device.tried.all().chunks(2) {
                 let [tried, outcome] = pair else { panic!("{} is not settled", device.name) };
@@ -374,19 +532,16 @@ impl App {
                 if outcome[0] != "ok" {
                     continue;
                 }
-                let (to, own) = (&tried[2], address(device.name).user);
                 for reader in DEVICES.iter().filter(|reader| **reader != device.name) {
-                    let user = address(reader).user;
-                    if user != *to && user != own {
+                    let Some((kind, may)) = readers(&tried[2], device.name, reader) else {
                         continue;
-                    }
-                    let copy_to = if user == *to { "-" } else { to };
-                    let rows = tried[3..]
-                        .iter()
-                        .map(|text| [device.name.into(), copy_to.into(), text.clone()]);
-                    expected.entry(reader).or_default().extend(rows);
+                    };
+                    let row =
+                        |text: &String| ([device.name.into(), kind.into(), text.clone()], may);
+                    expected.entry(reader).or_default().extend(tried[3..].iter().map(row));
                 }
                 tally.written += tried.len() - 3;
+                tally.to_groups += usize::from(tried[2].starts_with("group"));
             }
         }
         for device in &self.devices {
@@ -404,8 +559,10 @@ impl App {
             assert_eq!(names.len(), ids.len(), "{}: two texts under one id", device.name);
             let shown: BTreeSet<[String; 3]> = ids.into_keys().collect();
             let expected = expected.remove(device.name).unwrap_or_default();
-            let lost: Vec<_> = expected.difference(&shown).take(3).collect();
-            let made_up: Vec<_> = shown.difference(&expected).take(3).collect();
+            let is_lost = |row: &(&[String; 3], &bool)| !row.1 && !shown.contains(row.0);
+            let lost: Vec<_> = expected.iter().filter(is_lost).take(3).collect();
+            let made_up: Vec<_> =
+                shown.iter().filter(|row| !expected.contains_key(*row)).take(3).collect();
             assert!(lost.is_empty() && made_up.is_empty(), "{}: {lost:?} {made_up:?}", device.name);
         }
         tally.sent_again = self.judge_keys();
@@ -419,6 +576,16 @@ impl App {
         let mut again = 0;
         for (_, line) in self.wire.from(0) {
             let [from, to, envelope] = <[String; 3]>::try_from(line).unwrap();
+            // One for many is the same for each; the key comes out of the reference too.
+            if let Some(rest) = envelope.strip_prefix("0102") {
+                let digest = Sha256::digest(&envelope).into();
+                let before = envelopes.insert(format!("group {}", &rest[..32]), digest);
+                assert!(
+                    before.is_none_or(|before| before == digest),
+                    "{from} used a reference twice"
+                );
+                continue;
+            }
             let initial = &envelope[2 * (18 + 1)..][..2] == "02";
             let at = 18 + 2 + if initial { 1_660 } else { 0 };
             let nonce = envelope[2 * at..][..24].to_owned();
@@ -433,9 +600,24 @@ impl App {
     }
 }
 
+/// What a text written to somebody, or to a group, is for a device: what kind of text it shows, and
+/// whether it may not come. None where it is not for it.
+fn readers<'t>(to: &'t str, writer: &str, reader: &str) -> Option<(&'t str, bool)> {
+    if let Some(all) = to.strip_prefix("group") {
+        let may = all.contains(&format!(" may {reader}"));
+        return all.contains(reader).then_some(("group", may));
+    }
+    let user = address(reader).user;
+    if user == to {
+        return Some(("-", false));
+    }
+    (user == address(writer).user).then_some((to, false))
+}
+
 #[derive(Debug, Default)]
 struct Tally {
     written: usize,
+    to_groups: usize,
     shown: usize,
     /// Killed inside of [`Client::write`], or right after it.
     found_out_later: usize,
@@ -512,6 +694,10 @@ pub(crate) fn kill_and_see() {
         println!("{kills} kills: {tally:?}");
         // Kills that hit nothing would show nothing.
         assert!(tally.written > 0 && tally.shown > 0, "{tally:?}");
+        assert!(kills < 25 || tally.to_groups > 0, "{tally:?}");
+        let of_groups = app.groups_go_on();
+        let tally = app.judge();
+        println!("{of_groups} texts to groups afterwards");
         // And on it goes.
         for at in (0..DEVICES.len()).chain(0..DEVICES.len()) {
             app.write(at, 1);

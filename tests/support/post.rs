@@ -31,6 +31,11 @@ impl Mail {
     pub(crate) fn is_sealed(&self) -> bool {
         self.envelope.starts_with(&[1, 3])
     }
+
+    /// Whether it is one for many.
+    pub(crate) fn is_of_group(&self) -> bool {
+        self.envelope.starts_with(&[1, 2])
+    }
 }
 
 /// The server. It sees ciphertext alone.
