@@ -166,9 +166,14 @@ impl Post {
     }
 
     pub(crate) async fn fetch(&self, name: &str, length: u64) -> Result<Vec<u8>> {
-        let mut blob = Vec::new();
-        let object = self.servers.get_object_store(BLOBS).await?.get(name).await?;
-        timeout(wire::PATIENCE, object.take(length).read_to_end(&mut blob)).await??;
-        Ok(blob)
+        let (servers, name) = (self.servers.clone(), name.to_owned());
+        // A task of its own: reading an object panics where the servers take too long.
+        let fetched = tokio::spawn(async move {
+            let mut blob = Vec::new();
+            let object = servers.get_object_store(BLOBS).await?.get(name).await?;
+            timeout(wire::PATIENCE, object.take(length).read_to_end(&mut blob)).await??;
+            Ok(blob)
+        });
+        fetched.await?
     }
 }
