@@ -5,6 +5,7 @@
 //! | `mark` | what is public, what is wiped: for the checks of `checks/leaks/` | | |
 //! | `secret` | key bytes: wiped, compared in constant time, never printed | zeroize, subtle | |
 //! | `stack` | what keys left on the stack is wiped | | |
+//! | `assembly` | the next two, where the processor can (feature `graviola`) | graviola | |
 //! | `curve` | X25519 | curve25519-dalek | RFC 7748 |
 //! | `signature` | Ed25519, strict | ed25519-dalek | RFC 8032 |
 //! | `kem` | ML-KEM-1024 whole, ML-KEM-768 in two halves | libcrux-ml-kem | FIPS 203 |
@@ -15,6 +16,11 @@
 //! | `hkdf512` | HKDF-SHA-512, for frames of calls (feature `calls`) | hkdf, sha2 | RFC 5869 |
 
 pub(crate) mod aead;
+#[cfg_attr(
+    not(all(feature = "graviola", any(target_arch = "x86_64", target_arch = "aarch64"))),
+    path = "crypto/no_assembly.rs"
+)]
+pub(crate) mod assembly;
 pub(crate) mod curve;
 #[cfg(feature = "calls")]
 pub(crate) mod gcm;

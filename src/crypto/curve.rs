@@ -6,6 +6,9 @@
 //! public key is taken to the Edwards curve once, as a [`Point`]. The u-coordinates that are not on
 //! the curve but on its twist take the ladder of x25519-dalek, which generates the keys as well.
 //! Which way is taken depends on the public key alone; both are constant in time in the secret.
+//!
+//! Where `assembly` is there, it generates the keys, and its ladder takes every u-coordinate: that
+//! is faster than either.
 
 use alloc::boxed::Box;
 
@@ -16,8 +19,8 @@ use serde::{Deserialize, Serialize};
 use x25519_dalek::StaticSecret;
 use zeroize::Zeroize;
 
-use super::mark;
 use super::secret::Secret;
+use super::{assembly, mark};
 use crate::at_rest;
 use crate::error::Error;
 
@@ -37,9 +40,17 @@ impl PublicKey {
 
     /// Makes the key ready for any number of exchanges with it.
     pub(crate) fn point(&self) -> Point {
+        if assembly::is_there() { self.ladder() } else { self.decompressed() }
+    }
+
+    fn ladder(&self) -> Point {
+        Point::Ladder(Box::new(*self))
+    }
+
+    fn decompressed(&self) -> Point {
         match MontgomeryPoint(self.0).to_edwards(0) {
             Some(point) => Point::Curve(Box::new(point)),
-            None => Point::Twist(Box::new(self.0.into())),
+            None => self.ladder(),
         }
     }
 }
@@ -48,7 +59,18 @@ impl PublicKey {
 #[derive(Clone, Debug)]
 pub(crate) enum Point {
     Curve(Box<EdwardsPoint>),
-    Twist(Box<x25519_dalek::PublicKey>),
+    Ladder(Box<PublicKey>),
+}
+
+impl Point {
+    /// Of a key of Ed25519.
+    pub(crate) fn of_edwards(point: EdwardsPoint) -> Self {
+        if assembly::is_there() {
+            PublicKey(point.to_montgomery().to_bytes()).ladder()
+        } else {
+            Self::Curve(Box::new(point))
+        }
+    }
 }
 
 /// An X25519 secret key.
@@ -72,8 +94,12 @@ impl SecretKey {
     }
 
     pub(crate) fn public_key(&self) -> PublicKey {
-        let public = x25519_dalek::PublicKey::from(&StaticSecret::from(*self.0.expose()));
-        PublicKey(mark::public(public.to_bytes()))
+        let public = assembly::public_key(&self.0).unwrap_or_else(|| self.public_key_of_dalek());
+        PublicKey(mark::public(public))
+    }
+
+    fn public_key_of_dalek(&self) -> [u8; 32] {
+        x25519_dalek::PublicKey::from(&StaticSecret::from(*self.0.expose())).to_bytes()
     }
 
     /// `X25519(secret, public)`
@@ -90,12 +116,15 @@ impl SecretKey {
                 shared.zeroize();
                 secret
             }
-            Point::Twist(u) => {
-                let shared = StaticSecret::from(*self.0.expose()).diffie_hellman(u);
-                Secret::new(shared.to_bytes())
-            }
+            Point::Ladder(public) => assembly::exchange(&self.0, &public.0)
+                .unwrap_or_else(|| self.ladder_of_dalek(public)),
         };
         if secret.is_zero() { Err(Error::InvalidKey) } else { Ok(secret) }
+    }
+
+    fn ladder_of_dalek(&self, public: &PublicKey) -> Secret<32> {
+        let secret = StaticSecret::from(*self.0.expose());
+        Secret::new(secret.diffie_hellman(&public.0.into()).to_bytes())
     }
 }
 
@@ -120,15 +149,17 @@ mod tests {
     use crate::crypto::kdf;
     use crate::testing;
 
+    /// By every way that there is here: with `assembly`, all of the others as well.
     fn agrees_with_the_ladder(secret: [u8; 32], public: [u8; 32]) {
         let expected = x25519_dalek::x25519(secret, public);
-        let ours =
-            SecretKey::new(Secret::new(secret)).diffie_hellman(&PublicKey::new(public).point());
-        match ours {
-            Ok(shared) => assert_eq!(*shared.expose(), expected, "{secret:02x?} {public:02x?}"),
-            Err(error) => {
-                assert_eq!(error, Error::InvalidKey);
-                assert_eq!(expected, [0; 32], "{secret:02x?} {public:02x?}");
+        let (key, public) = (SecretKey::new(Secret::new(secret)), PublicKey::new(public));
+        for point in [public.point(), public.decompressed(), public.ladder()] {
+            match key.diffie_hellman(&point) {
+                Ok(shared) => assert_eq!(*shared.expose(), expected, "{secret:02x?} {public:02x?}"),
+                Err(error) => {
+                    assert_eq!(error, Error::InvalidKey);
+                    assert_eq!(expected, [0; 32], "{secret:02x?} {public:02x?}");
+                }
             }
         }
     }
@@ -191,7 +222,9 @@ mod tests {
         for number in 0..64 {
             let secret = random(number, b"secret");
             let expected = x25519_dalek::x25519(secret, nine);
-            assert_eq!(*SecretKey::new(Secret::new(secret)).public_key().as_bytes(), expected);
+            let key = SecretKey::new(Secret::new(secret));
+            assert_eq!(*key.public_key().as_bytes(), expected);
+            assert_eq!(key.public_key_of_dalek(), expected);
         }
     }
 

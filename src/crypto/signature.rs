@@ -1,40 +1,67 @@
 //! Ed25519 (RFC 8032), and the X25519 form of its keys.
 
-use alloc::boxed::Box;
 use core::fmt;
 
 use ed25519_dalek::Signer;
+use sha2::{Digest, Sha512};
 use zeroize::Zeroizing;
 
 use super::curve::{Point, SecretKey};
-use super::mark;
 use super::secret::Secret;
+use super::{assembly, mark};
 use crate::error::Error;
 
 /// A signing key: a seed of 32 bytes and what follows from it.
 #[derive(Clone)]
-pub(crate) struct SigningKey(ed25519_dalek::SigningKey);
+#[allow(
+    clippy::large_enum_variant,
+    reason = "most builds have only the large one, which stays where it always was"
+)]
+pub(crate) enum SigningKey {
+    Dalek(ed25519_dalek::SigningKey),
+    Assembly(assembly::SigningKey),
+}
 
 impl SigningKey {
     pub(crate) fn from_seed(seed: &Secret<32>) -> Self {
-        Self(ed25519_dalek::SigningKey::from_bytes(seed.expose()))
+        assembly::SigningKey::from_seed(seed).map_or_else(|| Self::of_dalek(seed), Self::Assembly)
+    }
+
+    fn of_dalek(seed: &Secret<32>) -> Self {
+        Self::Dalek(ed25519_dalek::SigningKey::from_bytes(seed.expose()))
     }
 
     pub(crate) fn seed(&self) -> Secret<32> {
-        Secret::new(self.0.to_bytes())
+        match self {
+            Self::Dalek(key) => Secret::new(key.to_bytes()),
+            Self::Assembly(key) => key.seed(),
+        }
     }
 
     pub(crate) fn public_key(&self) -> [u8; 32] {
-        mark::public(self.0.verifying_key().to_bytes())
+        mark::public(match self {
+            Self::Dalek(key) => key.verifying_key().to_bytes(),
+            Self::Assembly(key) => key.public_key(),
+        })
     }
 
     pub(crate) fn sign(&self, message: &[u8]) -> [u8; 64] {
-        mark::public(self.0.sign(message).to_bytes())
+        mark::public(match self {
+            Self::Dalek(key) => key.sign(message).to_bytes(),
+            Self::Assembly(key) => key.sign(message),
+        })
     }
 
     /// The first 32 bytes of SHA-512(seed) (RFC 8032, 5.1.5).
     pub(crate) fn to_x25519(&self) -> SecretKey {
-        let scalar = Zeroizing::new(self.0.to_scalar_bytes());
+        let scalar = Zeroizing::new(match self {
+            Self::Dalek(key) => key.to_scalar_bytes(),
+            Self::Assembly(key) => {
+                let hash = Zeroizing::new(<[u8; 64]>::from(Sha512::digest(key.seed().expose())));
+                let (scalar, _prefix) = hash.split_first_chunk().expect("64 are more than 32");
+                *scalar
+            }
+        });
         SecretKey::new(Secret::new(*scalar))
     }
 }
@@ -86,7 +113,7 @@ impl VerifyingKey {
 
     /// For exchanges with the X25519 form of the key.
     pub(crate) fn point(&self) -> Point {
-        Point::Curve(Box::new(self.0.to_edwards()))
+        Point::of_edwards(self.0.to_edwards())
     }
 }
 
@@ -99,6 +126,7 @@ fn is_canonical(bytes: &[u8; 32]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::crypto::kdf;
     use crate::testing::{array, bytes, vectors};
 
     #[test]
@@ -108,10 +136,26 @@ mod tests {
             assert_eq!(key.public_key(), array(&case["public"]));
             assert_eq!(*key.to_x25519().public_key().as_bytes(), array(&case["x25519_public"]));
             // The vector's secret is clamped, as every use of ours is.
-            let mut scalar: [u8; 32] = key.0.to_scalar_bytes();
+            let mut scalar = *key.to_x25519().secret().expose();
             scalar[0] &= 248;
             scalar[31] = scalar[31] & 127 | 64;
             assert_eq!(scalar, array(&case["x25519_secret"]));
+        }
+    }
+
+    #[test]
+    fn assembly_signs_as_dalek_does() {
+        for number in 0..500_u32 {
+            let seed = Secret::new(kdf::hash(&[b"seed", &number.to_be_bytes()]));
+            let (ours, dalek) = (SigningKey::from_seed(&seed), SigningKey::of_dalek(&seed));
+            assert_eq!(matches!(ours, SigningKey::Assembly(_)), assembly::is_there());
+            let message = kdf::hash(&[b"message", &number.to_be_bytes()]).repeat(9);
+            let (message, _) = message.split_at(usize::try_from(number).unwrap() % 288);
+            assert_eq!(ours.sign(message), dalek.sign(message));
+            assert_eq!(ours.public_key(), dalek.public_key());
+            assert_eq!(ours.to_x25519().secret(), dalek.to_x25519().secret());
+            assert_eq!([ours.seed(), dalek.seed()], [seed.clone(), seed]);
+            assert_eq!(alloc::format!("{:?}", ours.clone()), "SigningKey");
         }
     }
 
@@ -121,10 +165,11 @@ mod tests {
             let decoded = VerifyingKey::decode(&array(&case["encoding"]));
             match case["result"].as_str().unwrap() {
                 "ok" => {
-                    let Point::Curve(point) = decoded.unwrap().point() else {
-                        panic!("on the curve")
+                    let u = match decoded.unwrap().point() {
+                        Point::Curve(point) => point.to_montgomery().to_bytes(),
+                        Point::Ladder(public) => *public.as_bytes(),
                     };
-                    assert_eq!(point.to_montgomery().to_bytes(), array(&case["x25519_public"]));
+                    assert_eq!(u, array(&case["x25519_public"]));
                 }
                 _ => assert_eq!(decoded.unwrap_err(), Error::InvalidKey, "{}", case["name"]),
             }
