@@ -17,7 +17,8 @@
 //! | [`Call`] | one call of this device: who is in, keys, frames |
 //! | [`Outgoing`] | a signal that a call wants to be sent |
 //! | [`Sealer`], [`Opener`] | frames of one stream under one key, for a media worker |
-//! | [`ExportedKey`] | a key for a media engine that has RFC 9605 itself |
+//! | [`ExportedKey`] | a key for a worker, or for a media engine that has RFC 9605 itself |
+//! | [`Openers`] | frames of one device under all its keys, for a worker |
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -35,6 +36,7 @@ mod frame;
 mod header;
 mod keys;
 mod message;
+mod openers;
 mod receiving;
 mod roster;
 mod sending;
@@ -42,6 +44,7 @@ mod window;
 
 pub use frame::{MAX_CLEAR, MAX_FRAME, MAX_OVERHEAD, Opener, Sealer, Suite};
 pub use keys::{ExportedKey, Stream};
+pub use openers::Openers;
 
 use keys::Owner;
 use message::KeyMessage;
@@ -130,6 +133,18 @@ impl Call {
         self.id
     }
 
+    /// This device.
+    #[must_use]
+    pub const fn address(&self) -> &Address {
+        &self.me
+    }
+
+    /// Which beginning of this device's part it is: what [`Call::new`] was given as `now`.
+    #[must_use]
+    pub const fn instance(&self) -> u64 {
+        self.instance
+    }
+
     /// Takes who may be in the call: the devices of its users, as their lists have them now. Who is
     /// in the call and is not among them is removed, and hears nothing from this call on.
     pub fn set_members(&mut self, members: &Members, now: u64, rng: &mut dyn CryptoRng) {
@@ -143,6 +158,15 @@ impl Call {
     /// The other devices that are in the call.
     pub fn present(&self) -> impl Iterator<Item = &Address> {
         self.roster.here().map(|(address, _)| address)
+    }
+
+    /// Which beginning of its part a device is in the call as. A higher number than before is
+    /// another one, after a crash or a reload: whatever the transport has for the former one is
+    /// over. None where the device is not in the call.
+    #[must_use]
+    pub fn instance_of(&self, device: &Address) -> Option<u64> {
+        let device = self.roster.devices.get(device)?;
+        device.instance.filter(|_| device.is_here())
     }
 
     /// Whether frames of a device can be opened: it is in the call, and its key is here.
@@ -334,20 +358,41 @@ impl Call {
         self.sending.take(Owner { call: self.id, device: &self.me }, stream)
     }
 
-    /// As [`Call::take_sender`], for a media engine that has RFC 9605 itself and counts from 0.
+    /// As [`Call::take_sender`], for a worker with a memory of its own (`Sealer::from`), or a media
+    /// engine that has RFC 9605 itself and counts from 0.
     /// None where a frame of the stream was sealed here under the present key.
     pub fn export_sender(&mut self, stream: Stream, now: u64) -> Option<ExportedKey> {
         self.advance(now);
-        self.sending.export(Owner { call: self.id, device: &self.me }, stream)
+        self.sending.export(Owner { call: self.id, device: &self.me }, self.instance, stream)
     }
 
-    /// The keys that open the frames of a device, for a media engine that has RFC 9605 itself.
-    /// The caller has to see to it that each frame is opened once.
+    /// The keys that open the frames of a device, for [`Openers`] in a worker, or for a media
+    /// engine that has RFC 9605 itself. That engine has to see to it that each frame is opened
+    /// once; [`Openers`] does.
     #[must_use]
     pub fn export(&self, from: &Address) -> Vec<ExportedKey> {
         let owner = Owner { call: self.id, device: from };
         let device = self.roster.devices.get(from).filter(|device| device.is_here());
-        device.map_or_else(Vec::new, |device| device.receiving.export(owner, self.now))
+        let keys = device
+            .and_then(|device| Some(device.receiving.export(owner, device.instance?, self.now)));
+        keys.unwrap_or_default()
+    }
+
+    /// A frame of a device came where only its keys are, and [`Openers::open`] said
+    /// [`Error::WaitingForKey`]: as where [`Call::open`] says so, [`Call::tick`] asks for the key.
+    ///
+    /// # Errors
+    /// [`Error::UnknownDevice`]: the device may not be in the call.
+    pub fn missed(&mut self, from: &Address, now: u64) -> Result<(), Error> {
+        self.advance(now);
+        let now = self.now;
+        let device = self.roster.member(from)?;
+        match device.presence {
+            Presence::Here => device.is_wanted = true,
+            Presence::Away => device.hurry_join(now),
+            Presence::Left => {}
+        }
+        Ok(())
     }
 
     /// Leaves the call: what to send. The others know by themselves after 90 seconds if that gets

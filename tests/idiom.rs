@@ -29,6 +29,7 @@ fn every_type_goes_to_another_thread() {
         send_and_sync::<subrosa::call::Sealer>();
         send_and_sync::<subrosa::call::Opener>();
         send_and_sync::<subrosa::call::ExportedKey>();
+        send_and_sync::<subrosa::call::Openers>();
     }
     send_and_sync::<subrosa::ReceivedSignal>();
     send_and_sync::<subrosa::Members>();

@@ -13,11 +13,13 @@ cd "$here"
 source ../../checks/platforms.sh
 export CARGO_TERM_COLOR=never
 
-cargo_for "$WEB" std,panic_abort build --locked --package subrosa-browser --profile web --lib
-wasm=$CARGO_TARGET_DIR/$WEB/web/subrosa_browser.wasm
+# What a worker of a call has is another program, without the client.
+cargo_for "$WEB" std,panic_abort build --locked --package subrosa-browser --package subrosa-media --profile web --lib
 rm -rf "$page/pkg"
-cargo run --locked --package bindgen -- "$wasm" "$page/pkg"
-cp index.html style.css page.js rooms.js shared.js "$page"
-
-wasm=$page/pkg/subrosa_browser_bg.wasm
-echo "wasm: $(wc -c <"$wasm") bytes, $(gzip -9c "$wasm" | wc -c) gzipped"
+built=$CARGO_TARGET_DIR/$WEB/web
+cargo run --locked --package bindgen -- "$page/pkg" "$built/subrosa_browser.wasm" "$built/subrosa_media.wasm"
+for name in browser media; do
+    wasm=$page/pkg/subrosa_${name}_bg.wasm
+    echo "$name: $(wc -c <"$wasm") bytes, $(gzip -9c "$wasm" | wc -c) gzipped"
+done
+cp index.html style.css ./*.js "$page"

@@ -1,53 +1,86 @@
 // What a person sees and types. What happens then is in src/settle.rs.
 
 import init, { Device } from "./pkg/subrosa_browser.js";
+import { offerRestoration, openBackup } from "./backups.js";
+import { canCall, telephone } from "./calls.js";
 import { enter, openMembers, openNew, showRooms, titleOf } from "./rooms.js";
-import { at, plain, report } from "./shared.js";
+import { at, plain, report, trustOf } from "./shared.js";
+import { drawAsked, drawVerify, openVerify } from "./verify.js";
 
 const asked = new URLSearchParams(location.search);
 const user = asked.get("user");
+// One of several devices of a user in this browser.
+const on = asked.get("on") ?? "";
+const here = on ? `${user} on ${on}` : user;
 // Whom lines are for: a user, or `&` and the digits of a group.
 let peer = asked.get("with") ?? (user === "alice" ? "bob" : "alice");
 
 if (user) {
     at("#people").hidden = true;
     at("#chat").hidden = false;
-    at("#self").textContent = `you are ${user}`;
+    at("#self").textContent = `you are ${here}`;
     chat().catch(report);
+} else {
+    init().then(offerRestoration, report);
 }
 
 async function chat() {
     await init();
-    const device = await Device.open(user);
+    const device = await Device.open(user, on);
     // Or the browser may clear the account away when it needs the room.
     navigator.storage?.persist().catch(() => {});
 
     // Tabs of this browser wake each other; what a server has for that is its own.
     const bell = new BroadcastChannel("subrosa");
     let due = false;
-    let busy = false;
-    async function settle() {
+    let running = null;
+    let phone = null;
+    // Resolves when all that is due now is done, whoever began it.
+    function settle() {
         due = true;
-        if (busy) return;
-        busy = true;
+        running ??= work().finally(() => (running = null));
+        return running;
+    }
+    async function work() {
         try {
             while (due) {
                 due = false;
                 if (await device.receive()) bell.postMessage(null);
-                // One tab of a user at a time sends, so that texts leave in the order in which they were written.
+                await phone?.turn();
+                // One tab of a device at a time sends, so that texts leave in the order in which they were written.
                 // The browser takes the lock from a tab that is closed.
-                if (await navigator.locks.request(`subrosa ${user}`, () => device.send())) bell.postMessage(null);
+                if (await navigator.locks.request(`subrosa ${here}`, () => device.send())) bell.postMessage(null);
                 await show(device);
             }
             report(null);
         } catch (error) {
             report(error);
-        } finally {
-            busy = false;
         }
+        await sleep();
+    }
+    // Until something is due, or a server says that there is something: here it is the bell. One that nobody rings is missed for five seconds.
+    let waking = 0;
+    async function sleep() {
+        const wait = await device.nextDue().catch(() => 5_000);
+        clearTimeout(waking);
+        waking = setTimeout(settle, Math.min(wait, 5_000));
     }
     bell.onmessage = settle;
-    setInterval(settle, 5000);
+    document.addEventListener("visibilitychange", settle);
+
+    device.usersOf = async (room) => {
+        if (!room.startsWith("&")) return [room];
+        const found = (await device.rooms()).find(({ id, standing }) => id === room && standing === "Joined");
+        return (found?.members ?? []).filter((member) => member.user !== user && member.trust).map((member) => member.user);
+    };
+    const roomOf = async (id) => {
+        const rooms = await device.rooms();
+        const room = rooms.find((room) => room.id === id);
+        return room ? titleOf(room, rooms) : plain(id);
+    };
+    const tell = (what) => say(what);
+    if (canCall) phone = telephone(device, user, here, { settle, tell, turnTo: (room) => turnTo(room), roomOf });
+    at("#phone").onclick = () => phone.begin(peer).then(settle, report);
 
     // The keyboard of a phone takes room.
     new ResizeObserver(() => (at("#lines").scrollTop = at("#lines").scrollHeight)).observe(at("#lines"));
@@ -89,7 +122,7 @@ async function chat() {
         if (file) await sendFile(file);
     };
     recorder(sendFile);
-    at("#trust").onclick = () => compare(device).then(settle, report);
+    at("#trust").onclick = at("#look").onclick = () => compare(device, settle).then(settle, report);
     const turnTo = async (other) => {
         peer = other;
         asked.set("with", peer);
@@ -105,12 +138,14 @@ async function chat() {
         if (button.id === "make") openNew(device, user).then((room) => room && turnTo(room)).then(settle, report);
         else turnTo(button.value).catch(report);
     };
-    at("#who").onclick = () => openMembers(device, user, peer, settle).then(() => show(device)).then(settle, report);
+    at("#who").onclick = () => openMembers(device, user, peer, settle).then((next) => (next ? turnTo(next) : show(device))).then(settle, report);
+    at("#back-up").onclick = () => openBackup(device, here).then(settle, report);
     at("#join").onclick = () => device.joinGroup(peer).then(() => show(device)).then(settle, report);
     at("#decline").onclick = () => device.declineGroup(peer).then(() => show(device)).then(settle, report);
 
     await show(device);
     await settle();
+    await phone?.again();
     // Whatever this tab had sent when it was closed, somebody should look.
     bell.postMessage(null);
     document.body.dataset.ready = "";
@@ -137,8 +172,20 @@ async function show(device) {
     const words = { FirstUse: "not compared", Verified: "verified", Unaccepted: "the key changed" };
     const chip = at("#trust");
     chip.hidden = !known || Boolean(room);
-    chip.dataset.trust = known?.trust;
-    chip.textContent = words[known?.trust];
+    chip.dataset.trust = trustOf(known);
+    chip.textContent = words[trustOf(known)];
+    await drawAsked(device, shown, Boolean(room));
+    await drawVerify();
+    at("#phone").hidden = !canCall || room?.standing === "Invited" || room?.standing === "Out";
+}
+
+// What has happened, for a moment.
+let said = 0;
+function say(what) {
+    clearTimeout(said);
+    const line = at("#said");
+    [line.hidden, line.textContent] = [false, plain(what)];
+    said = setTimeout(() => (line.hidden = true), 8000);
 }
 
 function item(line, device) {
@@ -232,27 +279,18 @@ function recorder(send) {
     };
 }
 
-async function compare(device) {
-    const [mine, theirs] = [await device.trust(user), await device.trust(peer)];
+// A new key is asked about, and accepting it is not verifying it; otherwise people compare.
+async function compare(device, settle) {
+    const theirs = await device.trust(peer);
     const changed = theirs.newKey;
+    if (!changed) return openVerify(device, peer, settle);
     const dialog = at("#keys");
-    at("#keys h2").textContent = changed ? `${peer} has a new key` : `Is it ${peer}?`;
-    at("#keys p").textContent = changed
-        ? `Whoever holds it reads what you write. Ask ${peer} in person before you accept it.`
-        : `${peer} should see the same two keys. Compare them face to face or in a call, so that nobody is in between.`;
-    at("#keys .first").textContent = changed ? "Accept" : "They are the same";
-    const keys = changed ? [[`${peer}, new`, changed]] : [[user, mine.key], [peer, theirs.key]].sort();
-    at("#keys dl").replaceChildren(
-        ...keys.flatMap(([name, key]) => {
-            const [term, value] = [document.createElement("dt"), document.createElement("dd")];
-            term.textContent = name;
-            value.textContent = key.replace(/(.{8})(?=.)/g, "$1 ");
-            return [term, value];
-        }),
-    );
+    at("#keys h2").textContent = `${peer} has a new key`;
+    at("#keys p").textContent = `Whoever holds it reads what you write. Ask ${peer} in person before you accept it, and compare afterwards.`;
+    at("#keys dt").textContent = `${peer}, new`;
+    at("#keys dd").textContent = changed.replace(/(.{8})(?=.)/g, "$1 ");
     dialog.returnValue = "";
     dialog.showModal();
     await new Promise((resolve) => (dialog.onclose = resolve));
-    if (dialog.returnValue !== "same") return;
-    await (changed ? device.acceptNewKey(peer, theirs) : device.verify(peer, theirs));
+    if (dialog.returnValue === "accept") await device.acceptNewKey(peer, theirs);
 }

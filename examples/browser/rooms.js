@@ -104,6 +104,7 @@ export async function openMembers(device, user, id, settle) {
         const room = rooms.find((room) => room.id === id);
         if (!room || room.standing === "Out") return dialog.close();
         dialog.querySelector("h2").textContent = titleOf(room, rooms);
+        dialog.querySelector(".voided").replaceChildren(...(room.admin ? room.voided : []).map((by) => voided(by, room, device, act)));
         dialog.querySelector("ul").replaceChildren(...room.members.map((member) => row(member, room, user, device, act)));
         at("#invite").hidden = at("#rename").hidden = !room.admin;
         at("#leave").hidden = room.standing !== "Joined";
@@ -118,6 +119,12 @@ export async function openMembers(device, user, id, settle) {
     };
     taken("#invite", "#invited", (name) => device.invite(id, name));
     taken("#rename", "#renamed", (title) => device.rename(id, title));
+    // Where somebody cannot be removed, the others go on elsewhere. They are asked, each of them.
+    taken("#go-on", "#without", async (names) => {
+        const room = await device.continueGroup(id, names.split(/[\s,]+/).filter(Boolean));
+        dialog.dataset.next = room;
+        dialog.close();
+    });
     // Once to be asked, and once to leave.
     const leave = at("#leave");
     leave.textContent = "Leave";
@@ -125,9 +132,12 @@ export async function openMembers(device, user, id, settle) {
         if (leave.textContent === "Leave") leave.textContent = "Leave for good?";
         else act(() => device.leave(id));
     };
+    delete dialog.dataset.next;
     await draw();
     dialog.showModal();
     await new Promise((resolve) => dialog.addEventListener("close", resolve, { once: true }));
+    // The room to turn to, if there is a new one.
+    return dialog.dataset.next;
 }
 
 const TRUST = { FirstUse: "not compared", Verified: "verified", Unaccepted: "the key changed", Unvouched: "nobody vouches for the name" };
@@ -146,7 +156,19 @@ function row(member, room, user, device, act) {
         button.onclick = () => act(doing);
         row.append(button);
     };
-    if (!member.admin) button("Make admin", () => device.promote(room.id, member.user));
+    if (member.admin) button("Take rights", () => device.demote(room.id, member.user));
+    else button("Make admin", () => device.promote(room.id, member.user));
     button("Remove", () => device.removeMember(room.id, member.user));
+    return row;
+}
+
+// What somebody changed who was removed or demoted, and did not know it.
+function voided(by, room, device, act) {
+    const row = document.createElement("li");
+    const [what, button] = [document.createElement("span"), document.createElement("button")];
+    what.textContent = `What ${plain(by)} changed meanwhile does not count.`;
+    [button.type, button.textContent] = ["button", "Do it after all"];
+    button.onclick = () => act(() => device.restore(room.id, by));
+    row.append(what, button);
     return row;
 }

@@ -50,7 +50,9 @@ export async function browser({ driver, binary, folder }) {
         return value;
     };
     const quiet = ["gpu", "quic", "background-networking", "component-update", "sync", "dev-shm-usage"];
-    const args = ["--headless", "--no-sandbox", "--no-first-run", ...quiet.map((what) => `--disable-${what}`)];
+    // A camera and a microphone that are none, and calls over the loopback interface.
+    const calls = ["use-fake-device-for-media-stream", "use-fake-ui-for-media-stream", "allow-loopback-in-peer-connection"];
+    const args = ["--headless", "--no-sandbox", "--no-first-run", ...quiet.map((what) => `--disable-${what}`), ...calls.map((what) => `--${what}`)];
     const { sessionId } = await call("POST", "", {
         capabilities: {
             alwaysMatch: {

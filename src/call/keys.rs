@@ -3,10 +3,14 @@
 use alloc::boxed::Box;
 use core::fmt;
 
-use super::frame::Suite;
+use zeroize::Zeroizing;
+
+use super::frame::{Sealer, Suite};
 use crate::address::Address;
+use crate::codec::{Reader, Writer};
 use crate::crypto::kdf;
 use crate::crypto::secret::Secret;
+use crate::error::Error;
 use crate::signal::CallId;
 
 /// What a frame belongs to. Each stream of a device has a key of its own.
@@ -96,6 +100,9 @@ impl Owner<'_> {
 /// The key of one stream of one device, for a media engine that has RFC 9605 itself: a browser's
 /// own, or libwebrtc's frame encryptors.
 pub struct ExportedKey {
+    /// Which beginning of the device it is from: a later one has a higher number and begins again
+    /// with the key ids.
+    pub instance: u64,
     /// The key id in the header of each frame.
     pub kid: u64,
     /// The stream.
@@ -103,14 +110,75 @@ pub struct ExportedKey {
     /// The cipher suite.
     pub suite: Suite,
     /// In a box: keys are handed out in a vector.
-    pub(super) base_key: Box<Secret<32>>,
+    base_key: Box<Secret<32>>,
 }
 
 impl ExportedKey {
+    /// Bytes of a key on its way to a worker: 50.
+    pub const LENGTH: usize = 50;
+
+    /// # Errors
+    /// [`Error::Malformed`]: no generation has such a key id.
+    pub(super) fn new(
+        instance: u64,
+        kid: u64,
+        suite: Suite,
+        base_key: &[u8; 32],
+    ) -> Result<Self, Error> {
+        let (_, stream) = of_kid(kid).ok_or(Error::Malformed)?;
+        Ok(Self { instance, kid, stream, suite, base_key: Box::new(Secret::new(*base_key)) })
+    }
+
+    /// The key of a stream of a device, of one of its generations.
+    pub(super) fn of(
+        owner: Owner<'_>,
+        instance: u64,
+        suite: Suite,
+        secret: &Secret<32>,
+        generation: u32,
+        stream: Stream,
+    ) -> Self {
+        let base_key = Box::new(owner.base_key(secret, generation, stream));
+        Self { instance, kid: kid(generation, stream), stream, suite, base_key }
+    }
+
+    /// The key on its way to a worker or another process of the same app: `instance:u64 || KID:u64
+    /// || suite:u16 || base_key:32`, wiped when dropped. Secret.
+    #[must_use]
+    pub fn to_bytes(&self) -> Zeroizing<[u8; Self::LENGTH]> {
+        let out = Writer::with_capacity(Self::LENGTH).u64(self.instance).u64(self.kid);
+        let out = Zeroizing::new(out.u16(self.suite.number()).bytes(self.base_key()).done());
+        let mut bytes = Zeroizing::new([0; Self::LENGTH]);
+        for (byte, written) in bytes.iter_mut().zip(out.iter()) {
+            *byte = *written;
+        }
+        bytes
+    }
+
+    /// From what [`ExportedKey::to_bytes`] returned. Wipe the bytes afterwards.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`]; [`Error::UnsupportedVersion`]: a suite of a later version.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, Error> {
+        let mut reader = Reader::new(bytes);
+        let (instance, kid, suite) = (reader.u64()?, reader.u64()?, reader.u16()?);
+        let base_key = reader.array()?;
+        reader.end()?;
+        Self::new(instance, kid, Suite::of(suite)?, base_key)
+    }
+
     /// The `base_key` of RFC 9605, 4.4.2. Secret.
     #[must_use]
     pub const fn base_key(&self) -> &[u8; 32] {
         self.base_key.expose()
+    }
+}
+
+/// What [`Call::export_sender`](super::Call::export_sender) gave away seals in another place. One
+/// key makes one sealer: two would use nonces twice.
+impl From<ExportedKey> for Sealer {
+    fn from(key: ExportedKey) -> Self {
+        Self::new(key.suite, key.kid, key.base_key())
     }
 }
 
@@ -134,6 +202,28 @@ mod tests {
         }
         assert_eq!(of_kid(1 << 34), None);
         assert_eq!(of_kid(u64::MAX), None);
+    }
+
+    #[test]
+    fn an_exported_key_has_one_form() {
+        let kid = kid(7, Stream::Video);
+        let key = ExportedKey::new(9, kid, Suite::Aes128Gcm, &[3; 32]).unwrap();
+        let bytes = key.to_bytes();
+        let back = ExportedKey::from_bytes(&bytes[..]).unwrap();
+        assert_eq!((back.instance, back.kid, back.stream), (9, kid, Stream::Video));
+        assert_eq!((back.suite, back.base_key()), (Suite::Aes128Gcm, &[3; 32]));
+        for length in 0..bytes.len() {
+            let short = ExportedKey::from_bytes(&bytes[..length]);
+            assert_eq!(short.err(), Some(Error::Malformed));
+        }
+        let long = [&bytes[..], &[0]].concat();
+        assert_eq!(ExportedKey::from_bytes(&long).err(), Some(Error::Malformed));
+        let mut later = bytes.to_vec();
+        later[17] = 9;
+        assert_eq!(ExportedKey::from_bytes(&later).err(), Some(Error::UnsupportedVersion));
+        let mut high = bytes.to_vec();
+        high[8] = 1;
+        assert_eq!(ExportedKey::from_bytes(&high).err(), Some(Error::Malformed));
     }
 
     #[test]

@@ -110,15 +110,12 @@ impl Receiving {
     }
 
     /// Every key that opens now.
-    pub(super) fn export(&self, owner: Owner<'_>, now: u64) -> Vec<ExportedKey> {
+    pub(super) fn export(&self, owner: Owner<'_>, instance: u64, now: u64) -> Vec<ExportedKey> {
         let open = self.generations.iter().filter(|kept| !kept.is_over(now));
         open.flat_map(|kept| {
-            Stream::ALL.map(|stream| ExportedKey {
-                kid: keys::kid(kept.number, stream),
-                stream,
-                suite: kept.suite,
-                base_key: Box::new(owner.base_key(&kept.secret, kept.number, stream)),
-            })
+            let (suite, secret, number) = (kept.suite, &kept.secret, kept.number);
+            Stream::ALL
+                .map(|stream| ExportedKey::of(owner, instance, suite, secret, number, stream))
         })
         .collect()
     }
@@ -212,11 +209,11 @@ mod tests {
         let before = 1_000 + OLD_OPENS - 1;
         receiving.tidy(before);
         assert_eq!(receiving.open(owner, 0, &mut late.clone(), before), Ok(Stream::Audio));
-        assert_eq!(receiving.export(owner, before).len(), 8);
+        assert_eq!(receiving.export(owner, 1, before).len(), 8);
         let after = before + 1;
         let mut late = late;
         assert_eq!(receiving.open(owner, 0, &mut late, after), Err(Error::Duplicate));
-        assert_eq!(receiving.export(owner, after).len(), 4);
+        assert_eq!(receiving.export(owner, 1, after).len(), 4);
         receiving.tidy(after);
         assert_eq!(receiving.add(key(0, 1), after), Err(Error::StaleKey));
     }

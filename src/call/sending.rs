@@ -127,7 +127,12 @@ impl Sending {
 
     /// As [`Sending::take`], for somebody else's SFrame, which counts from 0: none where a frame
     /// was sealed here before.
-    pub(super) fn export(&mut self, owner: Owner<'_>, stream: Stream) -> Option<ExportedKey> {
+    pub(super) fn export(
+        &mut self,
+        owner: Owner<'_>,
+        instance: u64,
+        stream: Stream,
+    ) -> Option<ExportedKey> {
         let number = self.current.number;
         let slot = self.current.slots.get_mut(stream.index())?;
         let is_fresh = match slot {
@@ -139,8 +144,8 @@ impl Sending {
             return None;
         }
         *slot = Slot::Taken;
-        let base_key = Box::new(owner.base_key(&self.current.secret, number, stream));
-        Some(ExportedKey { kid: keys::kid(number, stream), stream, suite: self.suite, base_key })
+        let secret = &self.current.secret;
+        Some(ExportedKey::of(owner, instance, self.suite, secret, number, stream))
     }
 }
 
@@ -192,13 +197,13 @@ mod tests {
         assert_eq!(sealer.count(), 1);
         sealer.seal(0, &mut frame).unwrap();
         assert!(sending.take(owner, Stream::Audio).is_none());
-        assert!(sending.export(owner, Stream::Audio).is_none());
+        assert!(sending.export(owner, 1, Stream::Audio).is_none());
         assert_eq!(sending.seal(owner, Stream::Audio, 0, &mut frame), Err(Error::NotPermitted));
         // What is exported begins at 0 elsewhere, so nothing was sealed here.
         sending.seal(owner, Stream::Video, 0, &mut frame).unwrap();
-        assert!(sending.export(owner, Stream::Video).is_none());
-        assert!(sending.export(owner, Stream::Data).is_some());
-        assert!(sending.export(owner, Stream::Data).is_none());
+        assert!(sending.export(owner, 1, Stream::Video).is_none());
+        assert!(sending.export(owner, 1, Stream::Data).is_some());
+        assert!(sending.export(owner, 1, Stream::Data).is_none());
         assert_eq!(sending.seal(owner, Stream::Data, 0, &mut frame), Err(Error::NotPermitted));
     }
 
@@ -212,6 +217,6 @@ mod tests {
         let mut frame = b"sound".to_vec();
         assert_eq!(sending.seal(owner, Stream::Audio, 0, &mut frame), Err(Error::Exhausted));
         assert!(sending.take(owner, Stream::Audio).is_none());
-        assert!(sending.export(owner, Stream::Audio).is_none());
+        assert!(sending.export(owner, 1, Stream::Audio).is_none());
     }
 }

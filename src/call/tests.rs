@@ -402,6 +402,63 @@ fn what_is_exported_is_what_is_used() {
 }
 
 #[test]
+fn a_worker_that_has_only_keys_hears_on_when_they_change() {
+    let mut room = Room::new(2);
+    room.pass(2_000);
+    let mut worker = Openers::new();
+    let mut seen = Vec::new();
+    for turn in 0..3 {
+        let now = room.now;
+        let key = room.call(0).export_sender(Stream::Video, now).unwrap();
+        assert!(room.call(0).export_sender(Stream::Video, now).is_none(), "in one place");
+        let mut sealer = Sealer::from(key);
+        let mut frame = b"a picture".to_vec();
+        sealer.seal(0, &mut frame).unwrap();
+        if turn == 2 {
+            // Keys that were lost on the way to the worker.
+            assert_eq!(worker.open(0, &mut frame.clone()), Err(Error::WaitingForKey));
+        }
+        worker.set(&room.call(1).export(&address(0)));
+        assert_eq!(worker.open(0, &mut frame.clone()), Ok(Stream::Video));
+        assert_eq!(worker.open(0, &mut frame.clone()), Err(Error::Duplicate));
+        seen.push(frame);
+        room.call(0).rotate_within(0);
+        room.settle();
+    }
+    worker.set(&room.call(1).export(&address(0)));
+    for frame in seen {
+        assert_eq!(worker.open(0, &mut frame.clone()), Err(Error::Duplicate));
+    }
+}
+
+#[test]
+fn what_a_worker_misses_is_asked_for() {
+    let mut room = Room::new(2);
+    room.pass(2_000);
+    let (now, before) = (room.now, room.said.len());
+    room.call(1).missed(&address(0), now).unwrap();
+    room.settle();
+    let said: Vec<_> =
+        room.said[before..].iter().map(|(from, _, said)| (*from, said.kind)).collect();
+    assert!(said.contains(&(1, SignalKind::KeyWanted)), "{said:?}");
+    assert!(said.contains(&(0, SignalKind::Key)), "{said:?}");
+    let stranger = address(9);
+    let unknown = Err(Error::UnknownDevice(Box::new(stranger.clone())));
+    assert_eq!(room.call(1).missed(&stranger, now), unknown);
+    // Frames of somebody who left, or never came, ask for nothing.
+    assert_eq!(room.call(1).instance_of(&address(0)), Some(room.call(0).instance()));
+    let left = room.calls[0].take().unwrap().leave();
+    for signal in &left {
+        room.call(1).take(&received(0, &signal.signal), now).unwrap();
+    }
+    assert_eq!(room.call(1).instance_of(&address(0)), None);
+    let before = room.said.len();
+    room.call(1).missed(&address(0), now).unwrap();
+    room.settle();
+    assert!(room.said[before..].iter().all(|(.., said)| said.kind != SignalKind::KeyWanted));
+}
+
+#[test]
 fn debug_shows_no_secret() {
     let mut room = Room::new(2);
     let text = alloc::format!("{:?}", room.call(0));

@@ -1,10 +1,12 @@
 //! Groups: rooms beside the conversations with one person. A room is called `&` and the 64 digits
 //! of its group, where a conversation is called by the name of a user.
 
+use std::collections::BTreeSet;
+
 use subrosa::group::{GroupId, GroupRole};
 use subrosa::{
-    Client, Error, Event, GroupEvent, GroupInfo, GroupIntention, GroupStanding, Open, Rows,
-    SystemRng,
+    Admins, Client, Error, Event, FounderRole, GroupEvent, GroupInfo, GroupIntention,
+    GroupStanding, Open, Rows, SystemRng,
 };
 use wasm_bindgen::prelude::{JsValue, wasm_bindgen};
 
@@ -26,6 +28,8 @@ pub struct Room {
     pub members: Vec<Member>,
     /// Whether this user is an admin.
     pub admin: bool,
+    /// Whose changes do not count, since they were removed or demoted.
+    pub voided: Vec<String>,
 }
 
 /// A member of a group.
@@ -129,6 +133,38 @@ impl Device {
         Ok(self.change(room, &did, GroupIntention::Promote(user)).await?)
     }
 
+    /// Takes the rights of an admin.
+    ///
+    /// # Errors
+    /// As [`Device::open`]: the other one has been an admin for longer.
+    pub async fn demote(&self, room: &str, user: &str) -> Result<(), JsValue> {
+        let did = format!("{user} is no admin any more, by you");
+        Ok(self.change(room, &did, GroupIntention::Demote(user)).await?)
+    }
+
+    /// Does after all what somebody did who was removed or demoted.
+    ///
+    /// # Errors
+    /// As [`Device::open`]: there is nothing of the kind.
+    pub async fn restore(&self, room: &str, user: &str) -> Result<(), JsValue> {
+        let did = format!("you have done what {user} had changed");
+        Ok(self.change(room, &did, GroupIntention::Restore(user)).await?)
+    }
+
+    /// Founds a group that is to take the place of this one, without somebody who cannot be
+    /// removed from it. Returns its room; the others are invited, and this user leaves nothing.
+    ///
+    /// # Errors
+    /// As [`Device::open`].
+    #[wasm_bindgen(js_name = continueGroup)]
+    pub async fn continue_group(
+        &self,
+        room: &str,
+        without: Vec<String>,
+    ) -> Result<String, JsValue> {
+        Ok(self.go_on(room, &without).await?)
+    }
+
     /// Gives a group another title, as an admin does.
     ///
     /// # Errors
@@ -163,8 +199,22 @@ impl Device {
         founded.await
     }
 
+    async fn go_on(&self, room: &str, without: &[String]) -> Result<String> {
+        let group = group_of(room).ok_or(Error::UnknownGroup)?;
+        let founded = self.rows.act(|client| {
+            let names: Vec<&str> = without.iter().map(String::as_str).collect();
+            let now = now()?;
+            let next =
+                client.continue_group(group, &names, Admins::Founder, now, &mut SystemRng)?;
+            let said = format!("you go on here without {}", without.join(", "));
+            note(&mut client.rows(), next, &Line::said(said, now))?;
+            Ok(room_of(next))
+        });
+        founded.await
+    }
+
     /// Somebody whose key is not known yet is added with the one that the server has.
-    async fn meet(&self, user: &str) -> Result<()> {
+    pub(crate) async fn meet(&self, user: &str) -> Result<()> {
         if self.rows.act(|client| client.devices(user)).await?.is_some() {
             return Ok(());
         }
@@ -236,6 +286,8 @@ pub(crate) const fn about(event: &Event) -> Option<GroupId> {
         | Event::GroupJoined { group }
         | Event::GroupLeft { group }
         | Event::GroupChanged { group, .. }
+        | Event::GroupVoided { group, .. }
+        | Event::GroupContinued { group, .. }
         | Event::GroupSplit { group } => Some(*group),
         _ => None,
     }
@@ -251,6 +303,21 @@ pub(crate) fn words(event: &Event) -> String {
             "devices do not agree on who is in: compare the members that each of you sees".into()
         }
         Event::GroupChanged { by, what, .. } => changed(by.as_deref(), what),
+        Event::GroupVoided { by, .. } => {
+            format!("what {by} changed meanwhile does not count: an admin can do it after all")
+        }
+        Event::GroupContinued { founder, was, .. } => {
+            let was = match was {
+                FounderRole::Admin => "an admin of it",
+                FounderRole::Member => "a member of it",
+                FounderRole::Former => "a member of it once",
+                _ => "maybe nobody there",
+            };
+            format!(
+                "{founder} says that this group takes the place of another one, and is {was}: ask \
+                 the others before you join"
+            )
+        }
         _ => String::new(),
     }
 }
@@ -302,6 +369,13 @@ fn room(me: &str, info: &GroupInfo) -> Room {
         id: room_of(info.id),
         title: String::from_utf8_lossy(&info.settings).into_owned(),
         standing: format!("{:?}", info.standing),
+        voided: info
+            .voided
+            .iter()
+            .map(|change| change.by.clone())
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .collect(),
         admin: info.standing == GroupStanding::Joined
             && members.iter().any(|member| member.user == me && member.admin),
         members,

@@ -2,7 +2,7 @@
 //! leaves the inbox when it is in the history, and is in the history when it is written.
 
 use serde::{Deserialize, Serialize};
-use subrosa::{Error, Event, GroupText, MessageId, Rows, Text, UnixTime};
+use subrosa::{Error, Event, GroupText, MessageId, Rows, SasEnd, Text, UnixTime};
 use wasm_bindgen::prelude::wasm_bindgen;
 
 use crate::files::Attached;
@@ -85,6 +85,10 @@ pub(crate) fn about(event: &Event) -> &str {
         Event::DeviceAdded { user, .. }
         | Event::KeyChanged { user, .. }
         | Event::VerifiedElsewhere { user, .. }
+        | Event::CodeScanned { user }
+        | Event::SasAsked { user }
+        | Event::SasReady { user }
+        | Event::SasEnded { user, .. }
         | Event::Held { user }
         | Event::HeldGone { user, .. } => user,
         Event::Lost { by: from, .. }
@@ -105,6 +109,12 @@ fn words(event: &Event) -> String {
             format!("you verified {user} on another device")
         }
         Event::VerifiedElsewhere { user, .. } => format!("{user} is not verified any more"),
+        Event::CodeScanned { user } => {
+            format!("{user} scanned your code: look at the other screen, and say what you see")
+        }
+        Event::SasAsked { user } => format!("{user} wants to compare emoji with you"),
+        Event::SasReady { user } => format!("there are emoji to compare with {user}"),
+        Event::SasEnded { user, why } => ended(user, *why),
         Event::Held { user } => format!("{user} wrote under the new key: accept it to read that"),
         Event::HeldGone { user, texts } => {
             format!("{texts} held under a key that {user} has replaced are gone")
@@ -125,6 +135,30 @@ fn words(event: &Event) -> String {
         Event::Unlinked => "this device was removed from the account".into(),
         _ => "something happened that a newer page can show".into(),
     }
+}
+
+/// Why there is nothing to compare any more.
+fn ended(user: &str, why: SasEnd) -> String {
+    let because = match why {
+        SasEnd::Mismatch => {
+            return format!(
+                "{user} says that the emoji differ: somebody may be in between. Compare again, and \
+                 if they differ again, write nothing that others must not read"
+            );
+        }
+        SasEnd::Forged => {
+            return format!(
+                "somebody tried to make emoji agree that do not: nobody who is {user} does that"
+            );
+        }
+        SasEnd::Cancelled => "stopped",
+        SasEnd::Taken => "compares on another device",
+        SasEnd::Busy => "compares with somebody else",
+        SasEnd::Expired => "took too long",
+        SasEnd::KeyChanged => "has a new key",
+        _ => "has to begin again",
+    };
+    format!("nothing to compare any more: {user} {because}")
 }
 
 /// Adds a line to a conversation.
@@ -153,11 +187,7 @@ pub(crate) fn lines(
     let mut found = Vec::new();
     for with in [with, EVERYWHERE] {
         for (key, line) in rows.scan(&conversation(with), most)? {
-            let (mut line, rest): (Line, &[u8]) =
-                postcard::take_from_bytes(&line).map_err(|_| Error::BadState)?;
-            if !rest.is_empty() {
-                line.by = postcard::from_bytes(rest).map_err(|_| Error::BadState)?;
-            }
+            let mut line = line_of(&line)?;
             let number = key.last_chunk().map_or(0, |number| !u64::from_be_bytes(*number));
             line.number = u32::try_from(number).map_or(f64::INFINITY, f64::from);
             found.push((key, line));
@@ -167,6 +197,29 @@ pub(crate) fn lines(
     found.truncate(most);
     found.reverse();
     Ok(found)
+}
+
+/// Every line with what it is in, in the order in which they were added.
+pub(crate) fn all(rows: &mut Rows<'_>) -> Result<Vec<(String, Line)>, Error> {
+    let mut found = Vec::new();
+    for (key, row) in rows.scan(HISTORY, usize::MAX)? {
+        let with = key.get(HISTORY.len()..key.len().saturating_sub(9)).unwrap_or_default();
+        let with = std::str::from_utf8(with).map_err(|_| Error::BadState)?;
+        let line = line_of(&row)?;
+        found.push((key.last_chunk::<8>().copied(), (with.to_string(), line)));
+    }
+    // The newest have the lowest numbers.
+    found.sort_by_key(|(number, _)| std::cmp::Reverse(*number));
+    Ok(found.into_iter().map(|(_, line)| line).collect())
+}
+
+fn line_of(row: &[u8]) -> Result<Line, Error> {
+    let (mut line, rest): (Line, &[u8]) =
+        postcard::take_from_bytes(row).map_err(|_| Error::BadState)?;
+    if !rest.is_empty() {
+        line.by = postcard::from_bytes(rest).map_err(|_| Error::BadState)?;
+    }
+    Ok(line)
 }
 
 fn conversation(with: &str) -> Vec<u8> {

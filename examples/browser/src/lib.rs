@@ -10,6 +10,8 @@ use subrosa::store::Transaction;
 use subrosa::{Address, Client, Error, Policy, Progress, SystemRng, UnixTime, UserTrust};
 use wasm_bindgen::prelude::{JsValue, wasm_bindgen};
 
+mod archives;
+mod calls;
 mod failure;
 mod files;
 mod groups;
@@ -17,6 +19,7 @@ mod history;
 mod rows;
 mod server;
 mod settle;
+mod verification;
 
 use failure::{Failure, Result};
 use history::Line;
@@ -33,12 +36,13 @@ pub struct Device {
 
 #[wasm_bindgen]
 impl Device {
-    /// Opens the account of a user in this browser; the first time makes it.
+    /// Opens the account of a user in this browser; the first time makes it. `on` is a name for the
+    /// device, where the browser has several of one user.
     ///
     /// # Errors
     /// An `Error` with a `remedy`, here and below; IndexedDB's as they are.
-    pub async fn open(user: &str) -> Result<Self, JsValue> {
-        let rows = Rows::open(&format!("subrosa {user}")).await?;
+    pub async fn open(user: &str, on: &str) -> Result<Self, JsValue> {
+        let rows = Rows::open(&database(user, on)).await?;
         // Whatever the store is a copy of: the server is asked first what it holds.
         let opened = rows.act(|client| client.connected().map(|()| client.address().clone()));
         let me = match opened.await {
@@ -107,21 +111,25 @@ impl Device {
         Ok(self.do_tasks().await?)
     }
 
+    /// In how many milliseconds [`Device::send`] has something to do, if nothing happens before.
+    ///
+    /// # Errors
+    /// As [`Device::open`].
+    #[wasm_bindgen(js_name = nextDue)]
+    pub async fn next_due(&self) -> Result<f64, JsValue> {
+        let wait = self.rows.act(|client| {
+            let now = now()?;
+            Ok(client.next_due(now)?.as_secs().saturating_sub(now.as_secs()))
+        });
+        Ok(u32::try_from(wait.await?).map_or(f64::INFINITY, f64::from) * 1_000.0)
+    }
+
     /// What is known of who somebody is; nothing before the first message.
     ///
     /// # Errors
     /// As [`Device::open`].
     pub async fn trust(&self, user: &str) -> Result<Option<Known>, JsValue> {
         Ok(self.rows.act(|client| client.trust(user)).await?.map(Known))
-    }
-
-    /// The people compared the key that this shows.
-    ///
-    /// # Errors
-    /// As [`Device::open`]: the key is another by now.
-    pub async fn verify(&self, user: &str, shown: &Known) -> Result<(), JsValue> {
-        let key = shown.0.account;
-        Ok(self.rows.act(|client| client.verify(user, &key, now()?, &mut SystemRng)).await?)
     }
 
     /// The person accepts the new key that this shows.
@@ -158,13 +166,6 @@ impl Known {
         format!("{:?}", self.0.trust)
     }
 
-    /// The account key that is taken for theirs: what people compare.
-    #[wasm_bindgen(getter)]
-    #[must_use]
-    pub fn key(&self) -> String {
-        self.0.account.to_string()
-    }
-
     /// The other one that turned up, which somebody has to accept before anything is sent.
     #[wasm_bindgen(getter, js_name = newKey)]
     #[must_use]
@@ -180,6 +181,14 @@ fn begin(tx: &mut dyn Transaction, user: &str) -> Result<Address, Error> {
         Err(error) => return Err(error),
     }
     Client::within(tx, &Policy::default(), |client| Ok(client.address().clone()))
+}
+
+/// The database of a device.
+fn database(user: &str, on: &str) -> String {
+    match on {
+        "" => format!("subrosa {user}"),
+        on => format!("subrosa {user} on {on}"),
+    }
 }
 
 /// By the clock of the browser.

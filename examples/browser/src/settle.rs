@@ -2,14 +2,14 @@
 //! store and a server that answer later. Any number of tabs take mail in; one at a time does tasks.
 
 use subrosa::{
-    Action, Answer, Client, Completed, Error, Item, MessageId, Open, Outgoing, Received, SystemRng,
-    Task, Text, UnixTime,
+    Action, Answer, Client, Completed, Error, Event, Item, MessageId, Open, Outgoing, Received,
+    SystemRng, Task, Text, UnixTime,
 };
 
 use crate::failure::Result;
 use crate::history::{self, Line};
 use crate::server::Mail;
-use crate::{Device, groups, now};
+use crate::{Device, groups, now, verification};
 
 impl Device {
     pub(crate) async fn take_mail_in(&self) -> Result<bool> {
@@ -113,6 +113,9 @@ impl Device {
                     groups::note(&mut client.rows(), group, &line)?;
                     client.acknowledge(incoming.id)?;
                     continue;
+                }
+                if let Item::Event(Event::CodeScanned { user }) = &incoming.item {
+                    verification::was_scanned(&mut client.rows(), user)?;
                 }
                 let (with, line) = match &incoming.item {
                     Item::Text(text) => (conversation(text), Line::text(text, at)),
