@@ -65,8 +65,8 @@ fn all_first_sealed_messages_of_members_are_taken_and_those_of_strangers_are_bou
 fn all_members_of_a_large_group_may_begin_at_once_and_know_each_other_by_it() {
     let mut world = World::new(81);
     world.delivery = Delivery::Sealed;
-    // More than twice as many as strangers may be at once.
-    let names: Vec<String> = (0..150).map(|at| format!("member {at}")).collect();
+    // Half as many again as strangers may be at once.
+    let names: Vec<String> = (0..100).map(|at| format!("member {at}")).collect();
     let ada = world.create("ada");
     let members: Vec<Address> = names.iter().map(|name| world.create(name)).collect();
     let zoe = world.create("zoe");

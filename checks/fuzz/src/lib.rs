@@ -6,7 +6,9 @@
 extern crate alloc;
 
 mod archive;
+mod assembly;
 mod calls;
+mod changes;
 mod conversation;
 mod decode;
 mod directory;
@@ -44,7 +46,9 @@ mod error {
 }
 
 pub use archive::{archive, archive_frames};
+pub use assembly::assembly;
 pub use calls::{frame, signal};
+pub use changes::group_change;
 pub use conversation::conversation;
 pub use decode::{
     bundle, certificate, devices, identity, identity_key, message, prekeys, published, session,
@@ -66,7 +70,7 @@ pub use verifying::{moves, scan};
 pub type Target = fn(&[u8]);
 
 /// Every target.
-pub const TARGETS: [(&str, Target); 34] = [
+pub const TARGETS: [(&str, Target); 36] = [
     ("message", message),
     ("bundle", bundle),
     ("published", published),
@@ -94,8 +98,10 @@ pub const TARGETS: [(&str, Target); 34] = [
     ("file", file),
     ("conversation", conversation),
     ("society", society),
+    ("assembly", assembly),
     ("scan", scan),
     ("moves", moves),
+    ("group_change", group_change),
     ("group_envelope", group_envelope),
     ("group_distribution", group_distribution),
     ("sender_key_record", sender_key_record),

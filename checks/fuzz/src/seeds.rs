@@ -101,6 +101,7 @@ fn rejected() -> Vec<Seed> {
                 return Some(("archive", name.replace(".json", ""), bytes));
             }
             "file" | "file descriptor" => "file",
+            "group change" => "group_change",
             "group distribution" => "group_distribution",
             "group envelope" => "group_envelope",
             what => panic!("{what}: no target"),
@@ -108,7 +109,7 @@ fn rejected() -> Vec<Seed> {
         // A blob comes with its descriptor.
         let head = match case["what"].as_str()? {
             "file" => [&[3][..], &bytes(&case["descriptor"])].concat(),
-            "file descriptor" | "group envelope" => vec![0],
+            "file descriptor" | "group envelope" | "group change" => vec![0],
             _ => Vec::new(),
         };
         let seed = [head, bytes(&case["bytes"])].concat();
@@ -511,7 +512,14 @@ fn calls() -> Vec<Seed> {
 fn plays() -> Vec<Seed> {
     let mut seeds: Vec<Seed> = Vec::new();
     for seed in 0..12 {
-        for (target, length) in [("conversation", 250), ("society", 160), ("tasks", 120)] {
+        let all = [
+            ("conversation", 250),
+            ("society", 160),
+            ("assembly", 160),
+            ("group_change", 60),
+            ("tasks", 120),
+        ];
+        for (target, length) in all {
             let mut rng = Seeded::new(seed, target);
             let play = (0..length).map(|_| u8::try_from(rng.below(256)).expect("a byte")).collect();
             seeds.push((target, format!("play-{seed}"), play));
@@ -533,6 +541,12 @@ fn plays() -> Vec<Seed> {
     seeds.push(("society", "handshakes".into(), begun));
     // The last client asks the first for what it cannot open, and nothing else is on the way.
     seeds.push(("society", "asks-last".into(), vec![0x00, 0x2f, 0x02, 0x24, 0x14]));
+    // Carol is removed, does not hear of it, and writes; she is added, and joins.
+    let removed = [0x0e, 2, 0x30, 0x00, 0x03, 0x13, 0x0e, 0, 0x33, 0x33, 0x3e, 7, 0x30, 0x00];
+    seeds.push(("assembly", "removed".into(), removed.to_vec()));
+    // Bob is an admin, and removes whom Alice adds.
+    let against = [0x0e, 3, 0x13, 0x13, 0x0e, 2, 0x1e, 2, 0x0e, 0, 0x1e, 4, 0x0e, 4, 0x20, 0x30];
+    seeds.push(("assembly", "against".into(), against.to_vec()));
     assert!(HOUSEHOLD.with(|household| household.post.mail.values().all(|mail| mail.is_empty())));
     seeds
 }
