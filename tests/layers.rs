@@ -163,6 +163,7 @@ const INSIDE: &[(&str, &str, &[&str])] = &[
     ("call", "message", &["frame"]),
     ("call", "receiving", &["frame", "keys", "message"]),
     ("call", "sending", &["frame", "keys", "message"]),
+    ("call", "openers", &["frame", "keys"]),
     ("call", "roster", &["receiving"]),
     ("file", "layout", &[]),
     ("file", "descriptor", &["layout"]),
