@@ -20,7 +20,7 @@ mod replay;
 mod sender_keys;
 
 use replay::{Replay, array, bytes, hex, number, sha256, vectors};
-use sender_keys::{content, receiver, reference};
+use sender_keys::{Device, content, receiver, reference};
 
 const DAY: u64 = 24 * 60 * 60;
 
@@ -365,6 +365,30 @@ fn a_device_that_floods_gets_a_bounded_record() {
     assert_eq!(record.kept(), 1_000);
     record.keep(10);
     assert_eq!(record.kept(), 10);
+}
+
+#[test]
+fn chains_that_name_each_other_in_a_circle_leave_a_record_that_can_be_read() {
+    let writers = ["one", "two", "three"].map(|name| Device {
+        seed: Device::new(name, "alice", 1).seed,
+        ..Device::new("a liar", "alice", 1)
+    });
+    let chains = writers.each_ref().map(Device::chain);
+    let before = |lie: usize| chains.get(lie).map_or(([0; 8], 0), |chain| (*chain, 3));
+    // What each of the three says came before it: one of the three, itself too, or nothing.
+    for lies in 0..64_usize {
+        for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+            let mut record = SenderKeyRecord::new();
+            for at in order {
+                let previous = before((lies >> (2 * at)) & 3);
+                let bytes = Device { previous, ..writers[at].clone() }.distribution(0);
+                let _ = record.take(Distribution::decode(&bytes).unwrap(), now());
+                let stored = record.encode();
+                record = SenderKeyRecord::decode(&stored)
+                    .unwrap_or_else(|error| panic!("{lies:06b} {order:?}: {error}"));
+            }
+        }
+    }
 }
 
 #[test]

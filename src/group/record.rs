@@ -109,27 +109,23 @@ impl SenderKeyRecord {
             return Taken::Known;
         }
         let mut held = Held { chain, previous, standing: Standing::Current };
-        // The one before it ends, if it is here.
-        if let Some(previous) = previous
-            && let Some(before) = self.held_mut(previous.chain)
-        {
-            before.close(previous.end, now);
-        }
         // The one after it is here already, and says where it ends.
         let id = held.chain.id();
         let after = self.state.chains.iter().enumerate().find_map(|(at, other)| {
             other.previous.filter(|previous| previous.chain == id).map(|own| (at, own.end))
         });
-        let at = match after {
-            Some((at, end)) => {
-                held.close(end, now);
-                at
+        let at = after.map_or(self.state.chains.len(), |(at, _)| at);
+        // The one before it ends, if it is here. A device that lies names one that came after.
+        if let Some(previous) = previous {
+            let mut older = self.state.chains.iter_mut().take(at);
+            if let Some(before) = older.find(|held| held.chain.id() == previous.chain) {
+                before.close(previous.end, now);
             }
-            None => {
-                self.state.chains.iter_mut().for_each(|other| other.supersede(now));
-                self.state.chains.len()
-            }
-        };
+        }
+        match after {
+            Some((_, end)) => held.close(end, now),
+            None => self.state.chains.iter_mut().for_each(|other| other.supersede(now)),
+        }
         self.state.chains.insert(at, Box::new(held));
         let excess = self.state.chains.len().saturating_sub(MAX_OLDER.saturating_add(1));
         self.state.chains.drain(..excess).for_each(drop);
