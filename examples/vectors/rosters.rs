@@ -36,6 +36,11 @@ struct Cast {
     choices: Stream,
 }
 
+/// What makes the group of a founder unlike any other.
+fn drawn(founder: &str) -> Stream {
+    Stream::new(format!("subrosa-v1/own/roster/group of {founder}"))
+}
+
 impl Cast {
     fn new(seed: u64) -> Self {
         let account = |user: &str| {
@@ -65,7 +70,7 @@ impl Cast {
             self.add(3, GroupRole::Member)?,
             Op::Settings(b"roses".to_vec()),
         ];
-        Roster::found("ann", &others, self.account(0)?)
+        Roster::found("ann", &others, self.account(0)?, &mut drawn("ann"))
     }
 
     /// A change by the first id of a user that is in.
@@ -197,7 +202,7 @@ impl Told<'_> {
 
     fn simple(&self) -> Result<Vec<Value>, Error> {
         let next = [Op::Continues(self.group.group()), self.cast.add(2, GroupRole::Admin)?];
-        let next = Roster::found("dee", &next, self.cast.account(3)?)?;
+        let next = Roster::found("dee", &next, self.cast.account(3)?, &mut drawn("dee"))?;
         Ok(vec![
             case("founded", &self.group)?,
             self.play("ben adds eli", &[(1, &[], &[self.eli()?])])?,

@@ -191,7 +191,7 @@ fn found(
     let account = open.account_key()?;
     let name: String = open.account.user.clone();
     let (first, more) = ops.split_at(ops.len().min(Change::MAX_OPS.saturating_sub(1)));
-    let mut roster = Roster::found(&name, first, &account)?;
+    let mut roster = Roster::found(&name, first, &account, rng)?;
     let by = roster.members().first().map(|member| member.id).ok_or(Error::Malformed)?;
     for ops in more.chunks(Change::MAX_OPS) {
         let change = roster.sign(by, ops, &account)?;

@@ -47,8 +47,8 @@ pub struct Change {
 /// Where a change stands in its group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Place {
-    /// It founds the group.
-    First,
+    /// It founds the group. 16 drawn bytes keep apart groups that are alike otherwise.
+    First([u8; 16]),
     /// It was made by a member who knew its parents.
     Later { group: GroupId, height: u32, parents: Vec<ChangeId>, author: MemberId },
 }
@@ -137,7 +137,7 @@ impl Change {
     #[must_use]
     pub const fn group(&self) -> GroupId {
         match self.place {
-            Place::First => GroupId::founded_by(self.id),
+            Place::First(_) => GroupId::founded_by(self.id),
             Place::Later { group, .. } => group,
         }
     }
@@ -146,7 +146,7 @@ impl Change {
     #[must_use]
     pub fn author(&self) -> MemberId {
         match self.place {
-            Place::First => MemberId::added_by(self.id, 0),
+            Place::First(_) => MemberId::added_by(self.id, 0),
             Place::Later { author, .. } => author,
         }
     }
@@ -155,7 +155,7 @@ impl Change {
     #[must_use]
     pub const fn height(&self) -> u32 {
         match self.place {
-            Place::First => 1,
+            Place::First(_) => 1,
             Place::Later { height, .. } => height,
         }
     }
@@ -164,7 +164,7 @@ impl Change {
     #[must_use]
     pub fn parents(&self) -> &[ChangeId] {
         match &self.place {
-            Place::First => &[],
+            Place::First(_) => &[],
             Place::Later { parents, .. } => parents,
         }
     }
@@ -261,10 +261,10 @@ impl Change {
         let _: &[u8; 64] = reader.array()?;
         reader.end()?;
         let place = if parents.is_empty() {
-            if (group, height, author, state) != ([0; 32], 1, [0; 16], [0; 32]) {
+            if (group, height, state) != ([0; 32], 1, [0; 32]) {
                 return Err(Error::Malformed);
             }
-            Place::First
+            Place::First(author)
         } else {
             let (group, author) = (group.into(), author.into());
             Place::Later { group, height, parents, author }
@@ -280,7 +280,7 @@ fn unsigned(place: &Place, state: &[u8; 32], ops: &[Op]) -> Result<(Vec<u8>, Cha
     check(place, ops)?;
     let out = Writer::with_capacity(1_024).u8(Change::VERSION);
     let out = match place {
-        Place::First => out.bytes(&[0; 32]).u32(1).u8(0).bytes(&[0; 16]),
+        Place::First(drawn) => out.bytes(&[0; 32]).u32(1).u8(0).bytes(drawn),
         Place::Later { group, height, parents, author } => {
             let count = u8::try_from(parents.len()).map_err(|_| Error::Malformed)?;
             let out = out.bytes(group.as_bytes()).u32(*height).u8(count);
@@ -298,7 +298,7 @@ fn unsigned(place: &Place, state: &[u8; 32], ops: &[Op]) -> Result<(Vec<u8>, Cha
 /// What the layout asks for beyond the lengths.
 fn check(place: &Place, ops: &[Op]) -> Result<(), Error> {
     let fits = match place {
-        Place::First => is_first(ops),
+        Place::First(_) => is_first(ops),
         Place::Later { height, parents, .. } => {
             *height > 1
                 && (1..=Change::MAX_PARENTS).contains(&parents.len())

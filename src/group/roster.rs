@@ -3,6 +3,8 @@
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
+use rand_core::CryptoRng;
+
 use super::bits::Bits;
 use super::change::{Change, GroupRole, Op, Place};
 use super::history::{Entry, History, Right};
@@ -40,7 +42,7 @@ use crate::identity::{IdentityKey, IdentityKeyPair};
 ///     account: account.public_key(),
 ///     role,
 /// };
-/// let mut roster = Roster::found("alice", &[], &alice)?;
+/// let mut roster = Roster::found("alice", &[], &alice, &mut SystemRng)?;
 /// let by = roster.members()[0].id;
 /// let change = roster.sign(by, &[add("bob", &bob, GroupRole::Member)], &alice)?;
 /// roster.merge([change]);
@@ -101,17 +103,25 @@ impl Roster {
     pub const MAX_CHANGES: usize = 4_096;
 
     /// Founds a group: `user`, with this account key, is its first admin. The other ops add members
-    /// or set the settings.
+    /// or set the settings. Draws 16 bytes, so that no two groups have the same id, even where one
+    /// user founds both for the same people.
     ///
     /// # Errors
     /// [`Error::Malformed`]: a name is empty or longer than 255 bytes, the settings are longer than
     /// 4 KiB, there are more than 63 other ops, a user is added twice, or one of the ops is about a
     /// member; correct the call.
-    pub fn found(user: &str, others: &[Op], account: &IdentityKeyPair) -> Result<Self, Error> {
+    pub fn found(
+        user: &str,
+        others: &[Op],
+        account: &IdentityKeyPair,
+        rng: &mut dyn CryptoRng,
+    ) -> Result<Self, Error> {
         let creator =
             Op::Add { user: user.into(), account: account.public_key(), role: GroupRole::Admin };
         let ops = [&[creator], others].concat();
-        Self::of_first(Change::sign(Place::First, [0; 32], ops, account)?)
+        let mut drawn = [0; 16];
+        rng.fill_bytes(&mut drawn);
+        Self::of_first(Change::sign(Place::First(drawn), [0; 32], ops, account)?)
     }
 
     /// From the changes of a group, in any order. What is not allowed is left out, and what lacks

@@ -39,7 +39,8 @@ impl Roster {
     ///     account: account.public_key(),
     ///     role,
     /// };
-    /// let mut roster = Roster::found("alice", &[add("bob", &bob, GroupRole::Admin)], &alice)?;
+    /// let bobs = add("bob", &bob, GroupRole::Admin);
+    /// let mut roster = Roster::found("alice", &[bobs], &alice, &mut SystemRng)?;
     /// let [alices, bobs] = [0, 1].map(|at| roster.members()[at].id);
     /// // Alice removes Bob, who adds Carol at the same time.
     /// let removal = roster.sign(alices, &[Op::Remove(bobs)], &alice)?;
@@ -149,7 +150,7 @@ mod tests {
     fn group() -> (Roster, IdentityKeyPair, [MemberId; 3]) {
         let key = IdentityKeyPair::generate(&mut Replay::counting());
         let others = [add("bob", &key, GroupRole::Admin), add("dave", &key, GroupRole::Member)];
-        let roster = Roster::found("alice", &others, &key).unwrap();
+        let roster = Roster::found("alice", &others, &key, &mut Replay::counting()).unwrap();
         let ids = [0, 1, 2].map(|at| roster.members()[at].id);
         (roster, key, ids)
     }
@@ -244,8 +245,11 @@ mod tests {
         let later = roster.sign(alice, core::slice::from_ref(&continues), &key);
         assert_eq!(later, Err(Error::Malformed));
         let twice = [continues.clone(), Op::Continues(GroupId::from([9; 32]))];
-        assert_eq!(Roster::found("dave", &twice, &key).err(), Some(Error::Malformed));
-        let next = Roster::found("dave", &[continues], &key).unwrap();
+        assert_eq!(
+            Roster::found("dave", &twice, &key, &mut Replay::counting()).err(),
+            Some(Error::Malformed)
+        );
+        let next = Roster::found("dave", &[continues], &key, &mut Replay::counting()).unwrap();
         let read = Roster::from_changes(next.changes().cloned()).unwrap();
         assert_eq!(read.continues(), Some(roster.group()));
         assert_eq!((roster.continues(), read.founder().0), (None, "dave"));

@@ -387,7 +387,8 @@ fn a_text_that_comes_before_its_group_is_shown_once_the_group_is_known() {
         let account = den.ada.trust("ada").unwrap().unwrap().account;
         Op::Add { user: "ada".into(), account, role: GroupRole::Member }
     };
-    let roster = Roster::found("mallory", &[ada], &den.mallory.account).unwrap();
+    let roster =
+        Roster::found("mallory", &[ada], &den.mallory.account, &mut subrosa::SystemRng).unwrap();
     let group = roster.group();
     assert_eq!(den.tell(&say_text(group, 11, "early")), Received::SetAside);
     assert!(inbox(&mut den.ada).is_empty());
@@ -413,14 +414,15 @@ fn invitations_of_one_user_are_bounded() {
     let ada = Op::Add { user: "ada".into(), account, role: GroupRole::Member };
     for at in 0..100_u8 {
         let ops = [ada.clone(), Op::Settings(vec![at])];
-        let roster = Roster::found("mallory", &ops, &den.mallory.account).unwrap();
+        let roster =
+            Roster::found("mallory", &ops, &den.mallory.account, &mut subrosa::SystemRng).unwrap();
         let _told = den.tell(&say_changes(roster.group(), roster.changes()));
     }
     // A group that somebody else is said to have founded, and one without ada, are none.
     let eve = IdentityKeyPair::generate(&mut den.world.rng);
     let others = [
-        Roster::found("eve", &[ada], &eve).unwrap(),
-        Roster::found("mallory", &[], &den.mallory.account).unwrap(),
+        Roster::found("eve", &[ada], &eve, &mut subrosa::SystemRng).unwrap(),
+        Roster::found("mallory", &[], &den.mallory.account, &mut subrosa::SystemRng).unwrap(),
     ];
     for roster in &others {
         let _told = den.tell(&say_changes(roster.group(), roster.changes()));

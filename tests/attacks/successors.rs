@@ -41,7 +41,8 @@ fn whoever_founds_a_successor_is_shown_for_what_it_was_and_nothing_is_joined() {
         (GroupId::from([7; 32]), FounderRole::Unknown),
     ] {
         let ops = [own.clone(), Op::Continues(of)];
-        let roster = Roster::found("mallory", &ops, &mallory.account).unwrap();
+        let roster =
+            Roster::found("mallory", &ops, &mallory.account, &mut subrosa::SystemRng).unwrap();
         let group = roster.group();
         assert_eq!(mallory.tell(&mut world, &mut ada, talk, &say(&roster)), Received::Handled);
         let told = events(&mut ada);
@@ -54,7 +55,8 @@ fn whoever_founds_a_successor_is_shown_for_what_it_was_and_nothing_is_joined() {
     // The groups themselves are what they were.
     assert_eq!([with, without, left].map(|group| ada.group(group).unwrap()), before);
     // No other change than the first says so.
-    let roster = Roster::found("mallory", &[own], &mallory.account).unwrap();
+    let roster =
+        Roster::found("mallory", &[own], &mallory.account, &mut subrosa::SystemRng).unwrap();
     let (first, by) = (roster.changes().next().unwrap(), roster.members()[0].id);
     let mut later = roster.sign(by, &[], &mallory.account).unwrap().encode().to_vec();
     let at = later.len() - 65;
@@ -82,7 +84,8 @@ fn successors_are_invitations_and_bounded_as_these() {
     let own = ada_of(&mut ada);
     for at in 0..100_u8 {
         let ops = [own.clone(), Op::Continues(group), Op::Settings(vec![at])];
-        let roster = Roster::found("mallory", &ops, &mallory.account).unwrap();
+        let roster =
+            Roster::found("mallory", &ops, &mallory.account, &mut subrosa::SystemRng).unwrap();
         let _told = mallory.tell(&mut world, &mut ada, talk, &say(&roster));
     }
     let told = events(&mut ada);

@@ -480,3 +480,21 @@ fn who_declined_tells_a_member_who_does_not_know_it_and_writes() {
         world.check_nobody_else();
     }
 }
+
+#[test]
+fn two_groups_that_are_founded_alike_are_two_groups() {
+    let (mut world, all) = chatty(41);
+    let (now, keys) = (world.now, &mut world.keys);
+    let founder = &mut world.devices.get_mut(&all[0]).unwrap().client;
+    let mut found = || {
+        let group = founder.create_group(&["bea", "cyd"], b"roses", now, keys).unwrap();
+        let set = [GroupIntention::Set(b"tulips")];
+        founder.change_group(group, &set, now, keys).unwrap();
+        group
+    };
+    let groups = [found(), found(), found()];
+    assert!(groups[0] != groups[1] && groups[1] != groups[2] && groups[0] != groups[2]);
+    for group in groups {
+        assert_eq!(founder.group(group).unwrap().members.len(), 3);
+    }
+}

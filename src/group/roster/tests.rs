@@ -32,7 +32,7 @@ fn cast() -> Cast {
         add("c", &key, GroupRole::Admin),
         add("m", &key, GroupRole::Member),
     ];
-    let first = Change::unsigned(Place::First, [0; 32], others.to_vec()).unwrap();
+    let first = Change::unsigned(Place::First([0; 16]), [0; 32], others.to_vec()).unwrap();
     Cast { key, first }
 }
 
@@ -403,7 +403,13 @@ fn many_hostile_histories_have_one_outcome() {
 fn a_change_is_read_as_it_was_written_and_in_no_other_form() {
     let cast = cast();
     let bob = IdentityKeyPair::generate(&mut Replay::counting());
-    let mut roster = Roster::found("alice", &[Op::Settings(b"roses".to_vec())], &cast.key).unwrap();
+    let mut roster = Roster::found(
+        "alice",
+        &[Op::Settings(b"roses".to_vec())],
+        &cast.key,
+        &mut Replay::counting(),
+    )
+    .unwrap();
     let by = roster.members()[0].id;
     let ops = [add("bob", &bob, GroupRole::Member), Op::Settings(Vec::new())];
     let change = roster.sign(by, &ops, &cast.key).unwrap();
@@ -437,7 +443,7 @@ fn what_no_layout_allows_is_refused_by_name() {
     let cast = cast();
     let (a, m) = (add("a", &cast.key, GroupRole::Admin), add("m", &cast.key, GroupRole::Member));
     let id = MemberId::from([7; 16]);
-    let first = |ops: &[Op]| Change::sign(Place::First, [0; 32], ops.to_vec(), &cast.key);
+    let first = |ops: &[Op]| Change::sign(Place::First([0; 16]), [0; 32], ops.to_vec(), &cast.key);
     assert!(first(&[a.clone(), m.clone()]).is_ok());
     let long = Op::Settings(alloc::vec![0; 4_097]);
     let nobody = add("", &cast.key, GroupRole::Member);
@@ -474,8 +480,13 @@ fn what_no_layout_allows_is_refused_by_name() {
 fn who_did_not_sign_it_did_not_make_it() {
     let cast = cast();
     let bob = IdentityKeyPair::generate(&mut Replay::new([alloc::vec![9; 32]]));
-    let mut roster =
-        Roster::found("alice", &[add("bob", &bob, GroupRole::Member)], &cast.key).unwrap();
+    let mut roster = Roster::found(
+        "alice",
+        &[add("bob", &bob, GroupRole::Member)],
+        &cast.key,
+        &mut Replay::counting(),
+    )
+    .unwrap();
     let [alice, bobs] = [0, 1].map(|at| roster.members()[at].id);
     assert_eq!(roster.sign(alice, &[], &bob), Err(Error::NotPermitted), "bob is not alice");
     assert_eq!(roster.sign(bobs, &[Op::Remove(alice)], &bob), Err(Error::NotPermitted));
@@ -550,7 +561,7 @@ fn a_senior_who_stepped_down_is_kept_from_acting_on_by_somebody_more_senior() {
 #[ignore = "a measurement"]
 fn cost_of_256_changes_and_1024_members() {
     let cast = cast();
-    let mut roster = Roster::found("alice", &[], &cast.key).unwrap();
+    let mut roster = Roster::found("alice", &[], &cast.key, &mut Replay::counting()).unwrap();
     let by = roster.members()[0].id;
     let mut changes = Vec::new();
     for at in 0..255 {
