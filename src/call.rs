@@ -48,7 +48,7 @@ pub use openers::Openers;
 
 use keys::Owner;
 use message::KeyMessage;
-use roster::{Heard, Presence, Roster};
+use roster::{Heard, Roster};
 use sending::Sending;
 
 /// One call, as this device takes part in it. A plain value: nothing of it is stored, and after a
@@ -335,15 +335,13 @@ impl Call {
         let owner = Owner { call: self.id, device: from };
         let now = self.now;
         let device = self.roster.member(from)?;
-        if device.presence != Presence::Here {
-            if device.presence == Presence::Away {
-                device.hurry_join(now);
-            }
-            return Err(Error::WaitingForKey);
-        }
-        let opened = device.receiving.open(owner, clear, frame, now);
+        let opened = if device.is_here() {
+            device.receiving.open(owner, clear, frame, now)
+        } else {
+            Err(Error::WaitingForKey)
+        };
         if opened == Err(Error::WaitingForKey) {
-            device.is_wanted = true;
+            device.miss(now);
         }
         opened
     }
@@ -386,12 +384,7 @@ impl Call {
     pub fn missed(&mut self, from: &Address, now: u64) -> Result<(), Error> {
         self.advance(now);
         let now = self.now;
-        let device = self.roster.member(from)?;
-        match device.presence {
-            Presence::Here => device.is_wanted = true,
-            Presence::Away => device.hurry_join(now),
-            Presence::Left => {}
-        }
+        self.roster.member(from)?.miss(now);
         Ok(())
     }
 

@@ -174,6 +174,15 @@ impl Device {
         self.join_at = self.join_at.min(soonest);
     }
 
+    /// A frame of it came for which there is no key.
+    pub(super) fn miss(&mut self, now: u64) {
+        match self.presence {
+            Presence::Here => self.is_wanted = true,
+            Presence::Away => self.hurry_join(now),
+            Presence::Left => {}
+        }
+    }
+
     /// When it is to be told a key, of which the newest is `newest`. One that this instance of it
     /// was told already is told again after a pause.
     pub(super) fn key_at(&self, newest: u32) -> Option<u64> {
