@@ -97,16 +97,8 @@ fn added_means_invited_and_before_that_nothing_is_given() {
 #[test]
 fn nothing_that_a_removed_member_holds_opens_what_is_written_afterwards() {
     let (mut world, all) = World::with_group(3, &["bea", "cyd"]);
-    for by in &all {
-        world.write(by).unwrap();
-    }
-    world.settle();
-    // Cyd is removed, and knows nothing of it yet. The server gives him everything.
-    world.devices.get_mut(&all[2]).unwrap().on = false;
-    world.change(&all[0], GroupIntention::Remove("cyd")).unwrap();
-    for _ in 0..3 {
-        world.connect_all(0);
-    }
+    remove_unawares(&mut world, &all);
+    // The server gives him everything.
     let before = world.post.past.len();
     for by in &all[..2] {
         world.write(by).unwrap();
@@ -251,7 +243,13 @@ fn removed_unawares(seed: u64) -> (World, Vec<Address>) {
     let mut world = World::new(seed);
     world.delivery = subrosa::Delivery::Sealed;
     let (mut world, all) = world.founding(&["bea", "cyd"]);
-    for by in &all {
+    remove_unawares(&mut world, &all);
+    (world, all)
+}
+
+/// All have written. Then Ada removes Cyd, who is off and knows nothing of it yet.
+fn remove_unawares(world: &mut World, all: &[Address]) {
+    for by in all {
         world.write(by).unwrap();
     }
     world.settle();
@@ -260,5 +258,4 @@ fn removed_unawares(seed: u64) -> (World, Vec<Address>) {
     for _ in 0..3 {
         world.connect_all(0);
     }
-    (world, all)
 }
