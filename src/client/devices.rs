@@ -162,8 +162,8 @@ pub(super) fn forget_device(
     asking::forget_device(open, place)
 }
 
-/// Forgets devices of a list that waited, and that no list has by now: whoever makes up account keys
-/// without end leaves the rows of the last one alone.
+/// Forgets devices of a list that waited, and that no list has by now. So a server that makes up
+/// account keys without end leaves the rows of the last one alone.
 pub(super) fn forget_strays(
     open: &mut Open<'_>,
     tag: Tag,

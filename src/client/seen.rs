@@ -35,9 +35,9 @@ pub(super) fn any(open: &mut Open<'_>, keys: &[Vec<u8>]) -> Result<bool, Error> 
     Ok(is_any)
 }
 
-/// Records an opened envelope under its [`keys`] and evicts the oldest of its kind: only a text makes
-/// a text be forgotten, since the other side keeps texts by their number. The caller writes the
-/// record.
+/// Records an opened envelope under its [`keys`] and evicts the oldest of its kind: only a text
+/// makes a text be forgotten, since the other side keeps texts by their number. The caller writes
+/// the record.
 pub(super) fn note(
     open: &mut Open<'_>,
     place: Place,

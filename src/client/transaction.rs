@@ -95,7 +95,7 @@ pub(super) struct OwnUser {
 }
 
 impl OwnUser {
-    /// The version and the digest of the list: what is received needs neither.
+    /// The version and the digest of the list, made once it is asked for.
     pub(super) fn stamp(&self) -> ListStamp {
         *self.stamp.get_or_init(|| ListStamp::of(&self.user.list))
     }
@@ -430,10 +430,10 @@ impl<'t> Open<'t> {
 
     /// The tag of the account's own user. It is made once in a transaction.
     pub(super) fn own_tag(&mut self) -> Result<Tag, Error> {
-        let tag = match self.own_tag {
-            Some(tag) => tag,
-            None => self.tag(&self.account.user)?,
-        };
+        if let Some(tag) = self.own_tag {
+            return Ok(tag);
+        }
+        let tag = self.tag(&self.account.user)?;
         self.own_tag = Some(tag);
         Ok(tag)
     }

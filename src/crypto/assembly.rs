@@ -1,8 +1,9 @@
 //! X25519 (RFC 7748) and signatures of Ed25519 (RFC 8032) in assembly, with the feature `graviola`.
 //!
 //! The routines are those of s2n-bignum. They are proven to compute what they should, and written
-//! to run in a time that depends on no secret. Each function here answers `None` where the processor
-//! lacks an instruction that they take, and its caller then goes on as without the feature.
+//! to run in a time that depends on no secret. Each function here answers `None` where the
+//! processor lacks an instruction that they take, and its caller then goes on as without the
+//! feature.
 //!
 //! graviola wipes its keys and results when it drops them, and the vector registers at the end of
 //! each call. It does not wipe what its routines leave on the stack, as the crates that it stands

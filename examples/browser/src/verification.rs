@@ -1,5 +1,5 @@
-//! How people make sure that nobody is in between: a number, emoji, or a code on one screen that the
-//! other one scans. What the page shows of them is `subrosa::guide::verification`'s.
+//! How people make sure that nobody is in between: a number, emoji, or a code on one screen that
+//! the other one scans. What the page shows of them is `subrosa::guide::verification`'s.
 
 use qrcode::{Color, EcLevel, QrCode};
 use subrosa::{Error, IdentityKey, Rows, SasStage, SasValue, SystemRng};

@@ -34,11 +34,13 @@ begin
     perform lock_account(of_account, false);
     perform case when lock.alone then pg_advisory_xact_lock(lock.name)
         else pg_advisory_xact_lock_shared(lock.name) end
-        from (select hashtextextended(of_account || ' ' || row.of || ' ' || encode(row.key, 'hex'), 0) as name,
-                bool_or(row.alone) as alone
-            from (select *, false as alone from unnest(relied_tables, relied_keys) as relied (of, key)
+        from (select bool_or(row.alone) as alone,
+                hashtextextended(of_account || ' ' || row.of || ' ' || encode(row.key, 'hex'), 0)
+                    as name
+            from (select *, false as alone
+                    from unnest(relied_tables, relied_keys) as relied (of, key)
                 union all select *, true from unnest(written_tables, written_keys)) as row
-            group by 1 order by 1) as lock;
+            group by name order by name) as lock;
     select relied.of into changed
         from unnest(relied_tables, relied_keys, relied_values) as relied (of, key, value)
         where value is distinct from (select rows.value from rows
@@ -47,11 +49,13 @@ begin
     if found then
         return changed;
     end if;
-    delete from rows using unnest(written_tables, written_keys, written_values) as written (of, key, value)
+    delete from rows
+        using unnest(written_tables, written_keys, written_values) as written (of, key, value)
         where written.value is null
             and account = of_account and table_name = written.of and rows.key = written.key;
     insert into rows
-        select of_account, written.* from unnest(written_tables, written_keys, written_values) as written (of, key, value)
+        select of_account, written.*
+        from unnest(written_tables, written_keys, written_values) as written (of, key, value)
         where value is not null
         on conflict (account, table_name, key) do update set value = excluded.value;
     if received is not null then
