@@ -39,6 +39,7 @@ mod group_found;
 mod group_intentions;
 mod group_members;
 mod group_out;
+mod group_outs;
 mod group_preview;
 mod group_proposals;
 mod group_proposed;
@@ -480,7 +481,7 @@ impl Client<Open<'_>> {
         policy: &Policy,
         work: impl FnOnce(&mut Client<Open<'_>>) -> Result<T, E>,
     ) -> Result<T, E> {
-        let account = Arc::new(Account::load(tx)?);
+        let account = Arc::new(stack::apart(|| Account::load(tx))?);
         let open = Open::begin(tx, policy, account)?;
         let mut client = Client::of(open, Check::Done);
         let done = work(&mut client)?;

@@ -47,7 +47,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::at_rest;
 use crate::codec::{Reader, Writer};
-use crate::devices::DeviceList;
+use crate::devices::ListStamp;
 use crate::error::Error;
 use crate::reference::Reference;
 use crate::signal::SignalBody;
@@ -103,28 +103,6 @@ impl core::fmt::Display for MessageId {
 impl core::fmt::Debug for MessageId {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         write!(f, "MessageId({self})")
-    }
-}
-
-/// Which device list somebody has: `version:u64 || digest:8`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct ListStamp {
-    pub(crate) version: u64,
-    pub(crate) digest: [u8; 8],
-}
-
-impl ListStamp {
-    pub(crate) fn of(list: &DeviceList) -> Self {
-        Self { version: list.version(), digest: list.digest() }
-    }
-
-    fn read(reader: &mut Reader<'_>) -> Result<Option<Self>, Error> {
-        let (version, digest) = (reader.u64()?, *reader.array()?);
-        match (version, digest) {
-            (0, [0, 0, 0, 0, 0, 0, 0, 0]) => Ok(None),
-            (0, _) => Err(Error::Malformed),
-            _ => Ok(Some(Self { version, digest })),
-        }
     }
 }
 
@@ -318,8 +296,8 @@ impl<'a> Content<'a> {
     pub(crate) fn decode(bytes: &'a [u8]) -> Result<Self, Error> {
         let mut reader = Reader::new(bytes);
         let kind = reader.u8()?;
-        let list = ListStamp::read(&mut reader)?.ok_or(Error::Malformed)?;
-        let known = ListStamp::read(&mut reader)?;
+        let list = read_stamp(&mut reader)?.ok_or(Error::Malformed)?;
+        let known = read_stamp(&mut reader)?;
         let (mut rank, mut asks, mut resent, mut devices) = (None, false, None, None);
         let mut sealed = SealedFields::default();
         let (mut files, mut last, mut is_supported) = (None, 0, true);
@@ -427,6 +405,16 @@ impl<'a> Content<'a> {
             0 => return Err(Error::Malformed),
         };
         Ok(body)
+    }
+}
+
+/// Zeros stand for none.
+fn read_stamp(reader: &mut Reader<'_>) -> Result<Option<ListStamp>, Error> {
+    let (version, digest) = (reader.u64()?, *reader.array()?);
+    match (version, digest) {
+        (0, [0, 0, 0, 0, 0, 0, 0, 0]) => Ok(None),
+        (0, _) => Err(Error::Malformed),
+        _ => Ok(Some(ListStamp { version, digest })),
     }
 }
 

@@ -3,7 +3,7 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use serde::{Deserializer, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::at_rest;
 use crate::codec::{Reader, Writer};
@@ -60,6 +60,13 @@ pub struct ListedDevice {
     pub identity: IdentityKey,
     /// What the device may do to the list.
     pub role: Role,
+}
+
+/// Which device list somebody has: `version:u64 || digest:8`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ListStamp {
+    pub(crate) version: u64,
+    pub(crate) digest: [u8; 8],
 }
 
 /// What becomes of the account's other devices when it is restored from an archive.
@@ -279,6 +286,10 @@ impl DeviceList {
     pub fn digest(&self) -> [u8; 8] {
         let [a, b, c, d, e, f, g, h, ..] = kdf::hash(&[LABEL, &self.encode()]);
         [a, b, c, d, e, f, g, h]
+    }
+
+    pub(crate) fn stamp(&self) -> ListStamp {
+        ListStamp { version: self.version, digest: self.digest() }
     }
 
     /// From bytes. Everything is checked except whose account it is.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::at_rest;
-use crate::devices::{self, DeviceList};
+use crate::devices::{self, DeviceList, ListStamp};
 use crate::error::Error;
 use crate::identity::{self, IdentityKey};
 use crate::time::UnixTime;
@@ -22,8 +22,11 @@ pub(crate) use device_record::{AnswerIn, AskIn, Asked, DeviceRecord, short};
 pub(crate) struct UserRecord {
     pub(crate) name: String,
     pub(crate) mark: Mark,
+    /// It changes by [`UserRecord::replace`] alone.
     #[serde(with = "devices::checked")]
     pub(crate) list: DeviceList,
+    /// Of the list: every message names it.
+    stamp: ListStamp,
     /// A list by another account key, which nobody has accepted yet. In a box: where there is none,
     /// the room for it would hold what the stack held before.
     pub(crate) pending: Option<Box<Pending>>,
@@ -135,6 +138,7 @@ impl UserRecord {
         Self {
             name: name.into(),
             mark: Mark::Unset,
+            stamp: list.stamp(),
             list,
             pending: None,
             replaced: Vec::new(),
@@ -143,6 +147,11 @@ impl UserRecord {
             doubted: Vec::new(),
             unvouched: false,
         }
+    }
+
+    /// Which list is known.
+    pub(crate) const fn stamp(&self) -> ListStamp {
+        self.stamp
     }
 
     /// Whether nothing is written to the user for now: a person decides about the account key, or
@@ -224,6 +233,7 @@ impl UserRecord {
         let is_new = |identity: &IdentityKey| self.list.device_of(identity).is_none();
         let new = list.devices().iter().filter(|listed| is_new(&listed.identity));
         let added = new.map(|listed| listed.device).collect();
+        self.stamp = list.stamp();
         self.list = list;
         Changes { added, forgotten }
     }
@@ -300,7 +310,7 @@ impl UserRecord {
 
     pub(crate) fn encode(&self) -> Zeroizing<Vec<u8>> {
         let version = if self.unvouched { UNVOUCHED } else { VERSION };
-        at_rest::state::encode(version, self, 7_424)
+        at_rest::state::encode(version, self, 7_456)
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Error> {

@@ -13,6 +13,8 @@
 mod handshakes;
 #[path = "groups/healing.rs"]
 mod healing;
+#[path = "groups/large.rs"]
+mod large;
 #[path = "support/network.rs"]
 mod network;
 #[path = "support/post.rs"]

@@ -243,10 +243,11 @@ const INSIDE: &[(&str, &str, &[&str])] = &[
     ("client", "messages", &["log", "outbox", "transaction"]),
     ("client", "moves", &["ceremonies", "outbox", "transaction", "wants"]),
     ("client", "group_rows", &["backoff", "timers", "transaction"]),
+    ("client", "group_outs", &["backoff", "log", "transaction"]),
     (
         "client",
         "group_texts",
-        &["backoff", "group_rows", "log", "messages", "outbox", "transaction"],
+        &["group_outs", "group_rows", "log", "messages", "outbox", "transaction"],
     ),
     (
         "client",
@@ -301,6 +302,7 @@ const INSIDE: &[(&str, &str, &[&str])] = &[
             "allowances",
             "devices",
             "group_members",
+            "group_outs",
             "group_rows",
             "group_texts",
             "log",
@@ -312,7 +314,11 @@ const INSIDE: &[(&str, &str, &[&str])] = &[
             "wants",
         ],
     ),
-    ("client", "group_out", &["group_rows", "group_texts", "tickets", "transaction", "wants"]),
+    (
+        "client",
+        "group_out",
+        &["group_outs", "group_rows", "group_texts", "tickets", "transaction", "wants"],
+    ),
     (
         "client",
         "heal",
@@ -554,6 +560,7 @@ const INSIDE: &[(&str, &str, &[&str])] = &[
             "doors",
             "expiry",
             "group_out",
+            "group_outs",
             "group_send",
             "group_texts",
             "inbox",
@@ -572,9 +579,9 @@ const INSIDE: &[(&str, &str, &[&str])] = &[
         "next_due",
         &[
             "backoff",
+            "group_outs",
             "group_rows",
             "group_send",
-            "group_texts",
             "outbox",
             "tasks",
             "timers",

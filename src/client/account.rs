@@ -11,6 +11,7 @@ use super::transaction::{Account, Open};
 use super::upload;
 use super::{Client, Policy, Scope};
 use crate::address::Address;
+use crate::crypto::stack;
 use crate::devices::{DeviceList, Role};
 use crate::error::Error;
 use crate::identity::IdentityKeyPair;
@@ -67,12 +68,14 @@ pub(super) fn create(
     now: UnixTime,
     rng: &mut dyn CryptoRng,
 ) -> Result<(), Error> {
-    let (account, identity) = (IdentityKeyPair::generate(rng), IdentityKeyPair::generate(rng));
-    let list = DeviceList::first(&account, identity.public_key());
-    let own = Account::new(user, 1, identity.public_key(), rng);
-    let founding =
-        Founding { own, identity, user: UserRecord::new(user, list), key: Some(account) };
-    found(tx, policy, founding, now, rng)
+    stack::apart(|| {
+        let (account, identity) = (IdentityKeyPair::generate(rng), IdentityKeyPair::generate(rng));
+        let list = DeviceList::first(&account, identity.public_key());
+        let own = Account::new(user, 1, identity.public_key(), rng);
+        let founding =
+            Founding { own, identity, user: UserRecord::new(user, list), key: Some(account) };
+        found(tx, policy, founding, now, rng)
+    })
 }
 
 /// Makes this a device of the account that answered its code.
@@ -84,11 +87,13 @@ pub(super) fn join(
     now: UnixTime,
     rng: &mut dyn CryptoRng,
 ) -> Result<(), Error> {
-    let (identity, grant) = device.accept(grant)?;
-    let own = Account::new(&grant.user, grant.device, identity.public_key(), rng);
-    let user = UserRecord::new(&grant.user, grant.list);
-    let founding = Founding { own, identity, user, key: grant.account };
-    found(tx, policy, founding, now, rng)
+    stack::apart(|| {
+        let (identity, grant) = device.accept(grant)?;
+        let own = Account::new(&grant.user, grant.device, identity.public_key(), rng);
+        let user = UserRecord::new(&grant.user, grant.list);
+        let founding = Founding { own, identity, user, key: grant.account };
+        found(tx, policy, founding, now, rng)
+    })
 }
 
 /// What a device begins with.

@@ -21,9 +21,9 @@ use super::transaction::{Open, OwnUser, Place, Tag};
 use super::wants::{self, Want};
 use crate::address::Address;
 use crate::certificate::Vouches;
-use crate::content::{Body, Content, ListStamp};
+use crate::content::{Body, Content};
 use crate::crypto::secret::Secret;
-use crate::devices::{DeviceList, ListedDevice, Role};
+use crate::devices::{DeviceList, ListStamp, ListedDevice, Role};
 use crate::error::Error;
 use crate::identity::{IdentityKey, IdentityKeyPair};
 use crate::reference::Reference;
@@ -346,9 +346,9 @@ pub(super) fn admit(
 ) -> Result<Admitted, Error> {
     let Sender { address, tag, identity, .. } = *sender;
     let is_known = |bytes: &&[u8]| {
-        known.as_ref().is_some_and(|user| {
-            ListStamp::of(&user.list) == content.list && user.list.encode() == **bytes
-        })
+        known
+            .as_ref()
+            .is_some_and(|user| user.stamp() == content.list && user.list.encode() == **bytes)
     };
     let enclosed =
         content.devices.filter(|bytes| !is_known(bytes)).map(DeviceList::decode).transpose();
@@ -508,7 +508,7 @@ pub(super) fn compare(
         wants::want(open, Want::Devices(user.name.clone()), now)?;
     }
     let Some(reply) = reply else { return Ok(()) };
-    let own = own_before.stamp();
+    let own = own_before.user.stamp();
     let is_behind = content.known.is_none_or(|known| {
         known.version < own.version || known.version == own.version && known.digest != own.digest
     });

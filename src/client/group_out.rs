@@ -2,8 +2,9 @@
 
 use alloc::vec::Vec;
 
+use super::group_outs::{self, ReceiverRow};
 use super::group_rows;
-use super::group_texts::{self, ReceiverRow, TextAt};
+use super::group_texts::{self, TextAt};
 use super::tickets;
 use super::transaction::{Open, Place, RowName};
 use super::wants::{self, Want};
@@ -27,34 +28,56 @@ pub(super) fn due(
     now: UnixTime,
     until: UnixTime,
     most: usize,
+    most_bytes: usize,
 ) -> Result<Vec<Due>, Error> {
-    let mut due = Vec::new();
-    for (name, _) in group_texts::outs(open)? {
-        if due.len() >= most {
+    let (mut due, mut bytes) = (Vec::new(), 0_usize);
+    for (name, _) in group_outs::all(open)? {
+        if due.len() >= most || bytes > most_bytes {
             break;
         }
-        let Some(mut row) = group_texts::out(open, &name)? else { continue };
-        let Some(envelope) = group_texts::envelope(open, &name)? else { continue };
-        let (before, mut is_sealed) = (due.len(), false);
+        let Some(row) = group_outs::get(open, &name)? else { continue };
         let at = TextAt { group: row.group, id: row.message, text: row.text, reference: None };
-        for (index, receiver) in (0_u32..).zip(&mut row.to) {
-            let tag = open.tag(&receiver.address.user)?;
-            if !receiver.is_sent && tickets::seals(open, tag)? {
-                // Since it was encrypted, somebody decided that it is not to leave openly.
-                receiver.is_sent = true;
-                is_sealed = true;
-                owe_apart(open, receiver, at)?;
-            } else if due.len() < most && receiver.is_due(now) {
+        let mut envelope = None;
+        for mut block in group_outs::blocks(open, &name)? {
+            let mut is_changed = false;
+            for (index, receiver) in block.numbered().filter(|(_, one)| one.is_due(now)) {
+                if due.len() >= most || bytes > most_bytes {
+                    break;
+                }
+                is_changed = true;
+                if tickets::seals(open, Place::read(&receiver.place).tag)? {
+                    // Since it was encrypted, somebody decided that it is not to leave openly.
+                    receiver.is_sent = true;
+                    owe_apart(open, receiver, at)?;
+                    continue;
+                }
+                if envelope.is_none() {
+                    envelope = group_outs::envelope(open, &name)?;
+                }
                 receiver.not_before = Some(until);
-                let (message, to) = (row.message, receiver.address.clone());
-                due.push(Due { name, index, message, to, envelope: envelope.clone() });
+                let envelope = envelope.clone().ok_or(Error::BadState)?;
+                bytes = bytes.saturating_add(envelope.len());
+                due.push(Due {
+                    name,
+                    index,
+                    message: row.message,
+                    to: receiver.address.clone(),
+                    envelope,
+                });
+            }
+            if is_changed {
+                group_outs::put(open, &name, &block)?;
             }
         }
-        if due.len() > before || is_sealed {
-            group_texts::put_out(open, &name, &row)?;
-        }
+        go(open, &name, row.message)?;
     }
     Ok(due)
+}
+
+/// An envelope goes once all have it. True where that was the last of its text.
+fn go(open: &mut Open<'_>, name: &RowName, message: MessageId) -> Result<bool, Error> {
+    let is_done = group_outs::remove_if_done(open, name)?;
+    if is_done { group_texts::left_for_all(open, message, name) } else { Ok(false) }
 }
 
 /// A device gets a text apart that an envelope for many was to bring.
@@ -68,7 +91,9 @@ fn owe_apart(open: &mut Open<'_>, receiver: &ReceiverRow, text: TextAt) -> Resul
 
 /// A receiver has an envelope, or never will. Says whether that was the last of its text.
 pub(super) fn sent(open: &mut Open<'_>, name: &RowName, index: u32) -> Result<bool, Error> {
-    change_receiver(open, name, index, |receiver| receiver.is_sent = true)
+    let Some(row) = group_outs::get(open, name)? else { return Ok(false) };
+    change_receiver(open, name, index, |receiver| receiver.is_sent = true)?;
+    go(open, name, row.message)
 }
 
 /// The server does not know one of the receivers: there may be a newer device list.
@@ -78,8 +103,8 @@ pub(super) fn unknown(
     index: u32,
     now: UnixTime,
 ) -> Result<(), Error> {
-    let Some(row) = group_texts::out(open, name)? else { return Ok(()) };
-    match row.to.get(usize::try_from(index).unwrap_or(usize::MAX)) {
+    let Some((block, at)) = group_outs::block_of(open, name, index)? else { return Ok(()) };
+    match block.receivers.get(at) {
         Some(receiver) => wants::want(open, Want::Devices(receiver.address.user.clone()), now),
         None => Ok(()),
     }
@@ -92,17 +117,17 @@ pub(super) fn failed(
     index: u32,
     now: UnixTime,
 ) -> Result<(), Error> {
-    change_receiver(open, name, index, |receiver| receiver.failed(now)).map(drop)
+    change_receiver(open, name, index, |receiver| receiver.failed(now))
 }
 
-/// Changes how far one of the receivers is. True where that was the last of the text.
+/// Changes how far one of the receivers is.
 fn change_receiver(
     open: &mut Open<'_>,
     name: &RowName,
     index: u32,
     change: impl FnOnce(&mut ReceiverRow),
-) -> Result<bool, Error> {
-    let Some(mut row) = group_texts::out(open, name)? else { return Ok(false) };
-    usize::try_from(index).ok().and_then(|index| row.to.get_mut(index)).map(change);
-    group_texts::put_out(open, name, &row)
+) -> Result<(), Error> {
+    let Some((mut block, at)) = group_outs::block_of(open, name, index)? else { return Ok(()) };
+    block.receivers.get_mut(at).map(change);
+    group_outs::put(open, name, &block)
 }

@@ -110,7 +110,8 @@ const KEY: u8 = 2;
 const GIVER: u8 = 3;
 const PEER: u8 = 4;
 const LABEL: u8 = 5;
-// 6 to 11 and 16 are in `group_texts`, 12 is in `transaction`, 17 in `group_proposals`.
+// 6, 7, 10, 11, 16 and 20 are in `group_texts`, 8, 9 and 19 in `group_outs`, 12 is in
+// `transaction`, 17 in `group_proposals`.
 const MEMBER: u8 = 18;
 const STEP: u8 = 13;
 const GONE: u8 = 14;

@@ -14,8 +14,9 @@ use zeroize::Zeroizing;
 use super::allowances::{self, ANSWERS, Party};
 use super::devices;
 use super::group_members::{self, Peer, Settling, Targets};
+use super::group_outs::{self, OutRow, ReceiverRow};
 use super::group_rows::{self, GroupRow, GroupStanding, PeerRow};
-use super::group_texts::{self, OutRow, PendingRow, ReceiverRow, TextAt};
+use super::group_texts::{self, PendingRow, TextAt};
 use super::log::{self, Pointer, TextRow};
 use super::outbox::{self, Letter};
 use super::outgoing::Outgoing;
@@ -485,7 +486,7 @@ fn seal_all(
         };
         let id = waits.id;
         let content = Content {
-            list: own.stamp(),
+            list: own.user.stamp(),
             known: None,
             rank: None,
             asks: false,
@@ -557,8 +558,8 @@ fn release(
         return Ok(None);
     }
     let name = open.row_name(now, text.number(), rng);
-    let row = OutRow { group: plan.group, message: *id, text: *text, to };
-    group_texts::set_out(open, &name, &row, envelope)?;
+    let row = OutRow { group: plan.group, message: *id, text: *text };
+    group_outs::add(open, &name, &row, envelope, to)?;
     Ok(Some(name))
 }
 

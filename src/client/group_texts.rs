@@ -1,27 +1,22 @@
-//! Texts to groups on their way: those that wait to be encrypted, envelopes that wait to be sent,
-//! and what single devices are owed.
+//! Texts to groups on their way: how far they are, those that wait to be encrypted, and what single
+//! devices are owed.
 
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
-use super::backoff::{BackOff, Earliest};
+use super::group_outs::{self, OutRow, PlaceKey};
 use super::group_rows::{PeerRow, of};
 use super::log::{self, TextKey};
 use super::messages::{self, Progress};
 use super::outbox;
 use super::transaction::{Open, Place, RowName, Tag};
-use crate::address::Address;
 use crate::at_rest;
 use crate::content::MessageId;
 use crate::error::Error;
 use crate::reference::Reference;
 use crate::store::Table;
-use crate::time::UnixTime;
-
-/// The key of a device's row: [`Place::key`].
-pub(super) type PlaceKey = [u8; 32];
 
 /// How far a text to a group is. The row goes once it has left for everybody.
 #[derive(Serialize, Deserialize)]
@@ -34,8 +29,8 @@ struct StateRow {
     owed: u32,
     /// Its envelopes for the group that wait.
     outs: Vec<Name>,
-    /// Its envelopes for single devices that wait.
-    apart: Vec<Name>,
+    /// Its envelopes for single devices that wait, a row each.
+    apart: u32,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,24 +45,6 @@ pub(super) struct PendingRow {
     pub(super) only: Option<BTreeSet<PlaceKey>>,
 }
 
-/// An envelope for many.
-#[derive(Serialize, Deserialize)]
-pub(super) struct OutRow {
-    pub(super) group: Tag,
-    pub(super) message: MessageId,
-    pub(super) text: TextKey,
-    pub(super) to: Vec<ReceiverRow>,
-}
-
-#[derive(Serialize, Deserialize)]
-pub(super) struct ReceiverRow {
-    pub(super) address: Address,
-    pub(super) place: PlaceKey,
-    pub(super) is_sent: bool,
-    attempts: u8,
-    pub(super) not_before: Option<UnixTime>,
-}
-
 /// A text that is owed to a device, or that an envelope held.
 #[derive(Clone, Copy, Serialize, Deserialize)]
 pub(super) struct TextAt {
@@ -80,40 +57,19 @@ pub(super) struct TextAt {
 
 const OWED: u8 = 6;
 const PENDING: u8 = 7;
-const OUT: u8 = 8;
-const ENVELOPE: u8 = 9;
 const REFERENCE: u8 = 10;
 const REFERENCES: u8 = 11;
 const STATE: u8 = 16;
+const APART: u8 = 20;
 
 /// Texts that one device is owed at most.
 const MOST_OWED: u32 = 1_000;
-
-const BACK_OFF: BackOff = BackOff { first: 5, last: 60 * 60 };
-
-impl ReceiverRow {
-    pub(super) const fn new(address: Address, place: PlaceKey) -> Self {
-        Self { address, place, is_sent: false, attempts: 0, not_before: None }
-    }
-
-    pub(super) fn is_due(&self, now: UnixTime) -> bool {
-        !self.is_sent && self.not_before.is_none_or(|time| BACK_OFF.is_due(time, now))
-    }
-
-    pub(super) fn failed(&mut self, now: UnixTime) {
-        self.not_before = Some(BACK_OFF.failed(&mut self.attempts, now));
-    }
-
-    const fn hurry(&mut self) {
-        (self.attempts, self.not_before) = (0, None);
-    }
-}
 
 impl StateRow {
     fn progress(&self) -> Progress {
         if self.is_pending || self.owed > 0 {
             Progress::Waiting
-        } else if self.outs.is_empty() && self.apart.is_empty() {
+        } else if self.outs.is_empty() && self.apart == 0 {
             Progress::Sent
         } else {
             Progress::Queued
@@ -136,7 +92,7 @@ fn put_state(open: &mut Open<'_>, id: MessageId, row: &StateRow) -> Result<bool,
     if row.progress() == Progress::Sent {
         return open.delete(Table::Group, &state_key(id)).map(|()| true);
     }
-    let names = row.outs.len().saturating_add(row.apart.len()).saturating_mul(24);
+    let names = row.outs.len().saturating_mul(24);
     open.put_as(Table::Group, &state_key(id), row, names.saturating_add(128)).map(|()| false)
 }
 
@@ -159,11 +115,14 @@ pub(super) fn progress(open: &mut Open<'_>, id: MessageId) -> Result<Option<Prog
 /// Takes back what has not left of a text: false where nothing of it is here.
 pub(super) fn withdraw(open: &mut Open<'_>, id: MessageId) -> Result<bool, Error> {
     let Some(row) = state(open, id)? else { return Ok(false) };
-    for Name(name) in &row.apart {
+    let prefix = [&[APART][..], id.as_bytes()].concat();
+    for (key, _) in open.scan(Table::Group, &prefix, usize::MAX)? {
+        let name = key.last_chunk().ok_or(Error::BadState)?;
         outbox::remove(open, name)?;
+        open.delete(Table::Group, &key)?;
     }
     for Name(name) in &row.outs {
-        delete_out(open, name)?;
+        group_outs::remove(open, name)?;
     }
     delete_pending(open, row.group, &row.text)?;
     log::remove(open, &row.text)?;
@@ -171,9 +130,27 @@ pub(super) fn withdraw(open: &mut Open<'_>, id: MessageId) -> Result<bool, Error
     Ok(true)
 }
 
+fn apart_key(id: MessageId, name: &RowName) -> Vec<u8> {
+    [&[APART][..], id.as_bytes(), name].concat()
+}
+
 /// The envelope of a text for a single device has left. True where that was the last of it.
 pub(super) fn left(open: &mut Open<'_>, id: MessageId, name: &RowName) -> Result<bool, Error> {
-    change(open, id, |row| row.apart.retain(|one| one.0 != *name))
+    let key = apart_key(id, name);
+    if open.get(Table::Group, &key)?.is_none() {
+        return Ok(false);
+    }
+    open.delete(Table::Group, &key)?;
+    change(open, id, |row| row.apart = row.apart.saturating_sub(1))
+}
+
+/// An envelope of a text for the group has left for all. True where that was the last of it.
+pub(super) fn left_for_all(
+    open: &mut Open<'_>,
+    id: MessageId,
+    name: &RowName,
+) -> Result<bool, Error> {
+    change(open, id, |row| row.outs.retain(|one| one.0 != *name))
 }
 
 /// Whether a text waits to be encrypted.
@@ -190,7 +167,7 @@ pub(super) fn begin(
     text: TextKey,
     id: MessageId,
 ) -> Result<(), Error> {
-    let (outs, apart) = (Vec::new(), Vec::new());
+    let (outs, apart) = (Vec::new(), 0);
     messages::delete(open, id)?;
     put_state(open, id, &StateRow { group, text, is_pending: true, owed: 0, outs, apart })?;
     put_pending(open, group, &PendingRow { id, text, only: None })
@@ -243,18 +220,17 @@ pub(super) fn drop_pending(open: &mut Open<'_>, group: Tag) -> Result<(), Error>
 /// Somebody holds the chain who may not have keys any more: envelopes that wait are not sent. Their
 /// texts are encrypted anew for those who have not got them.
 pub(super) fn again(open: &mut Open<'_>, group: Tag) -> Result<(), Error> {
-    for (name, out) in outs(open)? {
+    for (name, out) in group_outs::all(open)? {
         if out.group != group {
             continue;
         }
-        let OutRow { message: id, text, to, .. } = out;
-        let left = to.iter().filter(|one| !one.is_sent).map(|one| one.place);
-        let mut only: BTreeSet<PlaceKey> = left.collect();
+        let OutRow { message: id, text, .. } = out;
+        let mut only = group_outs::left(open, &name)?;
         let waits: Option<PendingRow> =
             open.get_as(Table::Group, &of(PENDING, group, &text.order()))?;
         only.extend(waits.and_then(|waits| waits.only).into_iter().flatten());
         let only = Some(only);
-        delete_out(open, &name)?;
+        group_outs::remove(open, &name)?;
         put_pending(open, group, &PendingRow { id, text, only })?;
         change(open, id, |row| {
             row.is_pending = true;
@@ -311,10 +287,14 @@ pub(super) fn paid(
     peer.owed = peer.owed.saturating_sub(1);
     open.delete(Table::Group, &owed_key(place, text))?;
     if text.reference.is_none() {
+        let is_apart = envelope.is_some();
         change(open, text.id, |row| {
             row.owed = row.owed.saturating_sub(1);
-            row.apart.extend(envelope.map(Name));
+            row.apart = row.apart.saturating_add(u32::from(is_apart));
         })?;
+        if let Some(name) = envelope {
+            open.put(Table::Group, &apart_key(text.id, &name), &[])?;
+        }
     }
     Ok(())
 }
@@ -387,81 +367,6 @@ pub(super) fn forget(open: &mut Open<'_>, group: Tag) -> Result<(), Error> {
     }
     for kind in [OWED, REFERENCES] {
         open.delete_all(Table::Group, &of(kind, group, &[]))?;
-    }
-    Ok(())
-}
-
-// ---- Envelopes that wait.
-
-fn out_key(name: &RowName) -> Vec<u8> {
-    [&[OUT][..], name].concat()
-}
-
-fn envelope_key(name: &RowName) -> Vec<u8> {
-    [&[ENVELOPE][..], name].concat()
-}
-
-pub(super) fn set_out(
-    open: &mut Open<'_>,
-    name: &RowName,
-    row: &OutRow,
-    envelope: &[u8],
-) -> Result<(), Error> {
-    open.put(Table::Group, &envelope_key(name), envelope)?;
-    put_out(open, name, row).map(drop)
-}
-
-pub(super) fn out(open: &mut Open<'_>, name: &RowName) -> Result<Option<OutRow>, Error> {
-    open.get_as(Table::Group, &out_key(name))
-}
-
-/// Writes who has an envelope; removes it where all have. True where that was the last of its text.
-pub(super) fn put_out(open: &mut Open<'_>, name: &RowName, row: &OutRow) -> Result<bool, Error> {
-    if row.to.iter().all(|receiver| receiver.is_sent) {
-        delete_out(open, name)?;
-        return change(open, row.message, |state| state.outs.retain(|one| one.0 != *name));
-    }
-    let capacity = row
-        .to
-        .iter()
-        .fold(128_usize, |sum, one| sum.saturating_add(one.address.user.len()).saturating_add(72));
-    open.put_as(Table::Group, &out_key(name), row, capacity)?;
-    Ok(false)
-}
-
-fn delete_out(open: &mut Open<'_>, name: &RowName) -> Result<(), Error> {
-    open.delete(Table::Group, &envelope_key(name))?;
-    open.delete(Table::Group, &out_key(name))
-}
-
-/// All envelopes that wait, the oldest first.
-pub(super) fn outs(open: &mut Open<'_>) -> Result<Vec<(RowName, OutRow)>, Error> {
-    let rows = open.peek(Table::Group, &[OUT], usize::MAX)?;
-    let name = |key: &[u8]| key.get(1..).and_then(|name| name.try_into().ok());
-    rows.iter()
-        .map(|(key, row)| Ok((name(key).ok_or(Error::BadState)?, at_rest::state::decode(1, row)?)))
-        .collect()
-}
-
-pub(super) fn envelope(open: &mut Open<'_>, name: &RowName) -> Result<Option<Vec<u8>>, Error> {
-    let row = open.get(Table::Group, &envelope_key(name))?;
-    Ok(row.map(|row| row.to_vec()))
-}
-
-/// When what waits may be sent to its receivers.
-pub(super) fn next_due(open: &mut Open<'_>, next: &mut Earliest) -> Result<(), Error> {
-    for (_, row) in outs(open)? {
-        let waiting = row.to.iter().filter(|receiver| !receiver.is_sent);
-        waiting.filter_map(|receiver| receiver.not_before).for_each(|time| next.take(time));
-    }
-    Ok(())
-}
-
-/// Everything may be sent at once now.
-pub(super) fn hurry_all(open: &mut Open<'_>) -> Result<(), Error> {
-    for (name, mut row) in outs(open)? {
-        row.to.iter_mut().for_each(ReceiverRow::hurry);
-        put_out(open, &name, &row)?;
     }
     Ok(())
 }

@@ -23,7 +23,7 @@ use super::outbox::{self, Letter, Target};
 use super::transaction::{Open, Place, Tag};
 use super::wants::{self, Want};
 use crate::address::Address;
-use crate::content::{Body, GroupBody, ListStamp};
+use crate::content::{Body, GroupBody};
 use crate::devices::ListedDevice;
 use crate::error::Error;
 use crate::reference::{Class, Named, Reference};
@@ -156,7 +156,7 @@ pub(super) fn ask(
     if asked.references.is_empty() {
         return Ok(());
     }
-    let known = ListStamp::of(&user.list);
+    let known = user.stamp();
     let mut target = Target { address, place, record, session, known };
     request(open, &mut target, holds, &asked, None, now, rng)
 }

@@ -1,9 +1,9 @@
 //! Until when an app may sleep.
 
 use super::backoff::Earliest;
+use super::group_outs;
 use super::group_rows;
 use super::group_send;
-use super::group_texts;
 use super::outbox;
 use super::tasks::Check;
 use super::timers;
@@ -65,6 +65,6 @@ fn next_due(open: &mut Open<'_>, check: Check, now: UnixTime) -> Result<UnixTime
     upload::next_due(open, &mut next)?;
     outbox::next_due(open, &mut next)?;
     group_rows::next_due(open, &mut next, group_send::MOST_GROUPS)?;
-    group_texts::next_due(open, &mut next)?;
+    group_outs::next_due(open, &mut next)?;
     Ok(next.get())
 }

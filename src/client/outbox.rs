@@ -11,8 +11,8 @@ use super::transaction::{Open, OwnUser, Place, RowName, Tag};
 use super::{Delivery, certificates, doors, tickets, timers};
 use crate::address::Address;
 use crate::at_rest;
-use crate::content::{Body, Claimed, Content, ListStamp, MessageId, SealedFields};
-use crate::devices::{ListedDevice, Role};
+use crate::content::{Body, Claimed, Content, MessageId, SealedFields};
+use crate::devices::{ListStamp, ListedDevice, Role};
 use crate::envelope::{self, Head};
 use crate::error::Error;
 use crate::reference::{Class, Named, Reference};
@@ -76,7 +76,7 @@ pub(super) fn target(
     let place = open.place(tag, &listed.identity);
     let mut record = open.record(place, &listed.identity)?;
     let Some(session) = writing(open, place, &mut record, now)? else { return Ok(None) };
-    let (address, known) = (Address::new(&user.name, listed.device), ListStamp::of(&user.list));
+    let (address, known) = (Address::new(&user.name, listed.device), user.stamp());
     Ok(Some(Target { address, place, record, session, known }))
 }
 
@@ -152,7 +152,7 @@ pub(super) fn post(
     let here = open.account.address();
     let list = introduces.then(|| own.user.list.encode());
     let content = Content {
-        list: own.stamp(),
+        list: own.user.stamp(),
         // A manager that does not hold the account's key says that it knows no list of its own
         // account: whoever holds the key answers with both.
         known: if is_without_key(open, &own, address)? { None } else { Some(*known) },

@@ -34,9 +34,7 @@ use super::verify;
 use super::wants::{self, Want};
 use super::{Client, Scope};
 use crate::address::Address;
-use crate::content::{
-    Body, Claimed, Content, GroupBody, ListStamp, Move, SealedFields, Written, attachment,
-};
+use crate::content::{Body, Claimed, Content, GroupBody, Move, SealedFields, Written, attachment};
 use crate::crypto::stack;
 use crate::envelope::{self, Envelope};
 use crate::error::Error;
@@ -522,7 +520,7 @@ fn take_in(
         take_fields(open, (&from.user, place), (&content.sealed, began), now)?;
     }
     let (number, asked_in) = (record.opened, session.id());
-    let (address, stamp) = (from.clone(), ListStamp::of(&user.list));
+    let (address, stamp) = (from.clone(), user.stamp());
     let target = Target { address, place, record, session, known: stamp };
     let mut reply = if may_reply { outbox::to_writing(open, target, now)? } else { None };
     // What waited for a bundle to begin a session need not: the peer began one.

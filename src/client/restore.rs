@@ -14,6 +14,7 @@ use super::transaction::{Account, Open, RESTORATION};
 use super::{Client, Policy};
 use crate::archive::{Archive, ArchiveKind, Frame};
 use crate::at_rest;
+use crate::crypto::stack;
 use crate::devices::{DeviceList, Others};
 use crate::error::Error;
 use crate::identity::IdentityKeyPair;
@@ -116,6 +117,7 @@ impl<S: Store> Client<S> {
                 }
                 note(tx, &id, cursor).map(|()| None)
             })?;
+            stack::wipe();
             if let Some(account) = account {
                 return Ok(Self::over(store, account));
             }

@@ -15,6 +15,7 @@ use super::devices;
 use super::doors::{self, Pass};
 use super::expiry;
 use super::group_out;
+use super::group_outs;
 use super::group_send;
 use super::group_texts;
 use super::inbox::{self, Event};
@@ -253,7 +254,7 @@ pub(super) enum Check {
 /// Tasks that failed, and those that were handed out, are due at once and in their order.
 pub(super) fn resume(open: &mut Open<'_>) -> Result<(), Error> {
     wants::hurry_all(open)?;
-    group_texts::hurry_all(open)?;
+    group_outs::hurry_all(open)?;
     outbox::hurry_all(open)
 }
 
@@ -398,8 +399,9 @@ fn to_send(open: &mut Open<'_>, tasks: &mut Tasks, now: UnixTime) -> Result<(), 
         tasks.add(Key::Send(name, message), action);
     }
     // What hands a chain over is in front of what is encrypted with it.
-    let most = if bytes > MOST_BYTES { 0 } else { tasks.most.saturating_sub(tasks.tasks.len()) };
-    for due in group_out::due(open, now, now.after(LEASE), most)? {
+    let most = tasks.most.saturating_sub(tasks.tasks.len());
+    let Some(room) = MOST_BYTES.checked_sub(bytes) else { return Ok(()) };
+    for due in group_out::due(open, now, now.after(LEASE), most, room)? {
         let message = Some(due.message);
         let action = Action::Send { to: due.to, envelope: due.envelope, message };
         tasks.add(Key::Group(due.name, due.index, due.message), action);

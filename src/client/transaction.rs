@@ -4,7 +4,6 @@ use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::cell::OnceCell;
 
 use rand_core::CryptoRng;
 use serde::de::DeserializeOwned;
@@ -13,11 +12,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::Policy;
 use crate::address::Address;
 use crate::at_rest;
-use crate::content::ListStamp;
 use crate::crypto::kdf::HmacKey;
 use crate::crypto::mark;
 use crate::crypto::secret::Secret;
-use crate::crypto::stack;
 use crate::error::Error;
 use crate::identity::{self, IdentityKey, IdentityKeyPair};
 use crate::reference::ReferenceKeys;
@@ -91,14 +88,6 @@ impl<'de> Deserialize<'de> for RowKey {
 pub(super) struct OwnUser {
     pub(super) tag: Tag,
     pub(super) user: Arc<UserRecord>,
-    stamp: OnceCell<ListStamp>,
-}
-
-impl OwnUser {
-    /// The version and the digest of the list, made once it is asked for.
-    pub(super) fn stamp(&self) -> ListStamp {
-        *self.stamp.get_or_init(|| ListStamp::of(&self.user.list))
-    }
 }
 
 /// What stands for a user's name in keys of rows: `HMAC(row key, "user" || name)[..16]`.
@@ -289,7 +278,6 @@ impl<'t> Open<'t> {
 
     /// What keeps the transaction from being committed.
     pub(super) fn finish(self) -> Result<(), Error> {
-        stack::wipe();
         self.broken.map_or(Ok(()), Err)
     }
 
@@ -524,7 +512,7 @@ impl<'t> Open<'t> {
         }
         let tag = self.own_tag()?;
         let user = self.user(tag)?.ok_or(Error::BadState)?;
-        let own = Rc::new(OwnUser { tag, user: Arc::new(user), stamp: OnceCell::new() });
+        let own = Rc::new(OwnUser { tag, user: Arc::new(user) });
         self.own = Some(Rc::clone(&own));
         Ok(own)
     }

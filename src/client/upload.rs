@@ -179,8 +179,9 @@ pub(super) fn compare(
     row.due = row.due.or(Due::Add);
     let is_old_or_same = |list: &HeldList| {
         list.account == own.user.list.account()
-            && (list.version < own.stamp().version
-                || list.version == own.stamp().version && list.digest == own.stamp().digest)
+            && (list.version < own.user.stamp().version
+                || list.version == own.user.stamp().version
+                    && list.digest == own.user.stamp().digest)
     };
     if summary.list.is_some_and(|list| !is_old_or_same(&list)) {
         wants::want(open, Want::Devices(own.user.name.clone()), now)?;
