@@ -106,7 +106,7 @@ fn logins(devices: &[Address]) -> Result<String> {
         writeln!(
             users,
             "  {{ user: {name}, password: {name}, permissions: {{\n    \
-             publish: [ 'desk.*.{user}.{device}', 'mail.*.*.{user}.{device}',\n      \
+             publish: [ 'desk.*.*.{user}.{device}', 'mail.*.*.{user}.{device}',\n      \
              '$JS.API.CONSUMER.INFO.MAIL.{name}', '$JS.API.CONSUMER.MSG.NEXT.MAIL.{name}',\n      \
              '$JS.ACK.MAIL.{name}.>', '$O.blobs.>', '$JS.API.STREAM.INFO.OBJ_blobs',\n      \
              '$JS.API.DIRECT.GET.OBJ_blobs.>', '$JS.API.STREAM.MSG.GET.OBJ_blobs',\n      \

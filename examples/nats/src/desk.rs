@@ -1,8 +1,10 @@
 //! The server's half: a desk answers what devices ask about users.
 //!
 //! It keeps nothing itself. What there is of a user is one row in a bucket, which is read, given to
-//! the crate's [`Directory`], and written back if nobody else has written it since. So any number
-//! of desks serve the same users, and each may die at any time.
+//! the crate's [`Directory`], and written back. So a desk may die at any time, and be started again
+//! anywhere. The users are divided among the desks, and each desk answers one request about a user
+//! at a time: a server of version 2.9 with several copies takes two writes that both expect the
+//! same revision, if they come at the same moment, and would hand out a one-time prekey twice.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,10 +14,14 @@ use async_nats::jetstream::consumer::{AckPolicy, pull};
 use async_nats::jetstream::kv::{self, Operation, UpdateErrorKind};
 use async_nats::jetstream::{Context, stream::Stream};
 use futures_util::StreamExt;
+use futures_util::stream::select_all;
 use subrosa::directory::Directory;
 use subrosa::{Address, UnixTime};
 
-use crate::wire::{MAIL, REQUESTS, USERS, is_name, mailbox, name};
+use tokio::sync::Mutex;
+use tokio::time::timeout;
+
+use crate::wire::{MAIL, PARTS, PATIENCE, USERS, is_name, mailbox, name, part, requests};
 use crate::{Result, wire};
 
 /// Tries to write a row that others write too.
@@ -29,6 +35,8 @@ pub(crate) struct Desk {
     servers: Context,
     users: kv::Store,
     mail: Stream,
+    /// Whoever holds that of a user's part is alone with the user.
+    parts: Vec<Mutex<()>>,
 }
 
 /// As it goes over the wire: a byte, and what was asked for.
@@ -40,13 +48,20 @@ pub(crate) enum Response {
 }
 
 impl Desk {
-    /// Answers requests until the connection ends for good.
-    pub(crate) async fn serve(servers: &[String]) -> Result {
+    /// Answers requests about every `count`th part of the users, until the connection ends for good.
+    pub(crate) async fn serve(servers: &[String], index: u32, count: u32) -> Result {
         let servers = wire::connect(servers, "desk").await?;
         let users = servers.get_key_value(USERS).await?;
         let mail = servers.get_stream(MAIL).await?;
-        let mut requests = servers.client().queue_subscribe(REQUESTS, "desks".into()).await?;
-        let desk = Arc::new(Self { servers, users, mail });
+        let mut listening = Vec::new();
+        for part in (index..PARTS).step_by(usize::try_from(count)?) {
+            // Where there are two for a moment, one of them answers.
+            let group = "desks".to_owned();
+            listening.push(servers.client().queue_subscribe(requests(part), group).await?);
+        }
+        let mut requests = select_all(listening);
+        let parts = (0..PARTS).map(|_| Mutex::default()).collect();
+        let desk = Arc::new(Self { servers, users, mail, parts });
         while let Some(request) = requests.next().await {
             let desk = Arc::clone(&desk);
             tokio::spawn(async move {
@@ -66,28 +81,34 @@ impl Desk {
     }
 
     async fn answer(&self, request: &Message) -> Result<Response> {
-        let (verb, by) = match request.subject.split('.').collect::<Vec<_>>()[..] {
-            ["desk", verb, user, device] if is_name(user) => {
-                (verb, Address::new(user, device.parse()?))
+        let (in_part, verb, by) = match request.subject.split('.').collect::<Vec<_>>()[..] {
+            ["desk", in_part, verb, user, device] if is_name(user) => {
+                (in_part.parse::<u32>()?, verb, Address::new(user, device.parse()?))
             }
             _ => return Ok(Response::Refused),
         };
-        let about = || String::from_utf8(request.payload.to_vec());
+        let words = String::from_utf8_lossy(&request.payload);
+        let about = match verb {
+            "summary" | "upload" => by.clone(),
+            "devices" => Address::new(&words, 0),
+            "bundle" => match words.rsplit_once('-') {
+                Some((user, device)) => Address::new(user, device.parse()?),
+                None => return Ok(Response::Refused),
+            },
+            _ => return Ok(Response::Refused),
+        };
+        // Another desk may be about to change the user.
+        if part(&about.user) != in_part {
+            return Ok(Response::Refused);
+        }
         match verb {
-            "summary" => {
+            "upload" => self.upload(&by, &request.payload).await,
+            "bundle" => self.bundle(&about, &by.user).await,
+            "devices" => Ok(Response::of(self.read(&about.user).await?.0.encode_user())),
+            _ => {
                 let (directory, _) = self.read(&by.user).await?;
                 Ok(Response::Found(directory.summary(by.device).encode()))
             }
-            "upload" => self.upload(&by, &request.payload).await,
-            "devices" => {
-                let (directory, _) = self.read(&about()?).await?;
-                Ok(Response::of(directory.encode_user()))
-            }
-            "bundle" => match about()?.rsplit_once('-') {
-                Some((user, device)) => self.bundle(user, device.parse()?, &by.user).await,
-                None => Ok(Response::Refused),
-            },
-            _ => Ok(Response::Refused),
         }
     }
 
@@ -119,19 +140,23 @@ impl Desk {
         Ok(Response::Found(Vec::new()))
     }
 
-    async fn bundle(&self, user: &str, device: u32, asker: &str) -> Result<Response> {
+    async fn bundle(&self, of: &Address, asker: &str) -> Result<Response> {
         let now = UnixTime::now()?.as_secs();
-        let bundle = self.change(user, |directory| directory.bundle(device, asker, now)).await?;
+        let bundle =
+            self.change(&of.user, |directory| directory.bundle(of.device, asker, now)).await?;
         Ok(Response::of(bundle.ok().map(|bundle| bundle.encode())))
     }
 
-    /// Reads a user, asks something that may change them, and writes them back. Where somebody else
+    /// Reads a user, asks something that may change them, and writes them back. Where another desk
     /// has written them meanwhile, once more from the beginning.
     async fn change<T, E>(
         &self,
         user: &str,
         mut ask: impl FnMut(&mut Directory) -> Result<T, E>,
     ) -> Result<Result<T, E>> {
+        let part = self.parts.get(usize::try_from(part(user))?).ok_or("no such part")?;
+        // Who waited longer has given up.
+        let _alone = timeout(PATIENCE, part.lock()).await?;
         for _ in 0..TRIES {
             let (mut directory, revision) = self.read(user).await?;
             let answer = ask(&mut directory);

@@ -1,6 +1,7 @@
 //! A device of the load: it writes what the plan says, and notes what it shows.
 
 use std::cell::RefCell;
+use std::fmt::Debug;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
@@ -8,7 +9,7 @@ use subrosa::file::{self, ChunkSize};
 use subrosa::store::Memory;
 use subrosa::{
     Address, Attachment, Client, Error, Event, GroupStanding, Item, NewDevice, Outgoing, Policy,
-    Role, SystemRng, Text, UnixTime,
+    Received, Role, SystemRng, Text, UnixTime,
 };
 
 use crate::Result;
@@ -82,21 +83,22 @@ impl Device {
             times = times
                 .wrapping_mul(6_364_136_223_846_793_005)
                 .wrapping_add(1_442_695_040_888_963_407);
-            let (most, stage) = (self.plan.cut.saturating_mul(1_000), self.notes.borrow().stage);
-            let cut = if most == 0 || stage < 2 {
-                60_000
-            } else {
-                most.saturating_add((times >> 33).checked_rem(most).unwrap_or(0))
-            };
-            // Wherever it is then, between two steps or in the middle of a request.
-            match tokio::time::timeout(Duration::from_millis(cut), self.connected()).await {
-                Ok(Ok(())) => return,
-                Ok(Err(_)) => tokio::time::sleep(Duration::from_millis(200)).await,
-                Err(_) if most != 0 && stage >= 2 => {
-                    let mut notes = self.notes.borrow_mut();
-                    notes.cuts = notes.cuts.saturating_add(1);
-                }
-                Err(_) => {}
+            let most = self.plan.cut.saturating_mul(1_000);
+            let cut = most.saturating_add((times >> 33).checked_rem(most).unwrap_or(0));
+            let cut = is_cut(Rc::clone(&self.notes), Duration::from_millis(cut));
+            tokio::select! {
+                done = self.connected() => match done {
+                    Ok(()) => return,
+                    Err(error) => {
+                        // What the servers do is no fault; what the client says is one.
+                        if let Some(error) = error.downcast_ref::<Error>() {
+                            self.note_wrong(error);
+                        }
+                        tokio::time::sleep(Duration::from_millis(200)).await;
+                    }
+                },
+                // Wherever it is then, between two steps or in the middle of a request.
+                () = cut => {}
             }
         }
     }
@@ -118,10 +120,21 @@ impl Device {
             let mut mail = post.next(Duration::from_millis(wait)).await;
             for _ in 0..100 {
                 let Some(next) = mail else { break };
-                post.take(&mut self.client, next).await?;
+                let subject = next.subject.clone();
+                match post.take(&mut self.client, next).await? {
+                    // It comes again.
+                    Received::Refused(Error::RateLimited) => {}
+                    Received::Refused(error) => self.note_wrong(&(subject, error)),
+                    _ => {}
+                }
                 mail = post.next(Duration::ZERO).await;
             }
         }
+    }
+
+    fn note_wrong(&self, what: &impl Debug) {
+        let wrong = format!("{}: {what:?}", self.client.address());
+        self.notes.borrow_mut().wrong.push(wrong);
     }
 
     /// Writes what is due.
@@ -183,8 +196,7 @@ impl Device {
                 Item::Event(Event::Lost { .. } | Event::Undelivered { .. })
                 | Item::Late(_)
                 | Item::Group(_) => {
-                    let wrong = format!("{}: {:?}", self.client.address(), incoming.item);
-                    self.notes.borrow_mut().wrong.push(wrong);
+                    self.note_wrong(&incoming.item);
                     None
                 }
                 _ => None,
@@ -260,6 +272,16 @@ impl Device {
             }
         }
     }
+}
+
+/// The connection is cut after this, once all write; never, after no time.
+async fn is_cut(notes: Rc<RefCell<Notes>>, after: Duration) {
+    while notes.borrow().stage < 2 || after.is_zero() {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    tokio::time::sleep(after).await;
+    let mut notes = notes.borrow_mut();
+    notes.cuts = notes.cuts.saturating_add(1);
 }
 
 /// The file of a text.

@@ -35,8 +35,12 @@ pub(crate) async fn run(plan: &Plan) -> Result {
     let servers = cluster.addresses();
     servers_are_up(&servers, plan.servers).await?;
     let servers = servers.join(",");
+    let count = plan.desks.to_string();
     let _desks = (0..plan.desks)
-        .map(|_| Ok(program()?.arg("desk").arg(&servers).kill_on_drop(true).spawn()?))
+        .map(|index| {
+            let arguments = ["desk", &servers, &index.to_string(), &count];
+            Ok(program()?.args(arguments).kill_on_drop(true).spawn()?)
+        })
         .collect::<Result<Vec<_>>>()?;
     let tally = Arc::new(Mutex::new(Tally::default()));
     let mut processes = (0..plan.processes)

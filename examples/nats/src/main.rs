@@ -31,7 +31,10 @@ fn main() -> Result {
         Some((&"talk", [])) => runtime.block_on(talk::talk()),
         Some((&"load", words)) => runtime.block_on(load::run(&plan::Plan::of(words)?)),
         // What a load starts.
-        Some((&"desk", [servers])) => runtime.block_on(desk::Desk::serve(&addresses(servers))),
+        Some((&"desk", [servers, index, count])) => {
+            let (index, count) = (index.parse()?, count.parse()?);
+            runtime.block_on(desk::Desk::serve(&addresses(servers), index, count))
+        }
         Some((&"devices", [servers, process, words @ ..])) => {
             let (plan, process) = (plan::Plan::of(words)?, process.parse()?);
             runtime.block_on(process::run(plan, addresses(servers), process))

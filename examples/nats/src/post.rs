@@ -83,10 +83,10 @@ impl Post {
 
     async fn perform(&self, task: &Task) -> Result<Response> {
         match &task.action {
-            Action::FetchSummary => self.ask("summary", Vec::new()).await,
-            Action::Upload(upload) => self.ask("upload", upload.clone()).await,
-            Action::FetchDevices(user) => self.ask("devices", user.clone().into()).await,
-            Action::FetchBundle(of) => self.ask("bundle", wire::name(of).into()).await,
+            Action::FetchSummary => self.ask(&self.own.user, "summary", Vec::new()).await,
+            Action::Upload(upload) => self.ask(&self.own.user, "upload", upload.clone()).await,
+            Action::FetchDevices(user) => self.ask(user, "devices", user.clone().into()).await,
+            Action::FetchBundle(of) => self.ask(&of.user, "bundle", wire::name(of).into()).await,
             Action::Send { to, envelope, .. } => {
                 let subject = wire::mail(to, &self.own);
                 // The first wait is for the connection, the second for most of the servers.
@@ -106,15 +106,15 @@ impl Post {
 
     /// The device list of a user, for [`Client::update_devices`].
     pub(crate) async fn devices(&self, user: &str) -> Result<Option<Vec<u8>>> {
-        match self.ask("devices", user.into()).await? {
+        match self.ask(user, "devices", user.into()).await? {
             Response::Found(list) => Ok(Some(list)),
             _ => Ok(None),
         }
     }
 
-    async fn ask(&self, verb: &str, about: Vec<u8>) -> Result<Response> {
-        let subject = wire::request(verb, &self.own);
-        let response = self.servers.client().request(subject, about.into()).await?;
+    async fn ask(&self, about: &str, verb: &str, what: Vec<u8>) -> Result<Response> {
+        let subject = wire::request(about, verb, &self.own);
+        let response = self.servers.client().request(subject, what.into()).await?;
         Ok(Response::decode(&response.payload))
     }
 
@@ -145,7 +145,11 @@ impl Post {
     }
 
     /// Gives an envelope to the client, and tells the server that it has it.
-    pub(crate) async fn take<S: Scope>(&self, client: &mut Client<S>, mail: Mail) -> Result {
+    pub(crate) async fn take<S: Scope>(
+        &self,
+        client: &mut Client<S>,
+        mail: Mail,
+    ) -> Result<Received> {
         let from = wire::sender(&mail.subject);
         let now = UnixTime::now()?;
         let received = client.receive(from.as_ref(), &mail.payload, now, &mut SystemRng)?;
@@ -156,7 +160,7 @@ impl Post {
             }
             _ => mail.ack().await?,
         }
-        Ok(())
+        Ok(received)
     }
 
     /// Stores a blob under a name that nobody guesses.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use subrosa::file::{self, ChunkSize};
 use subrosa::store::Memory;
-use subrosa::{Address, Attachment, Client, Item, Outgoing, SystemRng, UnixTime};
+use subrosa::{Address, Attachment, Client, Item, Outgoing, Received, SystemRng, UnixTime};
 
 use crate::cluster::Cluster;
 use crate::post::Post;
@@ -16,7 +16,7 @@ pub(crate) async fn talk() -> Result {
     let servers = cluster.addresses();
     servers_are_up(&servers, 3).await?;
     let at_desk = servers.clone();
-    tokio::spawn(async move { desk::Desk::serve(&at_desk).await });
+    tokio::spawn(async move { desk::Desk::serve(&at_desk, 0, 1).await });
 
     let (now, rng) = (UnixTime::now()?, &mut SystemRng);
     let [mut alice, mut bob] = [
@@ -50,7 +50,9 @@ async fn turn(post: &mut Post, client: &mut Client<Memory>) -> Result {
             some => some,
         };
     }
-    post.take(client, mail.ok_or("no mail")?).await?;
+    if let Received::Refused(error) = post.take(client, mail.ok_or("no mail")?).await? {
+        return Err(error.into());
+    }
     post.settle(client).await?;
     for incoming in client.inbox(100)? {
         if let Item::Text(text) = &incoming.item {

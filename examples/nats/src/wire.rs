@@ -16,8 +16,8 @@ pub(crate) const MAIL: &str = "MAIL";
 pub(crate) const USERS: &str = "users";
 /// The bucket of the blobs.
 pub(crate) const BLOBS: &str = "blobs";
-/// What every desk listens to: a verb, and who asks.
-pub(crate) const REQUESTS: &str = "desk.*.*.*";
+/// Parts that the users are divided into. Each has one desk.
+pub(crate) const PARTS: u32 = 64;
 
 /// A server that is gone for longer than this is as good as no server: clients come again.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
@@ -52,9 +52,22 @@ pub(crate) fn name(of: &Address) -> String {
     format!("{}-{}", of.user, of.device)
 }
 
-/// The subject of a request: the server lets a device write to its own alone.
-pub(crate) fn request(verb: &str, by: &Address) -> String {
-    format!("desk.{verb}.{}.{}", by.user, by.device)
+/// The subject of a request about a user: the server lets a device write to its own alone.
+pub(crate) fn request(about: &str, verb: &str, by: &Address) -> String {
+    format!("desk.{}.{verb}.{}.{}", part(about), by.user, by.device)
+}
+
+/// What a desk listens to for a part: a verb, and who asks.
+pub(crate) fn requests(part: u32) -> String {
+    format!("desk.{part}.*.*.*")
+}
+
+/// The part of a user. Every device and every desk has to agree on it (FNV-1a).
+pub(crate) fn part(user: &str) -> u32 {
+    let hash = user
+        .bytes()
+        .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    hash.checked_rem(PARTS).unwrap_or(0)
 }
 
 /// Whether somebody may be called that: it is a part of subjects.
@@ -98,7 +111,8 @@ pub(crate) async fn create(servers: &Context, replicas: usize) -> Result {
         })
         .await?;
     // A bucket is a stream. `create_key_value` would ask about the account first, in a way that
-    // version 2.9 of the server does not answer.
+    // version 2.9 of the server does not answer. Nor may a row be read from any server that has a
+    // copy: one that has just come back may know nothing yet of a user.
     servers
         .get_or_create_stream(stream::Config {
             name: format!("KV_{USERS}"),
@@ -108,7 +122,7 @@ pub(crate) async fn create(servers: &Context, replicas: usize) -> Result {
             discard: DiscardPolicy::New,
             allow_rollup: true,
             deny_delete: true,
-            allow_direct: true,
+            allow_direct: false,
             ..stream::Config::default()
         })
         .await?;
