@@ -1,31 +1,28 @@
 //! Four clients of three users in one group and a hostile transport, all of whose doings are the
 //! fuzzer's choice.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use subrosa::group::{GroupId, MemberId};
-use subrosa::store::{Memory, Store, Table};
+use subrosa::store::Memory;
 use subrosa::{
     Address, Client, Error, GroupInfo, GroupIntention, GroupStanding, Item, MessageId, NewDevice,
-    Received, Role, UnixTime,
+    Role,
 };
 
 use crate::household::{BEGIN, copy, create, open, settle};
-use crate::input::{Input, changed};
+use crate::input::Input;
 use crate::network::Seeded;
-use crate::post::{Mail, Post};
-
-/// As in a society of two users.
-const MOST_STEPS: usize = 80;
-const MOST_FORGED: usize = 16;
-
-/// A chain of a removed member is used for its late texts until then.
-const LATEST: UnixTime = BEGIN.after(5 * 24 * 60 * 60);
+use crate::post::Post;
+use crate::transport::{MOST_STEPS, Transport};
 
 /// Alice, who founded the group; two devices of Bob; and Carol, who comes and goes.
 const COUNT: usize = 4;
 const ALICE: usize = 0;
 const CAROL: usize = 3;
+
+/// Three hours each: a chain is answered within a day.
+const MOST_QUIET: usize = 8;
 
 /// Everybody has talked with everybody, and has joined.
 pub(crate) struct Hall {
@@ -85,16 +82,10 @@ struct Written {
 }
 
 struct Assembly {
-    clients: Vec<Client<Memory>>,
-    post: Post,
+    all: Transport,
     group: GroupId,
-    rng: Seeded,
-    now: UnixTime,
-    forged: usize,
     written: Vec<Written>,
     shown: Vec<BTreeSet<MessageId>>,
-    /// Envelopes that were delivered.
-    past: Vec<Mail>,
 }
 
 /// Each text is shown at most once on each device, and on those alone that were devices of members
@@ -116,53 +107,30 @@ impl Assembly {
             let clients = hall.stores.clone().map(open);
             (clients.into(), copy(&hall.post), hall.group)
         });
-        Self {
-            clients,
-            post,
-            group,
-            rng: Seeded::new(1, "assembly"),
-            now: BEGIN.after(100_000),
-            forged: 0,
-            written: Vec::new(),
-            shown: vec![BTreeSet::new(); COUNT],
-            past: Vec::new(),
-        }
+        let all = Transport::new(clients, post, "assembly");
+        Self { all, group, written: Vec::new(), shown: vec![BTreeSet::new(); COUNT] }
     }
 
     fn step(&mut self, choice: u8, input: &mut Input<'_>) {
         let at = usize::from(choice / 16) % COUNT;
         match choice % 16 {
             0..3 => self.write(at),
-            3..6 => self.deliver(at, 0),
-            6 => self.deliver(at, input.below(64)),
-            7 => {
-                // Again, though it was acknowledged, and to anybody.
-                if !self.past.is_empty() {
-                    let mut mail = self.past[input.below(self.past.len())].clone();
-                    mail.to = self.clients[at].address().clone();
-                    drop(self.arrive(&mail));
-                }
-            }
-            8 => self.forge(at, input),
-            9 => self.settle(at),
+            3..6 => self.all.deliver(at, 0),
+            6 => self.all.deliver(at, input.below(64)),
+            7 => self.all.repeat(Some(at), input),
+            8 => self.all.forge(at, input),
+            9 => self.all.settle(at),
             10 => self.show(at),
-            11 => self.now = self.now.after(60 * input.small() as u64).min(LATEST),
-            12 => self.clients[at] = open(self.take(at)),
-            13 => self.break_sessions(at, input.small()),
+            11 => self.all.pass(input.small()),
+            12 => self.all.restart(at),
+            13 => self.all.break_sessions(at, input.small()),
             _ => self.change(at, input.small()),
         }
     }
 
-    /// The store of a device whose process ends.
-    fn take(&mut self, at: usize) -> Memory {
-        let none = open(HALL.with(|hall| hall.stores[at].clone()));
-        core::mem::replace(&mut self.clients[at], none).into_store()
-    }
-
     fn write(&mut self, at: usize) {
-        let (group, now, rng) = (self.group, self.now, &mut self.rng);
-        let client = &mut self.clients[at];
-        let id = match client.write_to_group(group, "to all", now, rng) {
+        let Transport { clients, rng, now, .. } = &mut self.all;
+        let id = match clients[at].write_to_group(self.group, "to all", *now, rng) {
             Ok(id) => id,
             // It is out, or suspended.
             Err(Error::UnknownGroup | Error::NotPermitted) => return,
@@ -170,18 +138,18 @@ impl Assembly {
         };
         let mut to = BTreeSet::new();
         for member in self.info(at).members.iter().filter(|member| !member.suspended) {
-            let list = self.clients[at].devices(&member.user).expect("the store is sound");
+            let list = self.all.clients[at].devices(&member.user).expect("the store is sound");
             let listed = list.expect("it is known").devices().to_vec();
             to.extend(listed.iter().map(|one| Address::new(&member.user, one.device)));
         }
         self.written.push(Written { by: at, id, to });
-        self.settle(at);
+        self.all.settle(at);
     }
 
     /// Somebody does something to the group, who may not be allowed to.
     fn change(&mut self, at: usize, what: usize) {
-        let (group, now, rng) = (self.group, self.now, &mut self.rng);
-        let client = &mut self.clients[at];
+        let Transport { clients, rng, now, .. } = &mut self.all;
+        let (group, client) = (self.group, &mut clients[at]);
         let intention = match what % 8 {
             0 | 1 => GroupIntention::Add("carol"),
             2 => GroupIntention::Remove("carol"),
@@ -194,56 +162,19 @@ impl Assembly {
                 return;
             }
             _ => {
-                drop(client.join_group(group, now, rng));
-                self.settle(at);
+                drop(client.join_group(group, *now, rng));
+                self.all.settle(at);
                 return;
             }
         };
-        drop(client.change_group(group, &[intention], now, rng));
-        self.settle(at);
-    }
-
-    /// The envelope that has waited so long is delivered, out of turn perhaps.
-    fn deliver(&mut self, at: usize, which: usize) {
-        let mailbox = self.post.mail.entry(self.clients[at].address().clone()).or_default();
-        let which = which % mailbox.len().max(1);
-        let Some(mail) = mailbox.remove(which) else { return };
-        if self.arrive(&mail) == Received::Refused(Error::RateLimited) {
-            self.post.mail.entry(mail.to.clone()).or_default().push_back(mail);
-        } else {
-            self.past.push(mail);
-        }
-    }
-
-    fn arrive(&mut self, mail: &Mail) -> Received {
-        let at = self.clients.iter().position(|client| *client.address() == mail.to);
-        let at = at.expect("it is there");
-        let client = &mut self.clients[at];
-        let received = client.receive(Some(&mail.from), &mail.envelope, self.now, &mut self.rng);
-        self.settle(at);
-        received.expect("the store is sound")
-    }
-
-    fn forge(&mut self, at: usize, input: &mut Input<'_>) {
-        if self.forged >= MOST_FORGED {
-            return;
-        }
-        let mailbox = self.post.mail.entry(self.clients[at].address().clone()).or_default();
-        let Some(mail) = mailbox.get(input.below(mailbox.len())).cloned() else { return };
-        self.forged += 1;
-        let received = self.arrive(&Mail { envelope: changed(&mail.envelope, input), ..mail });
-        assert!(!matches!(received, Received::Incoming(_) | Received::Handled), "a forgery opened");
-    }
-
-    /// The client's tasks are done.
-    fn settle(&mut self, at: usize) {
-        self.post.settle(&mut self.clients[at], self.now, &mut self.rng);
+        drop(client.change_group(group, &[intention], *now, rng));
+        self.all.settle(at);
     }
 
     /// The app takes what is in the inbox.
     fn show(&mut self, at: usize) {
-        let device = self.clients[at].address().clone();
-        for id in shown(&mut self.clients[at]) {
+        let device = self.all.address(at);
+        for id in shown(&mut self.all.clients[at]) {
             let written = self.written.iter().find(|written| written.id == id);
             let is_for_it = written.is_some_and(|written| written.to.contains(&device));
             assert!(is_for_it, "{device} shows {id}, which is not for it");
@@ -251,67 +182,23 @@ impl Assembly {
         }
     }
 
-    /// A device loses its sessions, all or one; or writes no more in them.
-    fn break_sessions(&mut self, at: usize, how: usize) {
-        if how.is_multiple_of(4) {
-            for other in 0..COUNT {
-                let device = self.clients[other].address().clone();
-                self.clients[at].reset(&device).expect("the store is sound");
-            }
-            return;
-        }
-        let mut store = self.take(at);
-        let lose = store.transact(|tx| {
-            let rows = tx.scan(Table::Session, b"", 100)?;
-            let lost = rows.iter().skip(if how % 4 == 1 { 0 } else { how / 4 % rows.len().max(1) });
-            let most = if how % 4 == 1 { 100 } else { 1 };
-            lost.take(most).try_for_each(|(key, _)| tx.delete(Table::Session, key))
-        });
-        lose.map_err(|error: Error| error).expect("memory does not fail");
-        self.clients[at] = open(store);
-    }
-
-    /// Everything is delivered, until nobody has anything to say for half a day.
-    fn calm(&mut self) {
-        let mut quiet = 0;
-        for _ in 0..90 {
-            self.now = self.now.after(600);
-            for at in 0..COUNT {
-                self.settle(at);
-                let to = self.clients[at].address().clone();
-                for _ in 0..self.post.mail.get(&to).map_or(0, VecDeque::len) {
-                    self.deliver(at, 0);
-                }
-                self.settle(at);
-            }
-            if self.post.mail.values().all(VecDeque::is_empty) {
-                if quiet == 8 {
-                    return;
-                }
-                quiet += 1;
-                self.now = self.now.after(3 * 60 * 60);
-            }
-        }
-        panic!("they never stop talking");
-    }
-
     fn end(mut self) {
         // After a while every allowance is whole.
-        self.now = self.now.after(20_000);
-        self.calm();
+        self.all.now = self.all.now.after(20_000);
+        self.all.calm(MOST_QUIET);
         // Who lacks a change learns so from a new chain.
         for at in 0..COUNT {
-            if self.clients[at].refresh_group(self.group).is_ok() {
+            if self.all.clients[at].refresh_group(self.group).is_ok() {
                 self.write(at);
             }
         }
-        self.calm();
+        self.all.calm(MOST_QUIET);
         (0..COUNT).for_each(|at| self.show(at));
         for Written { by, id, to } in self.written.iter().filter(|written| written.by != CAROL) {
             for at in (0..CAROL).filter(|at| at != by) {
-                let device = self.clients[at].address();
-                let is_shown = !to.contains(device) || self.shown[at].contains(id);
-                assert!(is_shown, "{device} never shows {id} of {}", self.clients[*by].address());
+                let device = self.all.address(at);
+                let is_shown = !to.contains(&device) || self.shown[at].contains(id);
+                assert!(is_shown, "{device} never shows {id} of {}", self.all.address(*by));
             }
         }
         let mut rosters = BTreeMap::<_, Vec<usize>>::new();
@@ -327,7 +214,7 @@ impl Assembly {
     }
 
     fn info(&mut self, at: usize) -> GroupInfo {
-        self.clients[at].group(self.group).expect("it is known")
+        self.all.clients[at].group(self.group).expect("it is known")
     }
 }
 

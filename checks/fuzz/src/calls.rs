@@ -14,7 +14,7 @@ use crate::network::{NOW, Seeded};
 /// as it was.
 pub fn frame(data: &[u8]) {
     let mut input = Input::new(data);
-    let suite = if input.small() % 2 == 0 { Suite::Aes128Gcm } else { Suite::Aes256Gcm };
+    let suite = if input.small().is_multiple_of(2) { Suite::Aes128Gcm } else { Suite::Aes256Gcm };
     let kid = u64::try_from(input.number()).expect("two bytes");
     let (mut sealer, mut opener) =
         (Sealer::new(suite, kid, &[7; 32]), Opener::new(suite, kid, &[7; 32]));
@@ -96,7 +96,7 @@ pub fn signal(data: &[u8]) {
             // The type, whether it is of this call, an instance, and the rest as it comes.
             let mut run = Input::new(input.run());
             let kind = run.byte().unwrap_or(0);
-            let of = if run.small() % 8 == 0 { [2; 16] } else { [1; 16] };
+            let of = if run.small().is_multiple_of(8) { [2; 16] } else { [1; 16] };
             let instance = u64::try_from(run.number()).expect("two bytes").to_be_bytes();
             let expires = (NOW + 60).to_be_bytes();
             let body = [&[kind][..], &of, &expires, &instance, run.rest()].concat();

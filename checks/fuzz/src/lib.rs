@@ -25,6 +25,7 @@ mod sealed;
 pub mod seeds;
 mod society;
 mod tasks;
+mod transport;
 mod vault;
 mod verifying;
 

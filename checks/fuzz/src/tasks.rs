@@ -74,7 +74,9 @@ impl Network {
                 let latest = BEGIN.after(LATEST);
                 self.now = now.after(seconds).min(latest);
             }
-            4 if choice / 8 % 4 == 0 => self.phone.connected().expect("the store is sound"),
+            4 if (choice / 8).is_multiple_of(4) => {
+                self.phone.connected().expect("the store is sound")
+            }
             4 if choice / 8 % 4 == 1 => {
                 let other = open(HOUSEHOLD.with(|household| household.phone.clone()));
                 self.phone = open(std::mem::replace(&mut self.phone, other).into_store());

@@ -69,13 +69,7 @@ pub fn moves(data: &[u8]) {
                     Ok(())
                 }
                 choice => {
-                    let (kind, body) = match choice {
-                        5 => (8, input.run().to_vec()),
-                        6 | 7 => (9, [&id[..], &[input.byte().unwrap_or(0); 32]].concat()),
-                        8 | 9 => (10, [&id[..], &[input.byte().unwrap_or(0); 32]].concat()),
-                        10 => (11, [&id[..], &[input.byte().unwrap_or(0)]].concat()),
-                        _ => (8 + input.byte().unwrap_or(0) % 4, input.run().to_vec()),
-                    };
+                    let (kind, body) = a_move(choice, &id, &mut input);
                     reference[15] = step;
                     let said = content(kind, list, &[], &body);
                     let envelope = liar.envelope(reference, &said, rng);
@@ -128,4 +122,15 @@ pub fn moves(data: &[u8]) {
         let mut store = phone.into_store();
         assert!(contents(&mut store).len() < contents(&mut door.phone.clone()).len() + 128);
     });
+}
+
+/// What the device says: a kind of content, and a body.
+fn a_move(choice: u8, id: &[u8; 16], input: &mut Input<'_>) -> (u8, Vec<u8>) {
+    match choice {
+        5 => (8, input.run().to_vec()),
+        6 | 7 => (9, [&id[..], &[input.byte().unwrap_or(0); 32]].concat()),
+        8 | 9 => (10, [&id[..], &[input.byte().unwrap_or(0); 32]].concat()),
+        10 => (11, [&id[..], &[input.byte().unwrap_or(0)]].concat()),
+        _ => (8 + input.byte().unwrap_or(0) % 4, input.run().to_vec()),
+    }
 }
