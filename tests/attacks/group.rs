@@ -10,7 +10,7 @@ use subrosa::{
     Address, Client, Error, Event, GroupIntention, GroupStanding, Item, MessageId, Received,
 };
 
-use crate::liar::{Heard, Liar, Saying, seed};
+use crate::liar::{Liar, Saying, changes, seed};
 use crate::world::{App, Disk, World, events, inbox, incoming};
 
 const DAY: u64 = 24 * 60 * 60;
@@ -26,33 +26,6 @@ struct Den {
     /// As Mallory knows it.
     roster: Roster,
     key: SenderKey,
-}
-
-fn changes(heard: &[Heard]) -> Vec<Change> {
-    let mut all = Vec::new();
-    for one in heard.iter().filter(|one| one.kind == 13) {
-        let mut rest = &one.body[32..];
-        while let Some((length, more)) = rest.split_first_chunk() {
-            let (change, more) = more.split_at(u32::from_be_bytes(*length) as usize);
-            all.push(Change::decode(change).unwrap());
-            rest = more;
-        }
-    }
-    all
-}
-
-fn say_changes<'c>(group: GroupId, all: impl IntoIterator<Item = &'c Change>) -> Saying {
-    let mut body = group.as_bytes().to_vec();
-    for change in all {
-        let bytes = change.encode();
-        body.extend_from_slice(&(bytes.len() as u32).to_be_bytes());
-        body.extend_from_slice(bytes);
-    }
-    Saying::raw(13, &body)
-}
-
-fn say_text(group: GroupId, id: u128, text: &str) -> Saying {
-    Saying::raw(12, &[group.as_bytes(), &id.to_be_bytes()[..], text.as_bytes()].concat())
 }
 
 /// `version:u8 || group || height || count || parents || author || state || count || ops ||
@@ -274,9 +247,9 @@ fn changes_of_one_author_are_bounded_in_heads_and_in_a_day() {
     // Forty that know nothing of each other.
     let all: Vec<Change> = (0..40_u8).map(|at| den.settings(&[at])).collect();
     for change in &all {
-        let _told = den.tell(&say_changes(den.group, [change]));
+        let _told = den.tell(&Saying::changes(den.group, [change]));
     }
-    let _told = den.tell(&say_changes(den.group, &all));
+    let _told = den.tell(&Saying::changes(den.group, &all));
     let taken = den.rows() - rows;
     assert!((16..=24).contains(&taken), "{taken}");
     // Ada goes on: her change brings them together.
@@ -298,7 +271,7 @@ fn changes_of_one_author_are_bounded_in_heads_and_in_a_day() {
             den.roster.merge([change.clone()]);
             some.push(change);
         }
-        let _told = den.tell(&say_changes(den.group, &some));
+        let _told = den.tell(&Saying::changes(den.group, &some));
     }
     let taken = den.rows() - before;
     assert!(taken <= 256, "{taken}");
@@ -306,7 +279,7 @@ fn changes_of_one_author_are_bounded_in_heads_and_in_a_day() {
     // The others come on a later day, if she is told of them again.
     den.world.pass(2 * DAY);
     let all: Vec<Change> = den.roster.changes().cloned().collect();
-    let _told = den.tell(&say_changes(den.group, &all));
+    let _told = den.tell(&Saying::changes(den.group, &all));
     assert!(den.rows() - before > taken);
 }
 
@@ -321,7 +294,7 @@ fn a_change_that_somebody_gone_dates_back_is_set_aside_and_told() {
     den.world.pass(8 * DAY);
     let (rows, change) = (den.rows(), den.settings(b"thorns"));
     for _ in 0..3 {
-        assert_eq!(den.tell(&say_changes(den.group, [&change])), Received::Handled);
+        assert_eq!(den.tell(&Saying::changes(den.group, [&change])), Received::Handled);
     }
     assert_eq!(members(&mut den), before);
     assert_eq!(den.rows(), rows);
@@ -390,9 +363,9 @@ fn a_text_that_comes_before_its_group_is_shown_once_the_group_is_known() {
     let roster =
         Roster::found("mallory", &[ada], &den.mallory.account, &mut subrosa::SystemRng).unwrap();
     let group = roster.group();
-    assert_eq!(den.tell(&say_text(group, 11, "early")), Received::SetAside);
+    assert_eq!(den.tell(&Saying::group_text(group, 11, "early")), Received::SetAside);
     assert!(inbox(&mut den.ada).is_empty());
-    let _told = den.tell(&say_changes(group, roster.changes()));
+    let _told = den.tell(&Saying::changes(group, roster.changes()));
     den.world.settle(&mut den.ada);
     let items = inbox(&mut den.ada);
     let texts = items.iter().filter(|item| matches!(item, Item::Group(_))).count();
@@ -402,7 +375,8 @@ fn a_text_that_comes_before_its_group_is_shown_once_the_group_is_known() {
     let mut held = 0;
     for at in 0..100_u128 {
         let other = GroupId::from([at as u8; 32]);
-        held += usize::from(den.tell(&say_text(other, 100 + at, "x")) == Received::SetAside);
+        held +=
+            usize::from(den.tell(&Saying::group_text(other, 100 + at, "x")) == Received::SetAside);
     }
     assert!(held <= 32, "{held}");
 }
@@ -416,7 +390,7 @@ fn invitations_of_one_user_are_bounded() {
         let ops = [ada.clone(), Op::Settings(vec![at])];
         let roster =
             Roster::found("mallory", &ops, &den.mallory.account, &mut subrosa::SystemRng).unwrap();
-        let _told = den.tell(&say_changes(roster.group(), roster.changes()));
+        let _told = den.tell(&Saying::changes(roster.group(), roster.changes()));
     }
     // A group that somebody else is said to have founded, and one without ada, are none.
     let eve = IdentityKeyPair::generate(&mut den.world.rng);
@@ -425,7 +399,7 @@ fn invitations_of_one_user_are_bounded() {
         Roster::found("mallory", &[], &den.mallory.account, &mut subrosa::SystemRng).unwrap(),
     ];
     for roster in &others {
-        let _told = den.tell(&say_changes(roster.group(), roster.changes()));
+        let _told = den.tell(&Saying::changes(roster.group(), roster.changes()));
         assert_eq!(den.ada.group(roster.group()), Err(Error::UnknownGroup));
     }
     let told = events(&mut den.ada);
@@ -449,8 +423,8 @@ fn who_is_no_member_is_told_and_given_nothing() {
     assert!(Distribution::decode(&given).is_ok());
     let all: Vec<Change> = den.roster.changes().cloned().collect();
     for saying in [
-        say_text(group, 11, "from eve"),
-        say_changes(group, &all),
+        Saying::group_text(group, 11, "from eve"),
+        Saying::changes(group, &all),
         Saying::raw(14, &given),
         Saying::raw(15, group.as_bytes()),
         Saying::raw(15, &[group.as_bytes(), heads.as_flattened()].concat()),

@@ -3,11 +3,12 @@
 
 use rand_core::Rng;
 use subrosa::directory::{Mode, Upload};
+use subrosa::group::{Change, GroupId};
 use subrosa::protocol::{Bundle, IdentityKeyPair, Message, Prekeys, Session};
 use subrosa::{Address, DeviceList};
 
 use crate::post::Mail;
-use crate::world::{App, World};
+use crate::world::World;
 
 /// The device.
 pub(crate) struct Liar {
@@ -87,6 +88,22 @@ impl Saying {
         Self::raw(6, references.as_flattened())
     }
 
+    /// Changes of a group.
+    pub(crate) fn changes<'c>(group: GroupId, all: impl IntoIterator<Item = &'c Change>) -> Self {
+        let mut body = group.as_bytes().to_vec();
+        for change in all {
+            let bytes = change.encode();
+            body.extend_from_slice(&(bytes.len() as u32).to_be_bytes());
+            body.extend_from_slice(bytes);
+        }
+        Self::raw(13, &body)
+    }
+
+    /// A text to a group, which its envelope did not bring.
+    pub(crate) fn group_text(group: GroupId, id: u128, text: &str) -> Self {
+        Self::raw(12, &[group.as_bytes(), &id.to_be_bytes()[..], text.as_bytes()].concat())
+    }
+
     pub(crate) fn field(mut self, tag: u8, value: &[u8]) -> Self {
         self.fields.push((tag, value.to_vec()));
         self
@@ -149,6 +166,20 @@ impl Saying {
         bytes.extend_from_slice(&self.body);
         bytes
     }
+}
+
+/// The changes of groups that the device was told.
+pub(crate) fn changes(heard: &[Heard]) -> Vec<Change> {
+    let mut all = Vec::new();
+    for one in heard.iter().filter(|one| one.kind == 13) {
+        let mut rest = &one.body[32..];
+        while let Some((length, more)) = rest.split_first_chunk() {
+            let (change, more) = more.split_at(u32::from_be_bytes(*length) as usize);
+            all.push(Change::decode(change).unwrap());
+            rest = more;
+        }
+    }
+    all
 }
 
 /// `version:u64 || digest:8`
@@ -251,18 +282,6 @@ impl Liar {
         [&head[..], message.as_bytes()].concat()
     }
 
-    /// Says something to a client, and hands it over.
-    pub(crate) fn tell(
-        &mut self,
-        world: &mut World,
-        app: &mut App,
-        talk: usize,
-        saying: &Saying,
-    ) -> subrosa::Received {
-        let envelope = self.say(world, talk, saying);
-        world.give(app, &self.address.clone(), &envelope)
-    }
-
     /// Opens what a device wrote.
     pub(crate) fn hear(&mut self, mail: &Mail) -> Option<Heard> {
         let (head, message) = mail.envelope.split_at_checked(18)?;
@@ -296,21 +315,6 @@ impl Liar {
     pub(crate) fn hear_all(&mut self, world: &mut World) -> Vec<Heard> {
         let mail = world.post.take(&self.address);
         mail.iter().filter_map(|mail| self.hear(mail)).collect()
-    }
-
-    /// Becomes a contact with an answered session: it writes, is written to, and opens that.
-    /// Returns the session.
-    pub(crate) fn befriend(&mut self, world: &mut World, app: &mut App) -> usize {
-        let talk = self.begin(world, &app.address().clone());
-        let hello = self.tell(world, app, talk, &Saying::text(1, "hello"));
-        assert!(matches!(hello, subrosa::Received::Incoming(_)), "{hello:?}");
-        crate::world::inbox(app);
-        let user = self.address.user.clone();
-        world.write(app, &user, "hello");
-        world.settle(app);
-        assert!(!self.hear_all(world).is_empty());
-        assert!(self.talks[talk].session.is_answered());
-        talk
     }
 }
 

@@ -11,6 +11,7 @@ use subrosa::{
     Zeroizing,
 };
 
+use crate::liar::{Liar, Saying};
 use crate::network::Seeded;
 use crate::post::{Mail, Post};
 
@@ -226,6 +227,35 @@ impl World {
 
     pub(crate) fn directory(&mut self, user: &str) -> &mut Directory {
         self.post.users.entry(user.into()).or_default()
+    }
+}
+
+impl Liar {
+    /// Says something to a client, and hands it over.
+    pub(crate) fn tell(
+        &mut self,
+        world: &mut World,
+        app: &mut App,
+        talk: usize,
+        saying: &Saying,
+    ) -> Received {
+        let envelope = self.say(world, talk, saying);
+        world.give(app, &self.address.clone(), &envelope)
+    }
+
+    /// Becomes a contact with an answered session: it writes, is written to, and opens that.
+    /// Returns the session.
+    pub(crate) fn befriend(&mut self, world: &mut World, app: &mut App) -> usize {
+        let talk = self.begin(world, &app.address().clone());
+        let hello = self.tell(world, app, talk, &Saying::text(1, "hello"));
+        assert!(matches!(hello, Received::Incoming(_)), "{hello:?}");
+        inbox(app);
+        let user = self.address.user.clone();
+        world.write(app, &user, "hello");
+        world.settle(app);
+        assert!(!self.hear_all(world).is_empty());
+        assert!(self.talks[talk].session.is_answered());
+        talk
     }
 }
 
