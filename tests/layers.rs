@@ -561,6 +561,7 @@ const INSIDE: &[(&str, &str, &[&str])] = &[
             "expiry",
             "group_out",
             "group_outs",
+            "group_rows",
             "group_send",
             "group_texts",
             "inbox",

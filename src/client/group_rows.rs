@@ -277,6 +277,11 @@ fn member_key(user: Tag, group: Tag) -> Vec<u8> {
     [&[MEMBER][..], &user.0, &group.0].concat()
 }
 
+/// Whether somebody of this name is in a group that is known here.
+pub(super) fn is_member(open: &mut Open<'_>, user: Tag) -> Result<bool, Error> {
+    Ok(!open.scan(Table::Group, &[&[MEMBER][..], &user.0].concat(), 1)?.is_empty())
+}
+
 /// Whether a user is, under this account key, in a group that this user has joined.
 pub(super) fn shares_group(
     open: &mut Open<'_>,

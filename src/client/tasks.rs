@@ -16,6 +16,7 @@ use super::doors::{self, Pass};
 use super::expiry;
 use super::group_out;
 use super::group_outs;
+use super::group_rows;
 use super::group_send;
 use super::group_texts;
 use super::inbox::{self, Event};
@@ -551,13 +552,17 @@ fn missing(
     rng: &mut dyn CryptoRng,
 ) -> Result<Completed, Error> {
     devices::nobody(open, user, now, rng)?;
-    let want = Want::Devices(user.into());
-    if !is_nobody(open, user)? {
-        return later(open, &want, now, rng);
+    let (tag, want) = (open.tag(user)?, Want::Devices(user.into()));
+    if is_nobody(open, user)? {
+        forget_nobody(open, user)?;
+        // Of a member of a group the list stays wanted, or each step for the group would want it
+        // anew, and its texts would wait for that.
+        if !group_rows::is_member(open, tag)? {
+            wants::have(open, &want)?;
+            return Ok(Completed::Handled);
+        }
     }
-    wants::have(open, &want)?;
-    forget_nobody(open, user)?;
-    Ok(Completed::Handled)
+    later(open, &want, now, rng)
 }
 
 /// Whether nothing of a user is known here, and a person wants nothing of them.

@@ -7,7 +7,8 @@ use subrosa::group::{
 use subrosa::protocol::IdentityKeyPair;
 use subrosa::store::Table;
 use subrosa::{
-    Address, Client, Error, Event, GroupIntention, GroupStanding, Item, MessageId, Received,
+    Action, Address, Client, Error, Event, GroupIntention, GroupStanding, Item, MessageId,
+    Progress, Received,
 };
 
 use crate::liar::{Liar, Saying, changes, seed};
@@ -490,4 +491,36 @@ fn a_device_that_says_without_end_that_it_knows_nothing_is_told_so_often_and_no_
         assert!(changes(&heard).len() <= 1, "{heard:?}");
     }
     assert!(bytes > 0 && bytes <= 2 * Client::<Disk>::MAX_TEXT, "{bytes}");
+}
+
+#[test]
+fn a_member_whom_the_server_does_not_know_holds_up_nobody() {
+    let mut den = Den::new("nobody", GroupRole::Admin);
+    den.write("before");
+    den.world.settle(&mut den.ada);
+    let account = IdentityKeyPair::generate(&mut den.world.rng).public_key();
+    let add = Op::Add { user: "nobody".into(), account, role: GroupRole::Member };
+    let change = den.roster.sign(den.member("mallory"), &[add], &den.mallory.account).unwrap();
+    assert_eq!(den.tell(&Saying::changes(den.group, [&change])), Received::Handled);
+    den.ada.refresh_group(den.group).unwrap();
+    let text = den.write("a new chain begins");
+    let asked = |action: &Action| *action == Action::FetchDevices("nobody".into());
+    let done = den.world.settle(&mut den.ada);
+    assert_eq!(den.ada.progress(text), Ok(Progress::Sent));
+    assert_eq!(done.iter().filter(|action| asked(action)).count(), 1, "{done:?}");
+    // Nor does a text bring about that the server is asked each time.
+    for _ in 0..20 {
+        den.world.pass(60);
+        den.ada.refresh_group(den.group).unwrap();
+        let text = den.write("and on");
+        let done = den.world.settle(&mut den.ada);
+        assert_eq!(den.ada.progress(text), Ok(Progress::Sent));
+        assert!(done.iter().filter(|action| asked(action)).count() <= 1, "{done:?}");
+    }
+    let mut later = 0;
+    for _ in 0..48 {
+        den.world.pass(60 * 60);
+        later += den.world.settle(&mut den.ada).iter().filter(|action| asked(action)).count();
+    }
+    assert!((1..=16).contains(&later), "{later}");
 }
