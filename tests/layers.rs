@@ -308,6 +308,7 @@ const INSIDE: &[(&str, &str, &[&str])] = &[
             "log",
             "outbox",
             "outgoing",
+            "send",
             "tickets",
             "timers",
             "transaction",

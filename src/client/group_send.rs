@@ -20,6 +20,7 @@ use super::group_texts::{self, PendingRow, TextAt};
 use super::log::{self, Pointer, TextRow};
 use super::outbox::{self, Letter};
 use super::outgoing::Outgoing;
+use super::send;
 use super::tickets;
 use super::timers;
 use super::transaction::{Open, Place, RowName, Tag};
@@ -447,6 +448,7 @@ fn pay(
             envelope = Some(name);
             let pointer = Pointer::new(owed.text, now);
             log::point(open, target.place, &mut target.record, (number, pointer))?;
+            send::ask_too(open, target, now)?;
         }
         group_texts::paid(open, target.place, peer, &owed, envelope)?;
     }

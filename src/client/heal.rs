@@ -492,7 +492,7 @@ fn again_to_group(
 ) -> Result<Answered, Error> {
     let group = pointer.text.tag();
     let row = group_rows::get(open, group)?;
-    let is_member = group_rows::peer(open, group, target.place)?.is_some();
+    let is_member = group_rows::peer(open, group, target.place)?.is_some_and(|peer| !peer.is_out);
     let Some(row) = row.filter(|_| is_member) else { return Ok(Answered::Gone) };
     if !log::take_resend(open, target.place, named.number, &pointer)? {
         return Ok(Answered::Gone);

@@ -228,7 +228,7 @@ fn write(
 
 /// What is to be asked for of a device, and would have shown the server whose sealed envelope could
 /// not be opened, is asked for along with a text to it.
-fn ask_too(open: &mut Open<'_>, target: &Target, now: UnixTime) -> Result<(), Error> {
+pub(super) fn ask_too(open: &mut Open<'_>, target: &Target, now: UnixTime) -> Result<(), Error> {
     if open.policy.delivery == Delivery::Sealed
         && asking::any(open, target.place.tag, target.address.device)?
     {

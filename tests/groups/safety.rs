@@ -23,7 +23,12 @@ fn since(world: &World, before: usize) -> Vec<Mail> {
 
 /// A group of three who hold each other's chains.
 fn chatty(seed: u64) -> (World, Vec<Address>) {
-    let (mut world, all) = World::with_group(seed, &["bea", "cyd"]);
+    talking(World::new(seed))
+}
+
+/// The same of a world that there is: everybody has written.
+fn talking(world: World) -> (World, Vec<Address>) {
+    let (mut world, all) = world.founding(&["bea", "cyd"]);
     for by in &all {
         world.write(by).unwrap();
     }
@@ -430,6 +435,26 @@ fn a_change_that_was_lost_is_told_again_to_a_device_that_shows_that_it_does_not_
     assert_eq!(settings(&mut world, &all[1]), b"thorns");
     world.settle();
     world.check_all(&|_| true);
+}
+
+#[test]
+fn what_would_show_who_asks_is_asked_for_along_with_a_text_to_the_group() {
+    let mut world = World::new(45);
+    world.delivery = subrosa::Delivery::Sealed;
+    let (mut world, all) = talking(world);
+    world.write(&all[0]).unwrap();
+    world.settle();
+    world.back_up(&all[1]);
+    world.write(&all[1]).unwrap();
+    world.settle();
+    // Ada writes under a key that Bea's copy knows nothing of: the header opens, and no more.
+    assert!(world.restore(&all[1]));
+    let text = world.write(&all[0]).unwrap();
+    world.settle();
+    assert!(!world.devices[&all[1]].shown.contains_key(&text));
+    world.write(&all[1]).unwrap();
+    world.settle();
+    assert_eq!(world.devices[&all[1]].shown.get(&text), Some(&1));
 }
 
 #[test]
