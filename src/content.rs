@@ -35,6 +35,7 @@
 //! | 14 chain of a group | a distribution |
 //! | 15 roster request | `group:32 \|\| heads, 32 bytes each` |
 //! | 16 proposal, for managers of the sender's account | docs/groups.md, 4 |
+//! | 17 heads that the sender knows | `group:32 \|\| heads, 32 bytes each` |
 //!
 //! A later version may add kinds and fields. A device that does not know them opens the message all
 //! the same: the session moves on. Kinds and tags below 128 matter to a person: the app is told
@@ -400,7 +401,7 @@ impl<'a> Content<'a> {
                     body => Body::Group(body?),
                 }
             }
-            17..IGNORABLE => Body::Unsupported,
+            18..IGNORABLE => Body::Unsupported,
             IGNORABLE.. => Body::Ignored,
             0 => return Err(Error::Malformed),
         };
@@ -453,13 +454,14 @@ mod tests {
         Written { id: ID, text, files }
     }
 
-    fn bodies() -> [Body<'static>; 24] {
+    fn bodies() -> [Body<'static>; 25] {
         let group = crate::group::GroupId::from([2; 32]);
         [
             Body::Text(written(b"text", Files::of(&[]))),
             Body::Text(written(b"text", Files::of(&TWO_FILES))),
             Body::Copy { to: "bob", written: written(b"", Files::of(&[])) },
             Body::Copy { to: "bob", written: written(b"text", Files::of(&TWO_FILES)) },
+            Body::Group(GroupBody::Heads { group, heads: &[[4; 32]; 2] }),
             Body::Group(GroupBody::Text { group, id: &[7; 16], text: b"text", files: &[] }),
             Body::Group(GroupBody::Text { group, id: &[7; 16], text: b"", files: &TWO_FILES }),
             Body::Group(GroupBody::Changes { group, changes: b"changes" }),

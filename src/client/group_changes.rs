@@ -420,6 +420,11 @@ fn follow(
 ) -> Result<(), Error> {
     let own = &open.account.user;
     let (was, is) = (before.ids_in(own), after.ids_in(own));
+    let is_suspended = |roster: &Roster| {
+        roster.members().iter().any(|member| *member.user == **own && member.suspended)
+    };
+    // It gives no chain from now on, by which others would learn of what suspends it.
+    row.tell |= is_suspended(after) && !is_suspended(before);
     if is.is_empty() && row.standing != GroupStanding::Out {
         let group = row.id;
         group_members::leave(open, open.group_tag(group.as_bytes()), row)?;

@@ -6,11 +6,11 @@ use alloc::vec::Vec;
 use rand_core::CryptoRng;
 use zeroize::Zeroizing;
 
-use super::allowances::{self, LISTS, Party};
+use super::allowances::{self, ANSWERS, LISTS, Party};
 use super::group_changes::{self, From};
 use super::group_members;
 use super::group_proposed;
-use super::group_rows::{self, GiverRow, GroupStanding};
+use super::group_rows::{self, GiverRow, GroupRow, GroupStanding};
 use super::group_send;
 use super::inbox::{self, Event, GroupText, Incoming, Item, Text};
 use super::outbox::Target;
@@ -55,6 +55,10 @@ pub(super) fn take(
             group_changes::take_changes(open, from, group, changes, reply.as_mut(), rng)?
         }
         GroupBody::Chain(bytes) => take_chain(open, from, bytes, reply.as_mut(), rng)?,
+        GroupBody::Heads { group, heads } if heads.len() <= Change::MAX_PARENTS => {
+            drop(take_heads(open, from, group, heads, reply.as_mut(), rng)?);
+        }
+        GroupBody::Heads { .. } => {}
         GroupBody::Ask { group, heads } => take_ask(open, from, group, heads)?,
         GroupBody::Proposal(proposal) => group_proposed::take(open, from, proposal, rng)?,
         GroupBody::Text { group, id, text, files } => {
@@ -96,19 +100,34 @@ fn tell_removal(
     reply: Option<&mut Target>,
     rng: &mut dyn CryptoRng,
 ) -> Result<(), Error> {
-    let Some(target) = reply else { return Ok(()) };
     let known = group_changes::change_ids(heads);
+    let ids = roster.ids_of(user).into_iter();
+    let removals = ids.flat_map(|member| roster.removal_of(member, &known));
+    tell(open, from, roster.group(), removals, reply, rng)
+}
+
+/// Tells a device changes at once, if they are not too many.
+fn tell<'c>(
+    open: &mut Open<'_>,
+    from: &From<'_>,
+    group: GroupId,
+    changes: impl IntoIterator<Item = &'c Change>,
+    reply: Option<&mut Target>,
+    rng: &mut dyn CryptoRng,
+) -> Result<(), Error> {
+    let Some(target) = reply else { return Ok(()) };
     let mut content = Vec::new();
-    for member in roster.ids_of(user) {
-        group_send::append(&mut content, roster.removal_of(member, &known));
-    }
-    if content.is_empty()
-        || content.len() > group_send::MOST_CHANGES
-        || !allowances::take(open, &LISTS, Party::Contact(from.place.tag), 1, from.now)?
+    group_send::append(&mut content, changes);
+    let (party, size) = (Party::Contact(from.place.tag), content.len());
+    let units = u64::try_from(size / 256).unwrap_or(u64::MAX).saturating_add(1);
+    if size == 0
+        || size > group_send::MOST_CHANGES
+        || !allowances::take(open, &LISTS, party, 1, from.now)?
+        || !allowances::take(open, &ANSWERS, party, units, from.now)?
     {
         return Ok(());
     }
-    let body = GroupBody::Changes { group: roster.group(), changes: &content };
+    let body = GroupBody::Changes { group, changes: &content };
     group_send::post(open, target, body, None, from.now, rng)?;
     open.put_record(target.place, &target.record)
 }
@@ -129,28 +148,37 @@ fn tell_own_removal(
     tell_removal(open, from, (&roster, &own), heads, reply, rng)
 }
 
-fn take_chain(
+/// A group of which a member says something, and that member.
+struct Heard {
+    tag: Tag,
+    row: GroupRow,
+    member: MemberId,
+}
+
+/// A device names changes that it knows, and gives its chain perhaps. None where nothing else of
+/// that counts: this account is out, or the device is no member's.
+fn take_heads(
     open: &mut Open<'_>,
     from: &From<'_>,
-    bytes: &[u8],
+    group: GroupId,
+    heads: &[[u8; 32]],
     mut reply: Option<&mut Target>,
     rng: &mut dyn CryptoRng,
-) -> Result<(), Error> {
-    let Ok(given) = Distribution::decode(bytes) else { return Ok(()) };
-    let tag = open.group_tag(&given.group);
+) -> Result<Option<Heard>, Error> {
+    let tag = open.group_tag(group.as_bytes());
     let Some(mut row) = group_rows::get(open, tag)? else {
-        return group_changes::ask(open, from, (GroupId::from(given.group), &[]), reply, rng);
+        return group_changes::ask(open, from, (group, &[]), reply, rng).map(|()| None);
     };
     if row.standing == GroupStanding::Out {
-        return tell_own_removal(open, from, tag, &given.heads, reply, rng);
+        return tell_own_removal(open, from, tag, heads, reply, rng).map(|()| None);
     }
     group_changes::join_with(open, from, (tag, &mut row), rng)?;
     let roster = group_rows::roster(open, tag)?;
-    let named = group_changes::change_ids(&given.heads);
+    let named = group_changes::change_ids(heads);
     let knows = named.iter().all(|head| roster.contains(head));
     if !knows {
         let known = group_send::told(&roster);
-        group_changes::ask(open, from, (roster.group(), &known), reply.as_deref_mut(), rng)?;
+        group_changes::ask(open, from, (group, &known), reply.as_deref_mut(), rng)?;
     }
     if let Some(mut peer) = group_rows::peer(open, tag, from.place)? {
         if knows && group_changes::tell_again(open, &roster, &mut peer, &named) {
@@ -165,10 +193,32 @@ fn take_chain(
         }
         group_rows::put_peer(open, tag, from.place, &peer)?;
     }
-    let Some(member) = group_members::member_of(&roster, from.user).map(|member| member.id) else {
-        let user = (&roster, from.user.name.as_str());
-        return tell_removal(open, from, user, &given.heads, reply, rng);
-    };
+    match group_members::member_of(&roster, from.user) {
+        Some(member) => {
+            // Nobody gives it a chain, which would name what it lacks.
+            if member.suspended && knows {
+                let known = group_changes::change_ids(heads);
+                tell(open, from, group, roster.changes_since(&known), reply, rng)?;
+            }
+            Ok(Some(Heard { tag, row, member: member.id }))
+        }
+        None => {
+            tell_removal(open, from, (&roster, &from.user.name), heads, reply, rng).map(|()| None)
+        }
+    }
+}
+
+fn take_chain(
+    open: &mut Open<'_>,
+    from: &From<'_>,
+    bytes: &[u8],
+    reply: Option<&mut Target>,
+    rng: &mut dyn CryptoRng,
+) -> Result<(), Error> {
+    let Ok(given) = Distribution::decode(bytes) else { return Ok(()) };
+    let group = GroupId::from(given.group);
+    let heard = take_heads(open, from, group, &given.heads, reply, rng)?;
+    let Some(Heard { tag, mut row, member }) = heard else { return Ok(()) };
     let mut giver = match group_rows::giver(open, tag, from.place)? {
         Some(giver) => giver,
         None => GiverRow::new(from.address.clone(), from.identity, member),
@@ -225,6 +275,8 @@ fn take_text(
     let (member, is_late) = match group_members::member_of(&roster, from.user) {
         Some(member) => (member.id, false),
         None => {
+            // A device whose mail is sealed gives no chain: its text shows what it does not know.
+            tell_removal(open, from, (&roster, &from.user.name), &[], reply, rng)?;
             let giver = match group_rows::giver(open, tag, from.place)? {
                 Some(giver) => Some(giver),
                 None => {

@@ -310,8 +310,12 @@ fn serve(
         return Ok(false);
     };
     let version = open.own()?.user.list.version();
-    let is_target = plan.targets.contains_key(&place.key());
-    let gives = is_target && plan.gives(peer) && !tickets::seals(open, peer.tag)?;
+    let (is_target, seals) =
+        (plan.targets.contains_key(&place.key()), tickets::seals(open, peer.tag)?);
+    // Whose mail was sealed until now was given no chain.
+    peer.due |= is_target && !seals && !peer.holds;
+    let is_due = is_target && plan.gives(peer);
+    let gives = is_due && !seals;
     let asks_for_session = peer.owed_changes || gives || peer.owed > 0;
     let Some(mut target) = outbox::target(open, peer.tag, &user, &listed, now)? else {
         // A device without a session with this one learns of the list with the first message.
@@ -327,6 +331,10 @@ fn serve(
     }
     if gives {
         give_chain(open, plan, &mut target, peer, now, rng)?;
+    } else if is_due {
+        let (group, heads) = (plan.roster.group(), bytes_of(&told(plan.roster)));
+        post(open, &mut target, GroupBody::Heads { group, heads: &heads }, None, now, rng)?;
+        peer.due = false;
     }
     if is_target && peer.owed > 0 {
         pay(open, plan, &mut target, peer, now, rng)?;

@@ -1,4 +1,4 @@
-//! Contents about groups, between two devices: kinds 12 to 16 (docs/groups.md, 4).
+//! Contents about groups, between two devices: kinds 12 to 17 (docs/groups.md, 4).
 
 use super::proposals::ProposedChange;
 use crate::codec::{Reader, Writer};
@@ -18,6 +18,9 @@ pub(crate) enum GroupBody<'a> {
     Ask { group: GroupId, heads: &'a [[u8; 32]] },
     /// A device proposes changes to the managers of its account.
     Proposal(ProposalBody<'a>),
+    /// The sender knows the roster up to these changes. It is told in the place of a chain, which
+    /// names them too.
+    Heads { group: GroupId, heads: &'a [[u8; 32]] },
 }
 
 /// What a device proposes, as the member that its account was at that time.
@@ -38,7 +41,7 @@ impl<'a> GroupBody<'a> {
     pub(crate) const FIRST: u8 = Self::TEXT;
     pub(crate) const TEXT: u8 = 12;
     /// The last of them.
-    pub(crate) const LAST: u8 = 16;
+    pub(crate) const LAST: u8 = 17;
 
     pub(crate) const fn kind(&self) -> u8 {
         match self {
@@ -47,6 +50,7 @@ impl<'a> GroupBody<'a> {
             Self::Chain(_) => 14,
             Self::Ask { .. } => 15,
             Self::Proposal(_) => 16,
+            Self::Heads { .. } => 17,
         }
     }
 
@@ -54,7 +58,7 @@ impl<'a> GroupBody<'a> {
         let bytes = match self {
             Self::Text { text, files, .. } => text.len().saturating_add(files.len()),
             Self::Changes { changes: bytes, .. } | Self::Chain(bytes) => bytes.len(),
-            Self::Ask { heads, .. } => heads.len().saturating_mul(32),
+            Self::Ask { heads, .. } | Self::Heads { heads, .. } => heads.len().saturating_mul(32),
             Self::Proposal(proposal) => proposal.changes.len(),
         };
         bytes.saturating_add(72)
@@ -67,7 +71,9 @@ impl<'a> GroupBody<'a> {
             }
             Self::Changes { group, changes } => out.bytes(group.as_bytes()).bytes(changes),
             Self::Chain(bytes) => out.bytes(bytes),
-            Self::Ask { group, heads } => out.bytes(group.as_bytes()).bytes(heads.as_flattened()),
+            Self::Ask { group, heads } | Self::Heads { group, heads } => {
+                out.bytes(group.as_bytes()).bytes(heads.as_flattened())
+            }
             Self::Proposal(ProposalBody { group, id, made, member, changes }) => {
                 out.bytes(group.as_bytes()).bytes(*id).u64(*made).bytes(*member).bytes(changes)
             }
@@ -84,8 +90,9 @@ impl<'a> GroupBody<'a> {
         match kind {
             12 => Ok(Self::Text { group, id: reader.array()?, text: reader.rest(), files }),
             13 => Ok(Self::Changes { group, changes: reader.rest() }),
-            15 => match reader.rest().as_chunks() {
-                (heads, []) => Ok(Self::Ask { group, heads }),
+            15 | 17 => match (kind, reader.rest().as_chunks()) {
+                (15, (heads, [])) => Ok(Self::Ask { group, heads }),
+                (_, (heads, [])) if !heads.is_empty() => Ok(Self::Heads { group, heads }),
                 _ => Err(Error::Malformed),
             },
             16 => {

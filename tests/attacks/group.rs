@@ -304,17 +304,71 @@ fn a_change_that_somebody_gone_dates_back_is_set_aside_and_told() {
     assert_eq!(told.iter().filter(|event| **event == split).count(), 1, "{told:?}");
 }
 
+impl Den {
+    /// Bea has joined, and both have written.
+    fn add_bea(&mut self) -> App {
+        let (mut bea, _) = self.world.app("bea");
+        self.world.acquaint(&mut self.ada, &mut bea);
+        let (now, rng) = (self.world.now, &mut self.world.rng);
+        self.ada.change_group(self.group, &[GroupIntention::Add("bea")], now, rng).unwrap();
+        self.world.rest(&mut [&mut self.ada, &mut bea]);
+        bea.join_group(self.group, self.world.now, &mut self.world.rng).unwrap();
+        self.write("to bea");
+        bea.write_to_group(self.group, "to ada", self.world.now, &mut self.world.rng).unwrap();
+        self.world.rest(&mut [&mut self.ada, &mut bea]);
+        let heard = changes(&self.mallory.hear_all(&mut self.world));
+        self.roster.merge(heard);
+        bea
+    }
+}
+
+fn is_suspended(app: &mut App, group: GroupId, user: &str) -> bool {
+    let members = app.group(group).unwrap().members;
+    members.iter().find(|member| member.user == user).unwrap().suspended
+}
+
+#[test]
+fn a_suspension_that_is_told_to_one_device_alone_becomes_known() {
+    for knows in ["ada", "bea"] {
+        let mut den = Den::new("suspends", GroupRole::Admin);
+        let mut bea = den.add_bea();
+        // She removes Bea while Ada removes her: it does not count.
+        let remove = [Op::Remove(den.member("bea"))];
+        let change = den.roster.sign(den.member("mallory"), &remove, &den.mallory.account).unwrap();
+        let (group, now, rng) = (den.group, den.world.now, &mut den.world.rng);
+        den.ada.change_group(group, &[GroupIntention::Remove("mallory")], now, rng).unwrap();
+        den.world.rest(&mut [&mut den.ada, &mut bea]);
+        let saying = Saying::changes(group, [&change]);
+        if knows == "ada" {
+            assert_eq!(den.tell(&saying), Received::Handled);
+            assert!(is_suspended(&mut den.ada, group, "bea"));
+            // Bea gets nothing now, and sees why once she writes.
+            bea.refresh_group(group).unwrap();
+            bea.write_to_group(group, "why?", den.world.now, &mut den.world.rng).unwrap();
+        } else {
+            let talk = den.mallory.begin(&mut den.world, &bea.address().clone());
+            let received = den.mallory.tell(&mut den.world, &mut bea, talk, &saying);
+            assert_eq!(received, Received::Handled);
+            assert!(is_suspended(&mut bea, group, "bea"));
+            let (now, rng) = (den.world.now, &mut den.world.rng);
+            assert_eq!(bea.write_to_group(group, "why?", now, rng), Err(Error::NotPermitted));
+        }
+        den.world.rest(&mut [&mut den.ada, &mut bea]);
+        for app in [&mut den.ada, &mut bea] {
+            assert!(is_suspended(app, group, "bea"), "{}, {knows} was told", app.address());
+        }
+        // Ada, who is more senior, takes notice.
+        let (now, rng) = (den.world.now, &mut den.world.rng);
+        den.ada.change_group(group, &[GroupIntention::Set(b"lilies")], now, rng).unwrap();
+        den.world.rest(&mut [&mut den.ada, &mut bea]);
+        assert!(!is_suspended(&mut bea, group, "bea"), "{knows} was told");
+    }
+}
+
 #[test]
 fn chains_and_labels_of_one_device_are_bounded_and_displace_nobodys() {
     let mut den = Den::new("chains", GroupRole::Member);
-    let (mut bea, _) = den.world.app("bea");
-    den.world.acquaint(&mut den.ada, &mut bea);
-    let (now, rng) = (den.world.now, &mut den.world.rng);
-    den.ada.change_group(den.group, &[GroupIntention::Add("bea")], now, rng).unwrap();
-    den.world.rest(&mut [&mut den.ada, &mut bea]);
-    bea.join_group(den.group, den.world.now, &mut den.world.rng).unwrap();
-    bea.write_to_group(den.group, "one", den.world.now, &mut den.world.rng).unwrap();
-    den.world.rest(&mut [&mut den.ada, &mut bea]);
+    let mut bea = den.add_bea();
     inbox(&mut den.ada);
     let _told = den.give();
     let rows = den.rows();
@@ -491,6 +545,26 @@ fn a_device_that_says_without_end_that_it_knows_nothing_is_told_so_often_and_no_
         assert!(changes(&heard).len() <= 1, "{heard:?}");
     }
     assert!(bytes > 0 && bytes <= 2 * Client::<Disk>::MAX_TEXT, "{bytes}");
+}
+
+#[test]
+fn a_removed_member_that_writes_without_end_is_told_so_often_and_no_more() {
+    let mut den = Den::new("removed", GroupRole::Member);
+    let (now, rng) = (den.world.now, &mut den.world.rng);
+    den.ada.change_group(den.group, &[GroupIntention::Remove("mallory")], now, rng).unwrap();
+    den.world.settle(&mut den.ada);
+    den.mallory.hear_all(&mut den.world);
+    let (mut told, mut shown) = (0, 0);
+    for at in 0..200 {
+        let text = Saying::group_text(den.group, 100 + at, "and on");
+        shown += usize::from(matches!(den.tell(&text), Received::Incoming(_)));
+        den.world.settle(&mut den.ada);
+        let heard = den.mallory.hear_all(&mut den.world);
+        told += heard.iter().filter(|one| one.kind == 13).count();
+        assert!(heard.iter().all(|one| !matches!(one.kind, 12 | 14)), "{heard:?}");
+    }
+    assert_eq!(shown, 32, "late texts");
+    assert!((1..=33).contains(&told), "{told}");
 }
 
 #[test]

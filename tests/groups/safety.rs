@@ -360,25 +360,29 @@ fn what_waits_when_mail_is_to_be_sealed_is_not_sent_openly() {
 
 #[test]
 fn who_does_not_know_of_its_removal_is_told_of_it_and_of_nothing_later() {
-    let (mut world, all) = chatty(31);
-    let group = world.group.unwrap();
-    world.change(&all[0], GroupIntention::Remove("cyd")).unwrap();
-    world.connect(&all[0], 0);
-    // The server loses it.
-    drop(world.post.take(&all[2]));
-    world.settle();
-    let dot = world.create("dot");
-    world.meet(&all[0], "dot");
-    world.change(&all[0], GroupIntention::Add("dot")).unwrap();
-    world.settle();
-    assert_eq!(world.members(&all[2]), ["ada", "bea", "cyd"]);
-    world.client(&all[2]).refresh_group(group).unwrap();
-    world.write(&all[2]).unwrap();
-    world.settle();
-    let info = world.client(&all[2]).group(group).unwrap();
-    assert_eq!(info.standing, GroupStanding::Out);
-    assert_eq!(world.members(&all[2]), ["ada", "bea"]);
-    assert_eq!(world.members(&dot), ["ada", "bea", "dot"]);
+    for delivery in [subrosa::Delivery::Open, subrosa::Delivery::Sealed] {
+        let mut world = World::new(31);
+        world.delivery = delivery;
+        let (mut world, all) = talking(world);
+        let group = world.group.unwrap();
+        world.change(&all[0], GroupIntention::Remove("cyd")).unwrap();
+        world.connect(&all[0], 0);
+        // The server loses it.
+        drop(world.post.take(&all[2]));
+        world.settle();
+        let dot = world.create("dot");
+        world.meet(&all[0], "dot");
+        world.change(&all[0], GroupIntention::Add("dot")).unwrap();
+        world.settle();
+        assert_eq!(world.members(&all[2]), ["ada", "bea", "cyd"], "{delivery:?}");
+        world.client(&all[2]).refresh_group(group).unwrap();
+        world.write(&all[2]).unwrap();
+        world.settle();
+        let info = world.client(&all[2]).group(group).unwrap();
+        assert_eq!(info.standing, GroupStanding::Out, "{delivery:?}");
+        assert_eq!(world.members(&all[2]), ["ada", "bea"], "{delivery:?}");
+        assert_eq!(world.members(&dot), ["ada", "bea", "dot"], "{delivery:?}");
+    }
 }
 
 #[test]
@@ -395,7 +399,11 @@ fn who_left_has_nothing_that_waits() {
 
 /// Bea is an admin, and does not know Ada's last change, which the server lost.
 fn behind(seed: u64) -> (World, Vec<Address>) {
-    let (mut world, all) = chatty(seed);
+    behind_in(World::new(seed))
+}
+
+fn behind_in(world: World) -> (World, Vec<Address>) {
+    let (mut world, all) = talking(world);
     world.change(&all[0], GroupIntention::Promote("bea")).unwrap();
     world.settle();
     world.change(&all[0], GroupIntention::Set(b"thorns")).unwrap();
@@ -434,6 +442,45 @@ fn a_change_that_was_lost_is_told_again_to_a_device_that_shows_that_it_does_not_
     }
     assert_eq!(settings(&mut world, &all[1]), b"thorns");
     world.settle();
+    world.check_all(&|_| true);
+}
+
+#[test]
+fn under_sealed_delivery_the_first_text_after_a_renewal_says_which_changes_its_author_knows() {
+    // Of the two, one knows the change, and either may write.
+    for by in 0..2 {
+        let mut world = World::new(43);
+        world.delivery = subrosa::Delivery::Sealed;
+        let (mut world, all) = behind_in(world);
+        let group = world.group.unwrap();
+        world.write(&all[by]).unwrap();
+        world.settle();
+        assert_eq!(settings(&mut world, &all[1]), b"roses", "nothing is said without need");
+        world.client(&all[by]).refresh_group(group).unwrap();
+        world.write(&all[by]).unwrap();
+        world.settle();
+        assert_eq!(settings(&mut world, &all[1]), b"thorns", "{}", all[by]);
+        world.check_nobody_else();
+        world.check_all(&|_| true);
+    }
+}
+
+#[test]
+fn a_group_whose_mail_is_no_longer_sealed_is_given_chains() {
+    let mut world = World::new(44);
+    world.delivery = subrosa::Delivery::Sealed;
+    let (mut world, all) = talking(world);
+    world.delivery = subrosa::Delivery::Open;
+    for of in &all {
+        world.reopen(of);
+    }
+    let before = world.post.past.len();
+    for _ in 0..2 {
+        world.write(&all[0]).unwrap();
+        world.settle();
+    }
+    assert_eq!(since(&world, before).len(), 2, "the second one is for all");
+    world.check_nobody_else();
     world.check_all(&|_| true);
 }
 

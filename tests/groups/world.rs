@@ -174,6 +174,13 @@ impl World {
         true
     }
 
+    /// A device is opened anew, under the policy of now.
+    pub(crate) fn reopen(&mut self, of: &Address) {
+        let policy = self.policy();
+        let device = self.devices.get_mut(of).unwrap();
+        device.client = Client::open(device.disk.clone()).unwrap().with_policy(policy);
+    }
+
     /// Tells a device the list of a user, as an app does that looks for somebody.
     pub(crate) fn meet(&mut self, of: &Address, user: &str) {
         if of.user == user {
