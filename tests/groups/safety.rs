@@ -1,7 +1,7 @@
 //! What must hold when somebody is removed, when a store is restored from a copy, and when texts
 //! wait.
 
-use subrosa::{Action, Address, Error, Event, GroupIntention, GroupStanding, Progress};
+use subrosa::{Action, Address, Error, Event, GroupIntention, GroupStanding, Progress, Trust};
 
 use crate::world::{HOUR, Mail, World, receive};
 
@@ -383,6 +383,33 @@ fn who_does_not_know_of_its_removal_is_told_of_it_and_of_nothing_later() {
         assert_eq!(world.members(&all[2]), ["ada", "bea"], "{delivery:?}");
         assert_eq!(world.members(&dot), ["ada", "bea", "dot"], "{delivery:?}");
     }
+}
+
+#[test]
+fn what_is_written_before_the_servers_list_came_is_for_the_devices_in_that_list() {
+    let mut world = World::new(42);
+    world.delivery = subrosa::Delivery::Sealed;
+    let (mut world, all) = world.founding(&["bea"]);
+    let group = world.group.unwrap();
+    // Bea has Ada's word for who Ada is.
+    let trust = |world: &mut World| world.client(&all[1]).group(group).unwrap().members[0].trust;
+    assert_eq!(trust(&mut world), Some(Trust::Unvouched));
+    let early = world.write(&all[1]).unwrap();
+    world.connect(&all[1], 0);
+    assert_eq!(world.client(&all[1]).progress(early), Ok(Progress::Waiting));
+    let laptop = world.link(&all[0], subrosa::Role::Device);
+    world.settle();
+    assert_eq!(trust(&mut world), Some(Trust::FirstUse));
+    let tablet = world.link(&all[0], subrosa::Role::Device);
+    world.settle();
+    let late = world.write(&all[1]).unwrap();
+    world.settle();
+    for (of, shows) in [(&all[0], true), (&laptop, true), (&tablet, false)] {
+        let shown = &world.devices[of].shown;
+        assert_eq!((shown.contains_key(&early), shown.contains_key(&late)), (shows, true), "{of}");
+    }
+    world.check_nobody_else();
+    world.check_progress();
 }
 
 #[test]

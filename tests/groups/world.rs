@@ -8,7 +8,7 @@ use subrosa::group::GroupId;
 use subrosa::store::{Memory, Store, Table, Transaction};
 use subrosa::{
     Action, Address, Answer, Client, Delivery, Error, Event, GroupChange, GroupEvent, GroupInfo,
-    GroupIntention, Item, MessageId, NewDevice, Policy, Progress, Role, UnixTime,
+    GroupIntention, Item, MessageId, NewDevice, Policy, Progress, Role, Trust, UnixTime,
 };
 
 use crate::network::{NOW, Seeded};
@@ -64,7 +64,8 @@ pub(crate) struct Written {
     pub(crate) by: Address,
     pub(crate) id: MessageId,
     pub(crate) to: BTreeSet<Address>,
-    /// Members whose devices its author did not know yet: they get it once it does.
+    /// Members whose devices its author did not know for certain yet: those that they have once it
+    /// does get it.
     pub(crate) absent: BTreeSet<String>,
 }
 
@@ -285,7 +286,9 @@ impl World {
         let id = device.client.write_to_group(group, b"to all", now, keys)?;
         let to = self.entitled(by);
         let info = self.client(by).group(group).unwrap();
-        let absent = info.members.into_iter().filter(|member| member.trust.is_none());
+        // Of an unvouched user the server's list is to come, which may have other devices.
+        let is_absent = |trust| matches!(trust, None | Some(Trust::Unvouched));
+        let absent = info.members.into_iter().filter(|member| is_absent(member.trust));
         let absent = absent.map(|member| member.user).collect();
         self.written.push(Written { by: by.clone(), id, to, absent });
         Ok(id)
