@@ -15,6 +15,11 @@ mod handshakes;
 mod healing;
 #[path = "groups/large.rs"]
 mod large;
+#[path = "attacks/liar.rs"]
+#[allow(dead_code, reason = "the worlds use a part of it")]
+mod liar;
+#[path = "groups/mallory.rs"]
+mod mallory;
 #[path = "support/network.rs"]
 mod network;
 #[path = "support/post.rs"]

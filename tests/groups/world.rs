@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
+use subrosa::directory::Directory;
 use subrosa::group::GroupId;
 use subrosa::store::{Memory, Store, Table, Transaction};
 use subrosa::{
@@ -11,6 +12,7 @@ use subrosa::{
     GroupIntention, Item, MessageId, NewDevice, Policy, Progress, Role, Trust, UnixTime,
 };
 
+use crate::mallory::LIAR;
 use crate::network::{NOW, Seeded};
 pub(crate) use crate::post::Mail;
 use crate::post::{Post, take};
@@ -54,6 +56,10 @@ pub(crate) struct Device {
     /// The texts that it shows, and how often.
     pub(crate) shown: BTreeMap<MessageId, usize>,
     pub(crate) late: BTreeSet<MessageId>,
+    /// Whom it shows as the author of a text.
+    authors: BTreeMap<MessageId, Address>,
+    /// The texts of the member who lies, and how often it shows them.
+    pub(crate) lies: BTreeMap<MessageId, usize>,
     /// It was removed from its account; its thief gets all mail.
     pub(crate) gone: bool,
     pub(crate) events: Vec<Event>,
@@ -129,6 +135,8 @@ impl World {
             on: true,
             shown: BTreeMap::new(),
             late: BTreeSet::new(),
+            authors: BTreeMap::new(),
+            lies: BTreeMap::new(),
             gone: false,
             events: Vec::new(),
         };
@@ -171,6 +179,7 @@ impl World {
         let Some(Backup { disk, shown }) = device.backup.take() else { return false };
         device.client = Client::open(disk.clone()).unwrap().with_policy(policy);
         (device.disk, device.shown) = (disk, shown);
+        device.lies.clear();
         device.restored = Some(self.written.len());
         true
     }
@@ -334,6 +343,11 @@ impl World {
         self.devices.get_mut(of).unwrap().client.join_group(group, now, keys).unwrap();
     }
 
+    /// What the server has of a user.
+    pub(crate) fn directory(&mut self, user: &str) -> &mut Directory {
+        self.post.users.entry(user.into()).or_default()
+    }
+
     pub(crate) fn members(&mut self, of: &Address) -> Vec<String> {
         let group = self.group.unwrap();
         let info = self.client(of).group(group).unwrap();
@@ -375,9 +389,14 @@ impl World {
             for (id, count) in &device.shown {
                 assert_eq!(*count, 1, "seed {}: {address} shows {id} twice", self.seed);
                 let written = self.written.iter().find(|written| written.id == *id);
-                let Written { to, absent, .. } = written.unwrap();
+                let Written { by, to, absent, .. } = written.unwrap();
+                let author = &device.authors[id];
+                assert_eq!(author, by, "seed {}: {id} on {address}", self.seed);
                 let may = to.contains(address) || absent.contains(&address.user);
                 assert!(may, "seed {}: {address} shows {id}", self.seed);
+            }
+            for (id, count) in &device.lies {
+                assert_eq!(*count, 1, "seed {}: {address} shows the lie {id} twice", self.seed);
             }
         }
     }
@@ -394,7 +413,8 @@ impl World {
                     && is_known(of)
                     && !self.lost.contains(&((*of).clone(), *id))
             };
-            for address in to.iter().filter(is_owed) {
+            let honest = to.iter().filter(|of| self.devices.contains_key(*of));
+            for address in honest.filter(is_owed) {
                 let device = &self.devices[address];
                 owed += 1;
                 assert!(
@@ -443,7 +463,12 @@ pub(crate) fn receive(device: &mut Device, mail: &Mail, now: UnixTime, keys: &mu
 pub(crate) fn collect(device: &mut Device) {
     for incoming in take(&mut device.client) {
         match incoming.item {
+            Item::Group(text) if text.text.from.user == LIAR => {
+                *device.lies.entry(text.text.message).or_default() += 1;
+            }
+            Item::Text(text) | Item::Late(text) if text.from.user == LIAR => {}
             Item::Group(text) => {
+                device.authors.insert(text.text.message, text.text.from.clone());
                 assert_eq!(text.text.text[..], b"to all"[..]);
                 *device.shown.entry(text.text.message).or_default() += 1;
                 if text.is_late {
