@@ -15,6 +15,8 @@ mod handshakes;
 mod healing;
 #[path = "groups/large.rs"]
 mod large;
+#[path = "groups/largest.rs"]
+mod largest;
 #[path = "attacks/liar.rs"]
 #[allow(dead_code, reason = "the worlds use a part of it")]
 mod liar;
