@@ -127,11 +127,17 @@ pub(crate) const MAX_SESSIONS: usize = 5;
 /// Dropped sessions whose ids are remembered.
 const MAX_DROPPED: usize = 16;
 
-/// Seconds for which what cannot be opened is asked for in the same asking session.
+/// Seconds for which what cannot be opened is asked for in the first of several asking sessions,
+/// how many times as long each is asked in as the one before, and for how long at most.
 const YOUNG: u64 = 5 * 60;
+const LONGER: u64 = 4;
+const MOST_YOUNG: u64 = DAY;
 
-/// Seconds after which an asking session that was not answered is deleted.
-const ASKING_AGE: u64 = 24 * 60 * 60;
+/// Seconds after which an asking session that was not answered is deleted: 7 days. Mail may wait
+/// for days on both ways.
+const ASKING_AGE: u64 = 7 * DAY;
+
+const DAY: u64 = 24 * 60 * 60;
 
 /// A rank may be this far above the highest one seen and above the time. Ranks are times, so no
 /// honest clock comes near it; and a peer that climbs by this much each time needs 2^32 sessions to
@@ -240,11 +246,11 @@ impl DeviceRecord {
     }
 
     /// Applies what time does: a session written in that nobody answered for `expiry` seconds is
-    /// closed, and asking sessions that nobody answered for a day go. Returns those.
+    /// closed, and asking sessions that nobody answered for 7 days go. Returns those.
     pub(crate) fn age(&mut self, now: UnixTime, expiry: u64) -> Vec<SessionId> {
         // A session that a fast clock began in the future would never grow old.
         for entry in &mut self.entries {
-            if entry.created_at.since(now) > ASKING_AGE {
+            if entry.created_at.since(now) > DAY {
                 entry.created_at = now;
             }
         }
@@ -341,16 +347,8 @@ impl DeviceRecord {
 
     /// Where to ask for what could not be opened.
     pub(crate) fn ask_in(&self, now: UnixTime) -> AskIn {
-        let is_young = |entry: &SessionEntry| now.apart(entry.created_at) < YOUNG;
-        let is_for_it = |entry: &&SessionEntry| {
-            entry.began == Began::HereToAsk
-                && !entry.heard
-                && self.is_open(entry)
-                && is_young(entry)
-        };
-        let asking = self.entries.iter().filter(is_for_it);
-        if let Some(entry) = asking.max_by_key(|entry| entry.place(true)) {
-            return AskIn::Session(entry.id);
+        if let Some(id) = self.young_asking(now) {
+            return AskIn::Session(id);
         }
         match self.writing() {
             None => AskIn::NewSession,
@@ -361,6 +359,22 @@ impl DeviceRecord {
             }
             Some(_) => AskIn::NewAsking,
         }
+    }
+
+    /// The highest session that this device began to ask in, while it is young. The peer may not be
+    /// able to open it, so another one follows. But two are kept, and answers may be under way for
+    /// long: each is asked in several times as long as the one before it was.
+    fn young_asking(&self, now: UnixTime) -> Option<SessionId> {
+        let is_for_it = |entry: &&SessionEntry| {
+            entry.began == Began::HereToAsk && !entry.heard && self.is_open(entry)
+        };
+        let asking = || self.entries.iter().filter(is_for_it);
+        let highest = asking().max_by_key(|entry| entry.place(true))?;
+        let former = asking().filter(|entry| entry.id != highest.id);
+        let former = former.max_by_key(|entry| entry.place(true));
+        let used = former.map_or(0, |former| highest.created_at.since(former.created_at));
+        let young = used.saturating_mul(LONGER).clamp(YOUNG, MOST_YOUNG);
+        (now.apart(highest.created_at) < young).then_some(highest.id)
     }
 
     /// Notes that a retry request was written in a session.

@@ -5,9 +5,9 @@ use subrosa::protocol::IdentityKeyPair;
 use subrosa::store::Table;
 use subrosa::{Action, Address, Answer, Event, Item, Progress, Received, Role, Trust};
 
-use crate::liar::{Liar, Saying};
+use crate::liar::{Liar, Saying, noise};
 use crate::sibling::join;
-use crate::world::{Disk, World, events, inbox, incoming, texts};
+use crate::world::{App, Disk, World, events, inbox, incoming, texts};
 
 #[test]
 fn a_rogue_account_under_a_contacts_name_is_held_and_leaves_the_contacts_rows_alone() {
@@ -161,7 +161,7 @@ fn ones_own_address_sends_nothing() {
     let mut world = World::new("own address");
     let (mut alice, _) = world.app("alice");
     let own = alice.address().clone();
-    let bytes = crate::liar::noise(&mut world);
+    let bytes = noise(&mut world);
     assert_eq!(
         world.give(&mut alice, &own, &bytes),
         Received::Refused(subrosa::Error::OwnIdentity)
@@ -225,6 +225,49 @@ fn used_bundles_make_two_devices_ask_each_other_within_an_allowance() {
 }
 
 /// Summaries of `of` that say what is not so.
+/// A session to ask in takes a prekey of the contact's. A server that makes up mail of the contact
+/// all day has its client begin few of them; and the requests that it kept back bring nothing back.
+#[test]
+fn noise_all_day_takes_few_prekeys_of_a_contact_and_leaves_the_session_as_it_is() {
+    let mut world = World::new("noise all day");
+    let (mut alice, _) = world.app("alice");
+    let (mut bob, _) = world.app("bob");
+    world.write(&mut alice, "bob", "hello");
+    world.rest(&mut [&mut alice, &mut bob]);
+    world.write(&mut bob, "alice", "hello");
+    world.rest(&mut [&mut alice, &mut bob]);
+    let before = [writing(&mut alice, "bob"), writing(&mut bob, "alice")];
+    let (from, mut taken, mut kept) = (bob.address().clone(), 0, Vec::new());
+    for _ in 0..2 * 24 * 6 {
+        world.pass(600);
+        let envelope = noise(&mut world);
+        let received = world.give(&mut alice, &from, &envelope);
+        assert!(matches!(received, Received::AskedAgain(_)), "{received:?}");
+        let done = world.settle(&mut alice);
+        taken += done.iter().filter(|action| matches!(action, Action::FetchBundle(_))).count();
+        kept.extend(world.post.take(&from));
+    }
+    assert!((2..10).contains(&taken), "{taken} in two days");
+    for mail in kept.into_iter().rev() {
+        drop(world.give(&mut bob, &mail.from.clone(), &mail.envelope));
+    }
+    world.rest(&mut [&mut alice, &mut bob]);
+    assert_eq!([writing(&mut alice, "bob"), writing(&mut bob, "alice")], before);
+    inbox(&mut alice);
+    let from = world.post.past.len();
+    world.write(&mut bob, "alice", "in the same session");
+    world.rest(&mut [&mut alice, &mut bob]);
+    assert_eq!(texts(&mut alice), ["in the same session"]);
+    assert_eq!(world.post.past.len(), from + 1, "somebody asked");
+}
+
+/// The session that an app writes to a user's only device in.
+fn writing(app: &mut App, user: &str) -> Vec<u8> {
+    let sessions = app.sessions(user).unwrap();
+    let writing = sessions.iter().find(|session| session.is_writing);
+    writing.map_or_else(Vec::new, |session| session.id.as_bytes().to_vec())
+}
+
 fn false_summaries(world: &World, of: &Address, other: &Address) -> Vec<(&'static str, Vec<u8>)> {
     let summary = |of: &Address| world.post.users[&of.user].summary(of.device);
     let (genuine, others) = (summary(of), summary(other));

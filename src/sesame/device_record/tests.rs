@@ -4,8 +4,8 @@ use alloc::vec;
 
 use explore::{Bounds, Search, explore};
 use rules::{
-    AnyEvidence, EvidenceOnAsking, ExpiryBack, HealDisplaces, LastWins, NoClose, OneAsking,
-    OneStrike, Right, Rules,
+    AnyEvidence, EachAsShort, EvidenceOnAsking, ExpiryBack, HealDisplaces, LastWins, NoClose,
+    OneAsking, OneStrike, Right, Rules,
 };
 
 use super::*;
@@ -67,9 +67,9 @@ const LARGE: [Set; 5] = [
     (Bounds { texts: 2, noise: 1, age: 1, reset: 1, corrupt: 1, ..NONE }, 1_000, 9),
 ];
 
-fn check(sets: &[Set], healthy: bool, prompt: bool) {
+fn check(sets: &[Set], healthy: bool, prompt: bool, late: usize) {
     for &(bounds, least, most) in sets {
-        let found = explore(&Right, &Search { bounds, healthy, prompt })
+        let found = explore(&Right, &Search { bounds, healthy, prompt, late })
             .unwrap_or_else(|why| panic!("{why}"));
         std::println!("{bounds:?}: {found:?}");
         assert!(found.states >= least, "{bounds:?} has only {found:?}");
@@ -79,17 +79,17 @@ fn check(sets: &[Set], healthy: bool, prompt: bool) {
 
 #[test]
 fn two_devices_keep_to_one_session_whatever_comes() {
-    check(&PROMPT, true, true);
+    check(&PROMPT, true, true, 1);
 }
 
 #[test]
 fn they_do_while_bundles_are_slow() {
-    check(&LATER, true, false);
+    check(&LATER, true, false, 3);
 }
 
 #[test]
 fn they_do_from_the_first_text_on() {
-    check(&BEGINNING, false, false);
+    check(&BEGINNING, false, false, 0);
 }
 
 /// With more of everything, where `SUBROSA_MODEL=large` asks for it: some minutes.
@@ -97,7 +97,7 @@ fn they_do_from_the_first_text_on() {
 fn they_do_within_larger_bounds() {
     if std::env::var("SUBROSA_MODEL").is_ok_and(|size| size == "large") {
         for (healthy, prompt) in [(true, true), (true, false), (false, true), (false, false)] {
-            check(&LARGE, healthy, prompt);
+            check(&LARGE, healthy, prompt, 2);
         }
     }
 }
@@ -106,7 +106,7 @@ fn they_do_within_larger_bounds() {
 fn a_fault_in_the_rules_is_found() {
     let displaced = "noise displaced a healthy session";
     let older = "an older session is written in again";
-    let faults: [(&str, &dyn Rules, Search, &str); 8] = [
+    let faults: [(&str, &dyn Rules, Search, &str); 9] = [
         ("one strike", &OneStrike, HEALTHY, displaced),
         ("evidence on asking", &EvidenceOnAsking, HEALTHY, displaced),
         ("heal displaces", &HealDisplaces, HEALTHY, displaced),
@@ -114,7 +114,8 @@ fn a_fault_in_the_rules_is_found() {
         ("any evidence", &AnyEvidence, HEALTHY, displaced),
         ("expiry back", &ExpiryBack, of(BEGINNING[0], false), older),
         ("no close", &NoClose, of(LATER[0], true), older),
-        ("one asking", &OneAsking, of(LATER[1], true), "they ask whenever they meet"),
+        ("one asking", &OneAsking, PUNCTUAL, "they ask whenever they meet"),
+        ("each as short", &EachAsShort, of(LATER[0], true), "they ask for ever where mail is late"),
     ];
     for (name, rules, search, why) in faults {
         let found = explore(rules, &search).expect_err(name);
@@ -123,10 +124,12 @@ fn a_fault_in_the_rules_is_found() {
     }
 }
 
-const HEALTHY: Search = Search { bounds: PROMPT[0].0, healthy: true, prompt: true };
+const HEALTHY: Search = Search { bounds: PROMPT[0].0, healthy: true, prompt: true, late: 0 };
+
+const PUNCTUAL: Search = Search { late: 0, ..of(LATER[1], true) };
 
 const fn of((bounds, ..): Set, healthy: bool) -> Search {
-    Search { bounds, healthy, prompt: false }
+    Search { bounds, healthy, prompt: false, late: 3 }
 }
 
 const EXPIRY: u64 = 30 * 24 * 60 * 60;
@@ -243,6 +246,42 @@ fn it_asks_where_the_peer_may_read_it() {
     assert_eq!(record.ask_in(at(YOUNG - 1)), AskIn::Session(id(2)));
     assert_eq!(record.ask_in(at(YOUNG)), AskIn::NewAsking);
     assert!(record.asks_in(&id(2)) && !record.asks_in(&id(1)));
+}
+
+#[test]
+fn each_session_that_asks_is_asked_in_for_longer_than_the_one_before_and_a_day_at_most() {
+    let mut record = record();
+    hear(&mut record, 1, NOW);
+    let (mut begun, mut next) = (Vec::new(), 2);
+    for minute in 0..6 * 24 * 60 {
+        let now = at(60 * minute);
+        assert_eq!(record.age(now, EXPIRY), []);
+        // Whatever comes, however often: it is noise that a server makes.
+        if record.ask_in(now) == AskIn::NewAsking {
+            drop(record.begin(id(next), now, true));
+            begun.push(minute);
+            next += 1;
+        }
+        assert_eq!(record.ask_in(now), AskIn::Session(id(next - 1)));
+    }
+    assert_eq!(begun, [0, 5, 25, 105, 425, 1_705, 3_145, 4_585, 6_025, 7_465]);
+}
+
+#[test]
+fn a_clock_that_was_wrong_keeps_nothing_in_use_for_longer_than_a_day() {
+    for wrong in [1_000 * EXPIRY, 0] {
+        let mut record = record();
+        hear(&mut record, 1, NOW);
+        drop(record.begin(id(2), at(wrong), true));
+        drop(record.begin(id(3), at(500 * EXPIRY), true));
+        drop(record.begin(id(4), at(1_000 * EXPIRY - wrong), true));
+        let now = 500 * EXPIRY + 7;
+        drop(record.age(at(now), EXPIRY));
+        assert_eq!(record.ask_in(at(now + MOST_YOUNG)), AskIn::NewAsking, "{wrong}");
+        // What seems to be of the future is as old as it was when that was noticed.
+        drop(record.age(at(now + ASKING_AGE + 1), EXPIRY));
+        assert_eq!(record.sessions().len(), 1, "{wrong}");
+    }
 }
 
 #[test]

@@ -154,6 +154,8 @@ pub(super) struct Devices<'a> {
     pub(super) next: Name,
     pub(super) copies: [StoreCopy; 2],
     pub(super) chance: Chance,
+    /// Seconds since the meetings began.
+    clock: u64,
     /// Bundles come at once.
     pub(super) prompt: bool,
     /// The texts that were opened.
@@ -166,7 +168,7 @@ pub(super) struct Devices<'a> {
 /// A time for all that is compared with the age of sessions.
 const NOW: u64 = 2_000_000_000;
 
-pub(super) fn now() -> UnixTime {
+fn now() -> UnixTime {
     UnixTime::from_secs(NOW).unwrap()
 }
 
@@ -313,6 +315,7 @@ impl Frame {
             next: self.next,
             copies: self.copies.clone(),
             chance,
+            clock: 0,
             prompt,
             opened: Vec::new(),
             made: 0,
@@ -436,10 +439,10 @@ impl Devices<'_> {
         let session = self.links.len();
         let (broken, since_copy) = ([false; 2], [false; 2]);
         self.links.push(Link { by: side, rank, tie, dead, used: false, broken, since_copy });
-        let id = self.id(session);
+        let (id, created_at) = (self.id(session), self.now());
         let record = &mut self.devices[side].record;
         self.rules.begin(record, id, now, to_ask);
-        record.entry_mut(&id).unwrap().created_at = self::now();
+        record.entry_mut(&id).unwrap().created_at = created_at;
         self.begun += 1;
     }
 
@@ -526,12 +529,13 @@ impl Devices<'_> {
 
     /// A bundle comes.
     pub(super) fn bundle(&mut self, side: Side) -> Result<(), Violation> {
+        let now = self.now();
         let device = &mut self.devices[side];
         device.wants_bundle = false;
         let is_writing = device.record.writing().is_some();
         let to_ask = is_writing
             && !device.asking.is_empty()
-            && self.rules.ask_in(&device.record, now()) == AskIn::NewAsking;
+            && self.rules.ask_in(&device.record, now) == AskIn::NewAsking;
         if !is_writing || to_ask {
             self.begin(side, to_ask);
         }
@@ -571,8 +575,9 @@ impl Devices<'_> {
     }
 
     fn ask(&mut self, side: Side, header_opened: bool) -> Result<(), Violation> {
+        let now = self.now();
         let device = &mut self.devices[side];
-        let AskIn::Session(id) = self.rules.ask_in(&device.record, now()) else {
+        let AskIn::Session(id) = self.rules.ask_in(&device.record, now) else {
             device.wants_bundle = true;
             return Ok(());
         };
@@ -591,7 +596,7 @@ impl Devices<'_> {
         if mail.garbled {
             return self.unreadable(to, mail.name, false);
         }
-        let (session, id) = (mail.session, self.id(mail.session));
+        let (session, id, now) = (mail.session, self.id(mail.session), self.now());
         let link = &mut self.links[session];
         let record = &mut self.devices[to].record;
         if record.entry(&id).is_none() {
@@ -599,7 +604,7 @@ impl Devices<'_> {
                 return self.unreadable(to, mail.name, false);
             }
             link.used = true;
-            record.accept(id, link.rank, now(), mail.asks).map_err(|_| "a rank is refused")?;
+            record.accept(id, link.rank, now, mail.asks).map_err(|_| "a rank is refused")?;
         } else if link.broken[from] {
             // The keys are used up, or the chains differ.
             let header_opened = match self.chance.always {
@@ -753,13 +758,13 @@ impl Devices<'_> {
         true
     }
 
-    /// More than five minutes pass.
+    fn now(&self) -> UnixTime {
+        now().after(self.clock)
+    }
+
+    /// Ten minutes pass.
     pub(super) fn wait(&mut self) {
-        for device in &mut self.devices {
-            for entry in &mut device.record.entries {
-                entry.created_at = entry.created_at.min(old());
-            }
-        }
+        self.clock += 2 * YOUNG;
     }
 
     pub(super) fn reset(&mut self, side: Side) {

@@ -45,6 +45,8 @@ pub(super) struct Search {
     pub(super) healthy: bool,
     /// Bundles come at once, not at any time later.
     pub(super) prompt: bool,
+    /// Meetings that mail takes: both meet with none of it late, and where this is not 0 once more.
+    pub(super) late: usize,
 }
 
 /// What a search found.
@@ -107,8 +109,14 @@ const MOST_DELIVERIES: usize = 9;
 const MOST_ROUNDS: usize = 3;
 const MOST_MEETINGS: usize = 5;
 
+/// The most meetings where mail is late, in as many as it takes.
+const MOST_LATE_MEETINGS: usize = 30;
+
 /// Texts of each that are under way at the first meeting.
 const UNDER_WAY: usize = 3;
+
+/// Meetings at which each writes a text, where mail is late.
+const WRITTEN: usize = 5;
 
 /// Checks every state. The violation is with the history that leads to it.
 pub(super) fn explore(rules: &dyn Rules, search: &Search) -> Result<Found, String> {
@@ -123,7 +131,7 @@ pub(super) fn explore(rules: &dyn Rules, search: &Search) -> Result<Found, Strin
     let mut next = 0;
     while let Some(state) = steps.get(next).map(|step| Rc::clone(&step.state)) {
         let (rounds, deliveries, meetings) =
-            check(rules, &state.frame).map_err(|why| tell(&steps, next, None, why))?;
+            check(rules, &state.frame, search.late).map_err(|why| tell(&steps, next, None, why))?;
         found.rounds = found.rounds.max(rounds);
         found.deliveries = found.deliveries.max(deliveries);
         found.meetings = found.meetings.max(meetings);
@@ -315,7 +323,11 @@ fn happen(devices: &mut Devices<'_>, act: Act, left: &mut Bounds) -> Result<bool
 /// From a state on: a text is reached; calm with all that is on the way withheld; that let loose in
 /// two orders; calm again; and meetings. Returns the rounds, the deliveries and the meetings that
 /// it takes.
-fn check(rules: &dyn Rules, frame: &Frame) -> Result<(usize, usize, usize), Violation> {
+fn check(
+    rules: &dyn Rules,
+    frame: &Frame,
+    late: usize,
+) -> Result<(usize, usize, usize), Violation> {
     let mut worst = (0, 0, 0);
     for first in [0, 1] {
         for always in [[1, 0], [0, 0], [0, 1]] {
@@ -344,6 +356,11 @@ fn check(rules: &dyn Rules, frame: &Frame) -> Result<(usize, usize, usize), Viol
             let mut met = start()?;
             worst.2 = worst.2.max(meet(&mut met, first)?);
             begun += met.begun;
+            if late > 0 {
+                let mut met = start()?;
+                meet_late(&mut met, first, late)?;
+                begun += met.begun;
+            }
             // The choices made no difference.
             if begun == 0 {
                 break;
@@ -415,12 +432,7 @@ fn meet(devices: &mut Devices<'_>, first: Side) -> Result<usize, Violation> {
     for meeting in 1..=MOST_MEETINGS {
         devices.wait();
         for side in [first, 1 - first] {
-            let is_for = |mail: &Mail| mail.from != side;
-            for _ in 0..devices.mails.iter().filter(|mail| is_for(mail)).count() {
-                if let Some(index) = devices.mails.iter().position(is_for) {
-                    devices.deliver(index)?;
-                }
-            }
+            take_in(devices, side, Name::MAX)?;
         }
         if devices.mails.is_empty() {
             return match texts.iter().all(|text| devices.opened.contains(text)) {
@@ -430,6 +442,42 @@ fn meet(devices: &mut Devices<'_>, first: Side) -> Result<usize, Violation> {
         }
     }
     Err("they ask whenever they meet")
+}
+
+/// They meet every ten minutes, and both write at each of some meetings; but what was sent takes
+/// `late` meetings. So requests and answers of several meetings are under way at once.
+fn meet_late(devices: &mut Devices<'_>, first: Side, late: usize) -> Result<(), Violation> {
+    let (mut texts, mut starts) = (Vec::new(), Vec::new());
+    for meeting in 1..=MOST_LATE_MEETINGS {
+        devices.wait();
+        starts.push(devices.next);
+        let before = meeting.checked_sub(late + 1).map_or(0, |at| starts[at]);
+        for side in [first, 1 - first] {
+            if meeting <= WRITTEN {
+                devices.write(side)?;
+                texts.extend(devices.last_text);
+            }
+            take_in(devices, side, before)?;
+        }
+        if devices.mails.is_empty() && meeting > WRITTEN {
+            return match texts.iter().all(|text| devices.opened.contains(text)) {
+                true => Ok(()),
+                false => Err("a text is lost though they meet"),
+            };
+        }
+    }
+    Err("they ask for ever where mail is late")
+}
+
+/// A device takes in what is there for it, and was made before.
+fn take_in(devices: &mut Devices<'_>, side: Side, before: Name) -> Result<(), Violation> {
+    let is_for = |mail: &Mail| mail.from != side && mail.name < before;
+    for _ in 0..devices.mails.iter().filter(|mail| is_for(mail)).count() {
+        if let Some(index) = devices.mails.iter().position(is_for) {
+            devices.deliver(index)?;
+        }
+    }
+    Ok(())
 }
 
 /// What was withheld comes after all. No older session is written in again, and what it holds of

@@ -1,6 +1,8 @@
 //! The rules, and the same with one fault each.
 
-use crate::sesame::device_record::{AnswerIn, AskIn, Asked, Began, DeviceRecord, SessionEntry};
+use crate::sesame::device_record::{
+    AnswerIn, AskIn, Asked, Began, DeviceRecord, SessionEntry, YOUNG,
+};
 use crate::session::SessionId;
 use crate::time::UnixTime;
 
@@ -57,6 +59,9 @@ pub(super) struct ExpiryBack;
 
 /// A session begun to ask in takes the place of the one before, in which answers may be under way.
 pub(super) struct OneAsking;
+
+/// What cannot be opened is asked for in a new session whenever the last one is five minutes old.
+pub(super) struct EachAsShort;
 
 /// Nothing is closed when a later one is heard or lost.
 pub(super) struct NoClose;
@@ -123,6 +128,18 @@ impl Rules for OneAsking {
             drop(record.drop_where(former));
         }
         drop(record.begin(id, now, to_ask));
+    }
+}
+
+impl Rules for EachAsShort {
+    fn ask_in(&self, record: &DeviceRecord, now: UnixTime) -> AskIn {
+        let is_old = |entry: &SessionEntry| {
+            entry.began == Began::HereToAsk && now.since(entry.created_at) >= YOUNG
+        };
+        match record.ask_in(now) {
+            AskIn::Session(id) if record.entry(&id).is_some_and(is_old) => AskIn::NewAsking,
+            elsewhere => elsewhere,
+        }
     }
 }
 
