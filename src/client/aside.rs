@@ -10,6 +10,7 @@ use super::transaction::{Open, Tag};
 use crate::address::Address;
 use crate::at_rest;
 use crate::error::Error;
+use crate::identity::IdentityKey;
 use crate::store::Table;
 use crate::time::UnixTime;
 
@@ -17,6 +18,9 @@ use crate::time::UnixTime;
 #[derive(Serialize, Deserialize)]
 pub(super) struct AsideRow {
     pub(super) from: Address,
+    /// Whose it proved to be when it came, where it is sealed and begins a session. Another one may
+    /// use up the prekey that it names, and nothing else says whom to ask for it then.
+    pub(super) proved: Option<IdentityKey>,
     pub(super) at: UnixTime,
     #[serde(with = "at_rest::run")]
     pub(super) envelope: Vec<u8>,

@@ -102,11 +102,17 @@ impl<S: Scope> Client<S> {
 struct Judged {
     received: Received,
     from: Option<Address>,
+    /// The identity that a sealed envelope proved, where it begins a session.
+    proved: Option<IdentityKey>,
 }
 
 impl Judged {
     const fn nobodys(received: Received) -> Self {
-        Self { received, from: None }
+        Self { received, from: None, proved: None }
+    }
+
+    const fn of(from: Address, received: Received) -> Self {
+        Self { received, from: Some(from), proved: None }
     }
 }
 
@@ -136,7 +142,7 @@ fn receive_or_set_aside(
     now: UnixTime,
     rng: &mut dyn CryptoRng,
 ) -> Result<Received, Error> {
-    let Judged { received, from } = receive_once(open, from, bytes, now, rng)?;
+    let Judged { received, from, proved } = receive_once(open, from, bytes, now, rng)?;
     let (Received::Refused(why), Some(from)) = (&received, &from) else { return Ok(received) };
     let wanted = match why {
         Error::DevicesNeeded(_) | Error::UnknownDevice(_) => true,
@@ -148,7 +154,7 @@ fn receive_or_set_aside(
     if wanted && (is_known || wants::has_room(open)?) {
         wants::want(open, Want::Devices(from.user.clone()), now)?;
     }
-    let row = AsideRow { from: from.clone(), at: now, envelope: bytes.to_vec() };
+    let row = AsideRow { from: from.clone(), proved, at: now, envelope: bytes.to_vec() };
     if !aside::set(open, tag, &row, rng)? {
         return Ok(Received::Refused(Error::RateLimited));
     }
@@ -173,18 +179,46 @@ pub(super) fn again(
         open.is_again = true;
         let judged = receive_once(open, from, &row.envelope, now, rng);
         open.is_again = false;
-        let judged = judged?;
+        let received = match judged? {
+            Judged { received: Received::Refused(why), from: None, .. } => {
+                ask_as_proved(open, &row, why, now, rng)?
+            }
+            judged => judged.received,
+        };
         if let Received::Refused(
             Error::DevicesNeeded(_)
             | Error::UnknownDevice(_)
             | Error::RateLimited
             | Error::IdentityChanged(_),
-        ) = judged.received
+        ) = received
         {
             is_left |= aside::set(open, tag, &row, rng)?;
         }
     }
     Ok(is_left)
+}
+
+/// Asks for what opened when it was set aside and does not any more, of the device that it proved to
+/// be from. By a name alone nothing is asked: a server may have made it up, to see who asks.
+fn ask_as_proved(
+    open: &mut Open<'_>,
+    row: &AsideRow,
+    why: Error,
+    now: UnixTime,
+    rng: &mut dyn CryptoRng,
+) -> Result<Received, Error> {
+    let may_heal = matches!(why, Error::UnknownPrekey | Error::Replay | Error::Decrypt);
+    let Some(proved) = row.proved.filter(|_| may_heal) else { return Ok(Received::Refused(why)) };
+    let tag = open.tag(&row.from.user)?;
+    let known = open.user(tag)?;
+    let listed = known.as_ref().and_then(|user| user.list.get(row.from.device));
+    if listed.is_none_or(|listed| listed.identity != proved) {
+        return Ok(Received::Refused(Error::UnknownDevice(Box::new(row.from.clone()))));
+    }
+    match Envelope::decode(&row.envelope) {
+        Ok(envelope) => Ok(fail(open, (&row.from, true), &envelope, why, now, rng)?.received),
+        Err(error) => Ok(Received::Refused(error)),
+    }
 }
 
 fn receive_once(
@@ -305,7 +339,7 @@ fn begin(
     if contact.is_none() && !matches!(received, Received::Refused(_)) {
         charge_member(open, (tag, &identity), now)?;
     }
-    Ok(Judged { received, from: Some(claimed) })
+    Ok(Judged { received, from: Some(claimed), proved: Some(identity) })
 }
 
 /// The first sealed handshakes with the members of a large group are many at once. One that proves
@@ -337,7 +371,7 @@ fn receive_from(
     rng: &mut dyn CryptoRng,
 ) -> Result<Judged, Error> {
     let received = receive_known(open, &from, envelope, now, rng)?;
-    Ok(Judged { received, from: Some(from) })
+    Ok(Judged::of(from, received))
 }
 
 fn receive_known(
@@ -393,7 +427,7 @@ fn receive_of_group(
     let Some(from) = from else {
         return Ok(Judged::nobodys(Received::Refused(Error::NoSender)));
     };
-    let judged = |received| Judged { received, from: Some(from.clone()) };
+    let judged = |received| Judged::of(from.clone(), received);
     if *from == open.account.address() {
         return Ok(judged(Received::Refused(Error::OwnIdentity)));
     }
@@ -438,7 +472,7 @@ fn fail(
         Healing::Asked => Received::AskedAgain(EnvelopeId::of(open, from, reference)),
         Healing::Refused(error) => Received::Refused(error),
     };
-    Ok(Judged { received, from: Some(from.clone()) })
+    Ok(Judged::of(from.clone(), received))
 }
 
 /// Whether one of these devices sent this envelope before.

@@ -227,6 +227,31 @@ fn an_expired_certificate_makes_the_message_wait_and_not_vanish() {
     assert_eq!(shown(&mut bob), [from("alice/1", Trust::FirstUse, "hello")]);
 }
 
+/// What was set aside has not used up the prekey that it names.
+#[test]
+fn what_is_set_aside_comes_though_another_message_used_up_its_prekey() {
+    let world = &mut World::with_certificates("twice");
+    world.policy.log_age = 30 * DAY;
+    let mut alice = world.create("alice");
+    world.work(&mut alice);
+    let (mut bob, mut carol) = (world.create("bob"), world.create("carol"));
+    // The server hands out one prekey to both.
+    let before = world.post.users["bob"].clone();
+    world.write(&mut alice, "bob", "one");
+    world.work(&mut alice);
+    // Her certificate has expired when it comes.
+    world.pass(8 * DAY);
+    let mail = world.post.take(bob.address());
+    assert!(mail.iter().all(|mail| world.give(&mut bob, mail) == Received::SetAside));
+    world.post.users.insert("bob".into(), before);
+    world.work(&mut carol);
+    world.write(&mut carol, "bob", "two");
+    world.work(&mut carol);
+    assert!(matches!(world.fetch(&mut bob)[..], [Received::Incoming(_)]));
+    world.settle_all(&mut [&mut alice, &mut bob, &mut carol]);
+    assert_eq!(read(&mut bob), ["two", "one"]);
+}
+
 #[test]
 fn certificates_are_renewed_before_they_expire() {
     let world = &mut World::with_certificates("renewal");

@@ -61,8 +61,6 @@ pub(crate) struct Promise {
     unaware: BTreeSet<Address>,
     restored: BTreeSet<Address>,
     renewed: BTreeSet<String>,
-    /// Texts in sealed first messages that are aside, by the handshake.
-    aside: Vec<(Handshake, usize, Address)>,
     pub(crate) shown: usize,
     pub(crate) excused: usize,
 }
@@ -159,9 +157,19 @@ impl Promise {
         }
     }
 
-    /// What became of a genuine envelope.
-    pub(crate) fn delivered(&mut self, to: &Address, envelope: &[u8], received: &Received) {
-        self.used_prekeys(to, envelope, received);
+    /// Whether an envelope has a text that its sender does not know of any more.
+    pub(crate) fn is_forgotten(&self, envelope: &[u8]) -> bool {
+        let text = self.envelopes.get(&reference(envelope));
+        text.is_some_and(|(index, _)| self.written[*index].forgotten)
+    }
+
+    /// What became of a genuine envelope. What was set aside `is_readable` or not.
+    pub(crate) fn delivered(
+        &mut self,
+        to: &Address,
+        envelope: &[u8],
+        (received, is_readable): (&Received, bool),
+    ) {
         if let Received::Incoming(incoming) = received {
             let (Item::Text(text) | Item::Late(text)) = &incoming.item else { return };
             let index = index_of(text);
@@ -184,35 +192,7 @@ impl Promise {
         let written = &mut self.written[*index];
         if let Some(due) = written.due.get_mut(to) {
             due.stage = stage;
-            due.owed &= !written.forgotten;
-        }
-    }
-
-    /// A server that hands a one-time prekey out twice gives it to two sealed first messages, and
-    /// nothing says who sent the one that comes second. What is aside is looked at again after what
-    /// came meanwhile.
-    fn used_prekeys(&mut self, to: &Address, envelope: &[u8], received: &Received) {
-        let Some(new) = Handshake::sealed_in(envelope) else { return };
-        let is_aside = matches!(received, Received::SetAside);
-        if !is_aside && matches!(received, Received::Refused(_) | Received::AskedAgain(_)) {
-            return;
-        }
-        let mut is_other = false;
-        for (aside, index, at) in &self.aside {
-            if at == to && aside.prekeys == new.prekeys && aside.ephemeral != new.ephemeral {
-                is_other = true;
-                if let Some(due) = self.written[*index].due.get_mut(to)
-                    && due.stage == Stage::Aside
-                {
-                    due.owed = false;
-                }
-            }
-        }
-        if is_aside && let Some((index, _)) = self.envelopes.get(&reference(envelope)) {
-            if is_other && let Some(due) = self.written[*index].due.get_mut(to) {
-                due.owed = false;
-            }
-            self.aside.push((new, *index, to.clone()));
+            due.owed &= !written.forgotten || stage == Stage::Aside && is_readable;
         }
     }
 
@@ -221,6 +201,7 @@ impl Promise {
     pub(crate) fn refused(&mut self, to: &Address, envelope: &[u8]) -> bool {
         if let Some((index, _)) = self.envelopes.get(&reference(envelope))
             && let Some(due) = self.written[*index].due.get_mut(to)
+            && due.stage != Stage::Aside
         {
             due.owed = false;
         }
@@ -355,25 +336,6 @@ impl Promise {
             }
         }
         (owed, missing)
-    }
-}
-
-/// What the handshake of a first message names.
-struct Handshake {
-    ephemeral: [u8; 32],
-    /// The ids of its one-time prekeys.
-    prekeys: [u8; 8],
-}
-
-impl Handshake {
-    fn sealed_in(envelope: &[u8]) -> Option<Self> {
-        let is_initial = envelope[1] == 3 && envelope[35] == 2;
-        // The last-resort prekey stays.
-        let is_one_time = is_initial && envelope[72..76] != [0; 4];
-        is_one_time.then(|| Self {
-            ephemeral: envelope[36..68].try_into().unwrap(),
-            prekeys: envelope[72..80].try_into().unwrap(),
-        })
     }
 }
 

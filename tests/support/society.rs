@@ -460,7 +460,10 @@ impl World {
         if received == Received::Duplicate {
             self.note_opened(at);
         }
-        self.promise.delivered(&address, envelope, &received);
+        let is_readable = received == Received::SetAside
+            && self.promise.is_forgotten(envelope)
+            && self.could_read(at, letter);
+        self.promise.delivered(&address, envelope, (&received, is_readable));
         match received {
             Received::Incoming(incoming) => {
                 let list =
@@ -491,6 +494,21 @@ impl World {
             _ => {}
         }
         true
+    }
+
+    /// Whether a device would show what it set aside if it had the list that the server has.
+    fn could_read(&mut self, at: usize, letter: &Mail) -> bool {
+        let Mail { from, envelope, .. } = letter;
+        let named = Some(from).filter(|_| !letter.is_sealed());
+        let list = self.post.list(&from.user).unwrap().clone();
+        let store = self.devices[at].client.take().unwrap().into_store();
+        self.open(at, store.clone());
+        let mut copy = Client::open(store).unwrap().with_policy(self.policy.clone());
+        let mut keys = Seeded::new(self.seed, "copy");
+        drop(copy.update_devices(&from.user, &list.encode(), self.now, &mut keys));
+        drop(copy.accept_new_key(&from.user, &list.account(), self.now, &mut keys));
+        let received = copy.receive(named, envelope, self.now, &mut keys).unwrap();
+        matches!(received, Received::Incoming(_))
     }
 
     fn deliver(&mut self, at: usize, from: &Address, envelope: &[u8]) -> Received {
