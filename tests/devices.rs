@@ -62,7 +62,7 @@ mod promise;
 mod society;
 
 use network::{NOW, Seed, Seeded};
-use post::{Post, take};
+use post::{Mail, Post, take};
 use society::{HOUR, Tally, World};
 
 const STEPS: usize = 300;
@@ -524,7 +524,7 @@ fn the_old_list_of_a_device_that_was_removed_is_no_reason_to_ask_the_server_agai
     bob.update_devices("alice", &renewed.encode(), calm.now, &mut calm.rng).unwrap();
     bob.accept_new_key("alice", &renewed.account(), calm.now, &mut calm.rng).unwrap();
     calm.connect(&mut bob);
-    for post::Mail { from, envelope, .. } in mail {
+    for Mail { from, envelope, .. } in mail {
         let received = bob.receive(Some(&from), &envelope, calm.now, &mut calm.rng).unwrap();
         assert_eq!(received, Received::SetAside);
     }
@@ -532,6 +532,23 @@ fn the_old_list_of_a_device_that_was_removed_is_no_reason_to_ask_the_server_agai
     calm.now = calm.now.after(7 * HOUR);
     let tasks = bob.tasks(100, calm.now, &mut calm.rng).unwrap();
     assert!(!tasks.iter().any(|task| matches!(task.action, Action::FetchDevices(_))), "{tasks:?}");
+}
+
+#[test]
+fn what_was_set_aside_is_looked_at_once_more_however_long_a_device_was_off() {
+    let calm = &mut Calm::new("off for ten days");
+    let (mut bob, alice) = (calm.create("bob"), calm.create("alice"));
+    // More handshakes at once than a user may cost, after the first as a stranger's.
+    let store = alice.into_store();
+    for at in 0..34 {
+        let mut copy = Client::open(store.clone()).unwrap();
+        calm.write(&mut copy, "bob", &at.to_string());
+    }
+    assert_eq!(calm.sync(&mut bob).last(), Some(&Received::SetAside));
+    assert_eq!(texts(&mut bob).len(), 33);
+    calm.now = calm.now.after(10 * 24 * HOUR);
+    calm.connect(&mut bob);
+    assert_eq!(texts(&mut bob), ["33"]);
 }
 
 #[test]
@@ -730,7 +747,7 @@ fn asked_under_an_old_key(
     let renewed = calm.post.list("alice").unwrap().clone();
     bob.update_devices("alice", &renewed.encode(), calm.now, &mut calm.rng).unwrap();
     bob.accept_new_key("alice", &renewed.account(), calm.now, &mut calm.rng).unwrap();
-    let to_tablet = |mail: &&post::Mail| mail.to == *tablet.address();
+    let to_tablet = |mail: &&Mail| mail.to == *tablet.address();
     let mut damaged = calm.post.past.iter().find(to_tablet).unwrap().envelope.clone();
     *damaged.last_mut().unwrap() ^= 1;
     calm.post.mail.clear();
@@ -846,7 +863,7 @@ fn a_request_of_a_device_that_is_in_doubt_is_answered_once_people_decide() {
     calm.remove(&mut phone, 2);
     let mut tablet = calm.link(&mut phone, Role::Device);
     calm.write(&mut bob, "alice", "hi");
-    let to_tablet = |mail: &&post::Mail| mail.to == *tablet.address();
+    let to_tablet = |mail: &&Mail| mail.to == *tablet.address();
     let mut damaged = calm.post.past.iter().find(to_tablet).unwrap().envelope.clone();
     *damaged.last_mut().unwrap() ^= 1;
     calm.post.mail.clear();
@@ -872,7 +889,7 @@ fn requests_that_there_is_no_room_for_wait() {
     let mail = calm.post.take(bob.address());
     // Bob can neither open them nor be written to.
     let server = calm.post.users["bob"].clone();
-    for post::Mail { from, mut envelope, .. } in mail {
+    for Mail { from, mut envelope, .. } in mail {
         *envelope.last_mut().unwrap() ^= 1;
         drop(bob.receive(Some(&from), &envelope, calm.now, &mut calm.rng).unwrap());
         calm.connect(&mut bob);
@@ -895,6 +912,53 @@ fn without_sessions(client: Client<Memory>) -> Client<Memory> {
     });
     lost.unwrap();
     Client::open(store).unwrap()
+}
+
+/// What Bob cannot open comes little by little, and so do the answers: they are in sessions that he
+/// began to ask in long ago.
+#[test]
+fn two_whose_mail_takes_longer_than_it_takes_to_ask_again_come_to_talk() {
+    for (minutes, late) in [(10, 1), (10, 3), (60, 3), (8 * 60, 3)] {
+        let calm = &mut Calm::new("late mail");
+        let (mut alice, mut bob) = (calm.create("alice"), calm.create("bob"));
+        calm.write(&mut alice, "bob", "hello");
+        calm.sync(&mut bob);
+        calm.write(&mut bob, "alice", "hello");
+        calm.sync(&mut alice);
+        let mut clients = [alice, without_sessions(bob)];
+        let mut under_way = Vec::new();
+        let mut all = vec!["hello".to_owned()];
+        let is_over = (0..60).any(|meeting| {
+            calm.now = calm.now.after(60 * minutes);
+            for (at, to) in [(0, "bob"), (1, "alice")] {
+                if meeting < 5 {
+                    calm.write(&mut clients[at], to, &meeting.to_string());
+                }
+                let client = &mut clients[at];
+                under_way.extend(
+                    calm.post.take(client.address()).into_iter().map(|mail| (meeting, mail)),
+                );
+                let is_due = |(sent, mail): &mut (usize, Mail)| {
+                    *sent + late <= meeting && mail.to == *client.address()
+                };
+                let due: Vec<Mail> =
+                    under_way.extract_if(.., is_due).map(|(_, mail)| mail).collect();
+                for mail in due {
+                    drop(calm.receive(client, &mail.envelope));
+                }
+            }
+            meeting >= 5 && under_way.is_empty()
+        });
+        assert!(is_over, "{late} times {minutes} minutes: they never stop talking");
+        all.extend((0..5).map(|meeting| meeting.to_string()));
+        for client in &mut clients {
+            assert_eq!(
+                sorted(texts(client)),
+                sorted(all.clone()),
+                "{late} times {minutes} minutes"
+            );
+        }
+    }
 }
 
 /// Alice answers in Bob's asking session, and writes there; Bob writes in another of his. When they

@@ -22,6 +22,8 @@ pub(super) struct AsideRow {
     /// use up the prekey that it names, and nothing else says whom to ask for it then.
     pub(super) proved: Option<IdentityKey>,
     pub(super) at: UnixTime,
+    /// It was too old when it was last looked at.
+    is_last: bool,
     #[serde(with = "at_rest::run")]
     pub(super) envelope: Vec<u8>,
 }
@@ -42,8 +44,28 @@ const MOST: Totals = Totals { envelopes: 32, bytes: 1 << 19 };
 const MOST_IN_ALL: Totals = Totals { envelopes: 2_048, bytes: 32 << 20 };
 const MOST_OF_STRANGERS: Totals = Totals { envelopes: 1_024, bytes: 16 << 20 };
 
-/// Seconds for which an envelope is kept aside: 7 days.
+/// Seconds for which an envelope is kept aside: 7 days. Whoever looks later than that, since the
+/// device was off, looks twice more: the first time asks for what may be missing.
 const AGE: u64 = 7 * 24 * 60 * 60;
+
+impl AsideRow {
+    pub(super) fn new(
+        from: Address,
+        proved: Option<IdentityKey>,
+        at: UnixTime,
+        envelope: &[u8],
+    ) -> Self {
+        Self { from, proved, at, is_last: false, envelope: envelope.to_vec() }
+    }
+
+    /// Whether it stays once more, although it could not be judged now.
+    pub(super) fn stays(&mut self, now: UnixTime) -> bool {
+        let is_old = now.since(self.at) > AGE;
+        let stays = !(is_old && self.is_last);
+        self.is_last = is_old;
+        stays
+    }
+}
 
 impl Totals {
     fn plus(self, bytes: usize) -> Self {
@@ -96,8 +118,8 @@ pub(super) fn set(
     Ok(true)
 }
 
-/// Takes what is aside of one sender's name; what was there too long goes.
-pub(super) fn take(open: &mut Open<'_>, tag: Tag, now: UnixTime) -> Result<Vec<AsideRow>, Error> {
+/// Takes what is aside of one sender's name.
+pub(super) fn take(open: &mut Open<'_>, tag: Tag) -> Result<Vec<AsideRow>, Error> {
     let most = usize::try_from(MOST.envelopes).unwrap_or(usize::MAX);
     let mut rows = Vec::new();
     for (key, row) in open.scan(Table::Inbox, &prefix(ASIDE, tag), most)? {
@@ -105,9 +127,7 @@ pub(super) fn take(open: &mut Open<'_>, tag: Tag, now: UnixTime) -> Result<Vec<A
         open.delete(Table::Inbox, &key)?;
         let all = get(open, &[TOTALS])?.less(row.envelope.len());
         put(open, &[TOTALS], all)?;
-        if now.since(row.at) <= AGE {
-            rows.push(row);
-        }
+        rows.push(row);
     }
     put(open, &prefix(TOTALS, tag), Totals::default())?;
     Ok(rows)
@@ -115,7 +135,7 @@ pub(super) fn take(open: &mut Open<'_>, tag: Tag, now: UnixTime) -> Result<Vec<A
 
 /// Deletes what is aside of one sender's name.
 pub(super) fn forget(open: &mut Open<'_>, tag: Tag) -> Result<(), Error> {
-    take(open, tag, UnixTime::MAX).map(drop)
+    take(open, tag).map(drop)
 }
 
 fn get(open: &mut Open<'_>, key: &[u8]) -> Result<Totals, Error> {

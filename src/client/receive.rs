@@ -154,7 +154,7 @@ fn receive_or_set_aside(
     if wanted && (is_known || wants::has_room(open)?) {
         wants::want(open, Want::Devices(from.user.clone()), now)?;
     }
-    let row = AsideRow { from: from.clone(), proved, at: now, envelope: bytes.to_vec() };
+    let row = AsideRow::new(from.clone(), proved, now, bytes);
     if !aside::set(open, tag, &row, rng)? {
         return Ok(Received::Refused(Error::RateLimited));
     }
@@ -173,7 +173,7 @@ pub(super) fn again(
 ) -> Result<bool, Error> {
     let tag = open.tag(user)?;
     let mut is_left = false;
-    for row in aside::take(open, tag, now)? {
+    for mut row in aside::take(open, tag)? {
         // A sealed one says itself whose it is.
         let from = Some(&row.from).filter(|_| !envelope::is_sealed(&row.envelope));
         open.is_again = true;
@@ -191,6 +191,7 @@ pub(super) fn again(
             | Error::RateLimited
             | Error::IdentityChanged(_),
         ) = received
+            && row.stays(now)
         {
             is_left |= aside::set(open, tag, &row, rng)?;
         }

@@ -252,6 +252,29 @@ fn what_is_set_aside_comes_though_another_message_used_up_its_prekey() {
     assert_eq!(read(&mut bob), ["two", "one"]);
 }
 
+/// Otherwise a server that makes up a message, and has its prekey used up, sees who knows whom.
+#[test]
+fn what_a_liar_had_set_aside_is_not_asked_for_of_whom_it_names() {
+    let world = &mut World::new("made up");
+    let (mut alice, mut bob) = world.talking();
+    let mut carol = world.create("carol");
+    for mail in lie(world, &alice, "send money") {
+        assert_eq!(world.give(&mut alice, &mail), Received::SetAside);
+    }
+    // She is given the prekey that Mallory took from a copy of Alice's directory.
+    world.write(&mut carol, "alice", "hello");
+    world.work(&mut carol);
+    assert!(matches!(world.fetch(&mut alice)[..], [Received::Incoming(_)]));
+    let from = world.post.past.len();
+    for _ in 0..3 {
+        world.pass(DAY);
+        world.settle_all(&mut [&mut alice, &mut bob, &mut carol]);
+    }
+    let asked = world.post.past[from..].iter().filter(|mail| mail.to == *bob.address());
+    assert_eq!(asked.count(), 0);
+    assert_eq!(read(&mut alice), ["hello"]);
+}
+
 #[test]
 fn certificates_are_renewed_before_they_expire() {
     let world = &mut World::with_certificates("renewal");
