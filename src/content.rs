@@ -555,7 +555,7 @@ mod tests {
             Body::Devices => "devices",
             _ => "other",
         };
-        assert_eq!(kind(&with(17, &[], b"anything")), "unsupported");
+        assert_eq!(kind(&with(18, &[], b"anything")), "unsupported");
         assert_eq!(kind(&with(19, &[], b"")), "unsupported");
         assert_eq!(kind(&with(25, &[], b"")), "unsupported");
         assert_eq!(kind(&with(24, &[], &[10; 25])), "ignored");

@@ -214,7 +214,8 @@ impl Mallory {
                 Op::Add { user: user.into(), account, role }
             }
         };
-        let Ok(change) = roster.sign(self.own_id(&roster), &[op.clone()], &self.liar.account)
+        let Ok(change) =
+            roster.sign(self.own_id(&roster), core::slice::from_ref(&op), &self.liar.account)
         else {
             return;
         };
