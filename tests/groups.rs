@@ -104,6 +104,34 @@ fn added_means_invited_and_before_that_nothing_is_given() {
 }
 
 #[test]
+fn what_waits_when_new_chains_begin_opens_all_the_same() {
+    let (mut world, all) = World::with_group(82, &["bea"]);
+    for by in &all {
+        world.write(by).unwrap();
+        world.settle();
+    }
+    // Nothing leaves, and nobody keeps the label keys of so many chains.
+    let group = world.group.unwrap();
+    for _ in 0..6 {
+        world.write(&all[0]).unwrap();
+        world.client(&all[0]).refresh_group(group).unwrap();
+    }
+    world.write(&all[0]).unwrap();
+    world.connect(&all[0], 0);
+    let mail = world.post.take(&all[1]);
+    let (now, keys) = (world.now, &mut world.keys);
+    let bea = &mut world.devices.get_mut(&all[1]).unwrap().client;
+    let received: Vec<Received> = mail
+        .iter()
+        .map(|mail| bea.receive(mail.named(), &mail.envelope, now, keys).unwrap())
+        .collect();
+    let is_text = |received: &&Received| matches!(received, Received::Incoming(_));
+    assert_eq!(received.iter().filter(is_text).count(), 7, "{received:?}");
+    let is_in_vain = |received: &Received| matches!(received, Received::AskedAgain(_));
+    assert!(!received.iter().any(is_in_vain), "{received:?}");
+}
+
+#[test]
 fn nothing_that_a_removed_member_holds_opens_what_is_written_afterwards() {
     let (mut world, all) = World::with_group(3, &["bea", "cyd"]);
     remove_unawares(&mut world, &all);

@@ -245,6 +245,10 @@ fn renew(
         peer.holds = false;
         peer.due = plan.targets.contains_key(&place.key());
     }
+    // What waits under the chain before would leave behind this one, and after a few more of them
+    // nobody would know its label.
+    group_texts::again_from_log(open, plan.group)?;
+    plan.oldest = group_texts::pending(open, plan.group, 1)?.first().map(|row| row.text.number());
     Ok(())
 }
 

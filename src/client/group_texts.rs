@@ -220,8 +220,21 @@ pub(super) fn drop_pending(open: &mut Open<'_>, group: Tag) -> Result<(), Error>
 /// Somebody holds the chain who may not have keys any more: envelopes that wait are not sent. Their
 /// texts are encrypted anew for those who have not got them.
 pub(super) fn again(open: &mut Open<'_>, group: Tag) -> Result<(), Error> {
+    again_where(open, group, |_, _| Ok(true))
+}
+
+/// A new chain begins: the same, but what is too old for the log leaves as it is.
+pub(super) fn again_from_log(open: &mut Open<'_>, group: Tag) -> Result<(), Error> {
+    again_where(open, group, |open, text| Ok(log::text(open, text)?.is_some()))
+}
+
+fn again_where(
+    open: &mut Open<'_>,
+    group: Tag,
+    is_to_be: impl Fn(&mut Open<'_>, &TextKey) -> Result<bool, Error>,
+) -> Result<(), Error> {
     for (name, out) in group_outs::all(open)? {
-        if out.group != group {
+        if out.group != group || !is_to_be(open, &out.text)? {
             continue;
         }
         let OutRow { message: id, text, .. } = out;
