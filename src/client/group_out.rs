@@ -37,7 +37,7 @@ pub(super) fn due(
         }
         let Some(row) = group_outs::get(open, &name)? else { continue };
         let at = TextAt { group: row.group, id: row.message, text: row.text, reference: None };
-        let mut envelope = None;
+        let (mut envelope, mut is_less) = (None, false);
         for mut block in group_outs::blocks(open, &name)? {
             let mut is_changed = false;
             for (index, receiver) in block.numbered().filter(|(_, one)| one.is_due(now)) {
@@ -66,15 +66,18 @@ pub(super) fn due(
                 });
             }
             if is_changed {
-                group_outs::put(open, &name, &block)?;
+                is_less |= group_outs::put(open, &name, &block)?;
             }
         }
-        go(open, &name, row.message)?;
+        if is_less {
+            go(open, &name, row.message)?;
+        }
     }
     Ok(due)
 }
 
-/// An envelope goes once all have it. True where that was the last of its text.
+/// A block is gone, and the envelope where that was the last one. True where that was the last of
+/// its text.
 fn go(open: &mut Open<'_>, name: &RowName, message: MessageId) -> Result<bool, Error> {
     let is_done = group_outs::remove_if_done(open, name)?;
     if is_done { group_texts::left_for_all(open, message, name) } else { Ok(false) }
@@ -90,10 +93,14 @@ fn owe_apart(open: &mut Open<'_>, receiver: &ReceiverRow, text: TextAt) -> Resul
 }
 
 /// A receiver has an envelope, or never will. Says whether that was the last of its text.
-pub(super) fn sent(open: &mut Open<'_>, name: &RowName, index: u32) -> Result<bool, Error> {
-    let Some(row) = group_outs::get(open, name)? else { return Ok(false) };
-    change_receiver(open, name, index, |receiver| receiver.is_sent = true)?;
-    go(open, name, row.message)
+pub(super) fn sent(
+    open: &mut Open<'_>,
+    name: &RowName,
+    index: u32,
+    message: MessageId,
+) -> Result<bool, Error> {
+    let is_less = change_receiver(open, name, index, |receiver| receiver.is_sent = true)?;
+    if is_less { go(open, name, message) } else { Ok(false) }
 }
 
 /// The server does not know one of the receivers: there may be a newer device list.
@@ -117,17 +124,17 @@ pub(super) fn failed(
     index: u32,
     now: UnixTime,
 ) -> Result<(), Error> {
-    change_receiver(open, name, index, |receiver| receiver.failed(now))
+    change_receiver(open, name, index, |receiver| receiver.failed(now)).map(drop)
 }
 
-/// Changes how far one of the receivers is.
+/// Changes how far one of the receivers is. True where its block is gone by that.
 fn change_receiver(
     open: &mut Open<'_>,
     name: &RowName,
     index: u32,
     change: impl FnOnce(&mut ReceiverRow),
-) -> Result<(), Error> {
-    let Some((mut block, at)) = group_outs::block_of(open, name, index)? else { return Ok(()) };
+) -> Result<bool, Error> {
+    let Some((mut block, at)) = group_outs::block_of(open, name, index)? else { return Ok(false) };
     block.receivers.get_mut(at).map(change);
     group_outs::put(open, name, &block)
 }

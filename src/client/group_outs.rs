@@ -162,17 +162,17 @@ pub(super) fn block_of(
     Ok(receivers.map(|receivers| (Block { number, receivers }, at)))
 }
 
-/// Writes a block; it goes where all of it have the envelope.
-pub(super) fn put(open: &mut Open<'_>, name: &RowName, block: &Block) -> Result<(), Error> {
+/// Writes a block; it goes where all of it have the envelope. True where it went.
+pub(super) fn put(open: &mut Open<'_>, name: &RowName, block: &Block) -> Result<bool, Error> {
     let key = block_key(name, block.number);
     if block.receivers.iter().all(|receiver| receiver.is_sent) {
-        return open.delete(Table::Group, &key);
+        return open.delete(Table::Group, &key).map(|()| true);
     }
     let capacity = block
         .receivers
         .iter()
         .fold(16_usize, |sum, one| sum.saturating_add(one.address.user.len()).saturating_add(72));
-    open.put_as(Table::Group, &key, &block.receivers, capacity)
+    open.put_as(Table::Group, &key, &block.receivers, capacity).map(|()| false)
 }
 
 /// Removes an envelope that all receivers have. False where one lacks it.

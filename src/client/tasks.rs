@@ -623,7 +623,7 @@ fn to_group(
             return Ok(Completed::Later);
         }
     }
-    let is_last = group_out::sent(open, name, index)?;
+    let is_last = group_out::sent(open, name, index, message)?;
     Ok(if is_last { Completed::Sent(message) } else { Completed::Handled })
 }
 
