@@ -14,6 +14,8 @@
 )]
 #![allow(dead_code, reason = "each attacker uses a part of the world")]
 
+#[path = "support/counting.rs"]
+mod counting;
 #[path = "support/network.rs"]
 mod network;
 #[path = "support/post.rs"]

@@ -9,14 +9,14 @@
     reason = "a panic is how a test fails"
 )]
 
+#[path = "support/counting.rs"]
+mod counting;
 #[path = "groups/handshakes.rs"]
 mod handshakes;
 #[path = "groups/healing.rs"]
 mod healing;
 #[path = "groups/large.rs"]
 mod large;
-#[path = "groups/largest.rs"]
-mod largest;
 #[path = "attacks/liar.rs"]
 #[allow(dead_code, reason = "the worlds use a part of it")]
 mod liar;
@@ -277,9 +277,7 @@ fn a_wrong_call_is_refused_and_changes_nothing() {
 
 /// Cyd, the third of a group whose mail is sealed, is off while Ada removes him.
 fn removed_unawares(seed: u64) -> (World, Vec<Address>) {
-    let mut world = World::new(seed);
-    world.delivery = subrosa::Delivery::Sealed;
-    let (mut world, all) = world.founding(&["bea", "cyd"]);
+    let (mut world, all) = World::sealed(seed).founding(&["bea", "cyd"]);
     remove_unawares(&mut world, &all);
     (world, all)
 }

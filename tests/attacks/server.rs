@@ -224,7 +224,6 @@ fn used_bundles_make_two_devices_ask_each_other_within_an_allowance() {
     assert!(shown.contains(&"again".into()), "{shown:?}");
 }
 
-/// Summaries of `of` that say what is not so.
 /// A session to ask in takes a prekey of the contact's. A server that makes up mail of the contact
 /// all day has its client begin few of them; and the requests that it kept back bring nothing back.
 #[test]
@@ -268,6 +267,7 @@ fn writing(app: &mut App, user: &str) -> Vec<u8> {
     writing.map_or_else(Vec::new, |session| session.id.as_bytes().to_vec())
 }
 
+/// Summaries of `of` that say what is not so.
 fn false_summaries(world: &World, of: &Address, other: &Address) -> Vec<(&'static str, Vec<u8>)> {
     let summary = |of: &Address| world.post.users[&of.user].summary(of.device);
     let (genuine, others) = (summary(of), summary(other));

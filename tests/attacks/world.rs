@@ -1,6 +1,6 @@
 //! A small world: a server that can be told to lie, and stores whose rows can be counted and read.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
@@ -11,6 +11,7 @@ use subrosa::{
     Zeroizing,
 };
 
+use crate::counting::{Cost, Counted, Counter};
 use crate::liar::{Liar, Saying};
 use crate::network::Seeded;
 use crate::post::{Mail, Post};
@@ -19,7 +20,7 @@ use crate::post::{Mail, Post};
 #[derive(Clone, Default)]
 pub(crate) struct Disk {
     rows: Rc<RefCell<Memory>>,
-    written: Rc<Cell<(u64, u64)>>,
+    written: Counter,
 }
 
 /// A client over such a store.
@@ -57,7 +58,8 @@ impl Disk {
 
     /// Rows and bytes that were written since this was asked last.
     pub(crate) fn written(&self) -> (u64, u64) {
-        self.written.take()
+        let Cost { rows, bytes, .. } = self.written.take();
+        (rows, bytes)
     }
 
     /// A copy, as a thief or a backup makes it.
@@ -75,33 +77,8 @@ impl Store for Disk {
         &mut self,
         work: impl FnOnce(&mut dyn Transaction) -> Result<T, E>,
     ) -> Result<T, E> {
-        let written = Rc::clone(&self.written);
-        self.rows.borrow_mut().transact(|tx| work(&mut Counting { tx, written }))
-    }
-}
-
-struct Counting<'t> {
-    tx: &'t mut dyn Transaction,
-    written: Rc<Cell<(u64, u64)>>,
-}
-
-impl Transaction for Counting<'_> {
-    fn get(&mut self, table: Table, key: &[u8]) -> Result<Option<Value>, Error> {
-        self.tx.get(table, key)
-    }
-
-    fn put(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<(), Error> {
-        let (rows, bytes) = self.written.get();
-        self.written.set((rows + 1, bytes + (key.len() + value.len()) as u64));
-        self.tx.put(table, key, value)
-    }
-
-    fn delete(&mut self, table: Table, key: &[u8]) -> Result<(), Error> {
-        self.tx.delete(table, key)
-    }
-
-    fn scan(&mut self, table: Table, prefix: &[u8], most: usize) -> Result<Vec<Row>, Error> {
-        self.tx.scan(table, prefix, most)
+        let written = &self.written;
+        self.rows.borrow_mut().transact(|tx| work(&mut Counted::begin(tx, written)))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Many sessions begin with one device at once.
 
-use subrosa::{Address, Delivery, Error, GroupIntention, Received};
+use subrosa::{Address, Error, GroupIntention, Received};
 
 use crate::post::take;
 use crate::world::World;
@@ -34,8 +34,7 @@ fn strangers(world: &mut World, count: usize, kind: &str) -> usize {
 
 #[test]
 fn all_first_sealed_messages_of_members_are_taken_and_those_of_strangers_are_bounded() {
-    let mut world = World::new(80);
-    world.delivery = Delivery::Sealed;
+    let world = World::sealed(80);
     let names: Vec<String> = (0..9).map(|at| format!("member {at}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let (mut world, all) = world.founding(&names);
@@ -63,8 +62,7 @@ fn all_first_sealed_messages_of_members_are_taken_and_those_of_strangers_are_bou
 
 #[test]
 fn all_members_of_a_large_group_may_begin_at_once_and_know_each_other_by_it() {
-    let mut world = World::new(81);
-    world.delivery = Delivery::Sealed;
+    let mut world = World::sealed(81);
     // Half as many again as strangers may be at once.
     let names: Vec<String> = (0..100).map(|at| format!("member {at}")).collect();
     let ada = world.create("ada");

@@ -264,9 +264,7 @@ fn who_only_reads_answers_a_chain_within_a_day_so_that_the_session_heals() {
 
 #[test]
 fn under_sealed_delivery_no_envelope_says_who_wrote_to_the_group() {
-    let mut world = World::new(29);
-    world.delivery = subrosa::Delivery::Sealed;
-    let (mut world, all) = world.founding(&["bea", "cyd"]);
+    let (mut world, all) = World::sealed(29).founding(&["bea", "cyd"]);
     world.settle();
     let laptop = world.link(&all[1], subrosa::Role::Device);
     world.settle();
@@ -387,9 +385,7 @@ fn who_does_not_know_of_its_removal_is_told_of_it_and_of_nothing_later() {
 
 #[test]
 fn what_is_written_before_the_servers_list_came_is_for_the_devices_in_that_list() {
-    let mut world = World::new(42);
-    world.delivery = subrosa::Delivery::Sealed;
-    let (mut world, all) = world.founding(&["bea"]);
+    let (mut world, all) = World::sealed(42).founding(&["bea"]);
     let group = world.group.unwrap();
     // Bea has Ada's word for who Ada is.
     let trust = |world: &mut World| world.client(&all[1]).group(group).unwrap().members[0].trust;
@@ -476,9 +472,7 @@ fn a_change_that_was_lost_is_told_again_to_a_device_that_shows_that_it_does_not_
 fn under_sealed_delivery_the_first_text_after_a_renewal_says_which_changes_its_author_knows() {
     // Of the two, one knows the change, and either may write.
     for by in 0..2 {
-        let mut world = World::new(43);
-        world.delivery = subrosa::Delivery::Sealed;
-        let (mut world, all) = behind_in(world);
+        let (mut world, all) = behind_in(World::sealed(43));
         let group = world.group.unwrap();
         world.write(&all[by]).unwrap();
         world.settle();
@@ -494,9 +488,7 @@ fn under_sealed_delivery_the_first_text_after_a_renewal_says_which_changes_its_a
 
 #[test]
 fn a_group_whose_mail_is_no_longer_sealed_is_given_chains() {
-    let mut world = World::new(44);
-    world.delivery = subrosa::Delivery::Sealed;
-    let (mut world, all) = talking(world);
+    let (mut world, all) = talking(World::sealed(44));
     world.delivery = subrosa::Delivery::Open;
     for of in &all {
         world.reopen(of);
@@ -513,9 +505,7 @@ fn a_group_whose_mail_is_no_longer_sealed_is_given_chains() {
 
 #[test]
 fn what_would_show_who_asks_is_asked_for_along_with_a_text_to_the_group() {
-    let mut world = World::new(45);
-    world.delivery = subrosa::Delivery::Sealed;
-    let (mut world, all) = talking(world);
+    let (mut world, all) = talking(World::sealed(45));
     world.write(&all[0]).unwrap();
     world.settle();
     world.back_up(&all[1]);

@@ -118,6 +118,11 @@ impl World {
         }
     }
 
+    /// One in which mail is sealed.
+    pub(crate) fn sealed(seed: u64) -> Self {
+        Self { delivery: Delivery::Sealed, ..Self::new(seed) }
+    }
+
     fn policy(&self) -> Policy {
         let mut policy = Policy::default();
         policy.delivery = self.delivery;
