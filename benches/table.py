@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs the benches beside floors and peers; writes docs/performance.md and docs/performance.svg; checks the bars.
 
-    python3 benches/table.py                run everything (about ten minutes), write, say which bars hold
+    python3 benches/table.py                run everything (ten to twenty minutes), write, say which bars hold
     python3 benches/table.py --check        the same, and fail where one does not
     python3 benches/table.py --no-run       from the run before
     python3 benches/table.py -- ARGUMENTS   pass them to criterion, e.g. a filter or --sample-size 10

@@ -44,8 +44,8 @@ const MOST: Totals = Totals { envelopes: 32, bytes: 1 << 19 };
 const MOST_IN_ALL: Totals = Totals { envelopes: 2_048, bytes: 32 << 20 };
 const MOST_OF_STRANGERS: Totals = Totals { envelopes: 1_024, bytes: 16 << 20 };
 
-/// Seconds for which an envelope is kept aside: 7 days. Whoever looks later than that, since the
-/// device was off, looks twice more: the first time asks for what may be missing.
+/// Seconds for which an envelope is kept aside: 7 days. A device that was off for longer looks at
+/// it twice more: the first look asks for what may be missing.
 const AGE: u64 = 7 * 24 * 60 * 60;
 
 impl AsideRow {

@@ -199,8 +199,8 @@ pub(super) fn again(
     Ok(is_left)
 }
 
-/// Asks for what opened when it was set aside and does not any more, of the device that it proved to
-/// be from. By a name alone nothing is asked: a server may have made it up, to see who asks.
+/// Asks for what opened when it was set aside and does not any more, of the device that it proved
+/// to be from. By a name alone nothing is asked: a server may have made it up, to see who asks.
 fn ask_as_proved(
     open: &mut Open<'_>,
     row: &AsideRow,
@@ -576,8 +576,8 @@ fn take_in(
     handle(open, &letter, &content, reply, rng)
 }
 
-/// What a content is known by. By the name of the text too: it may have been asked for by several of
-/// its envelopes.
+/// What a content is known by. By the name of the text too: it may have been asked for by several
+/// of its envelopes.
 fn names(reference: Reference, content: &Content<'_>) -> Vec<seen::Name> {
     let names = [
         Some(reference.0),

@@ -17,7 +17,6 @@ use futures_util::StreamExt;
 use futures_util::stream::select_all;
 use subrosa::directory::Directory;
 use subrosa::{Address, UnixTime};
-
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
@@ -48,7 +47,8 @@ pub(crate) enum Response {
 }
 
 impl Desk {
-    /// Answers requests about every `count`th part of the users, until the connection ends for good.
+    /// Answers requests about every `count`th part of the users, from the one of that index on,
+    /// until the connection ends for good.
     pub(crate) async fn serve(servers: &[String], index: u32, count: u32) -> Result {
         let servers = wire::connect(servers, "desk").await?;
         let users = servers.get_key_value(USERS).await?;

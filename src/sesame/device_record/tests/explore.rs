@@ -469,7 +469,7 @@ fn meet_late(devices: &mut Devices<'_>, first: Side, late: usize) -> Result<(), 
     Err("they ask for ever where mail is late")
 }
 
-/// A device takes in what is there for it, and was made before.
+/// A device takes in what waits for it and is older than the envelope of that name.
 fn take_in(devices: &mut Devices<'_>, side: Side, before: Name) -> Result<(), Violation> {
     let is_for = |mail: &Mail| mail.from != side && mail.name < before;
     for _ in 0..devices.mails.iter().filter(|mail| is_for(mail)).count() {
