@@ -27,6 +27,7 @@ mod calls;
 mod ceremonies;
 mod certificates;
 mod compare;
+mod complete;
 mod delivery;
 mod devices;
 mod doors;
