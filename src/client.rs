@@ -31,6 +31,7 @@ mod complete;
 mod delivery;
 mod devices;
 mod doors;
+mod events;
 mod expiry;
 #[cfg(feature = "std")]
 mod export;
@@ -82,6 +83,7 @@ mod wants;
 mod work;
 
 pub use doors::Pass;
+pub use events::{EnvelopeId, Event, FounderRole, GroupEvent, SasEnd};
 #[cfg(feature = "std")]
 pub use export::Contents;
 pub use group_events::VoidedChange;
@@ -91,9 +93,7 @@ pub use group_preview::GroupPreview;
 pub use group_proposals::Proposal;
 pub use group_rows::GroupStanding;
 pub use groups::{Continued, GroupChange, GroupInfo, MemberInfo};
-pub use inbox::{
-    EnvelopeId, Event, FounderRole, GroupEvent, GroupText, InboxId, Incoming, Item, SasEnd, Text,
-};
+pub use inbox::{GroupText, InboxId, Incoming, Item, Text};
 pub use messages::Progress;
 pub use offer::HistoryOffer;
 pub use outgoing::Outgoing;

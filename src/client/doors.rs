@@ -7,7 +7,8 @@ use alloc::vec::Vec;
 use rand_core::CryptoRng;
 use serde::{Deserialize, Serialize};
 
-use super::inbox::{self, Event};
+use super::events::Event;
+use super::inbox;
 use super::tickets::PeerRow;
 use super::transaction::{Open, Tag};
 use super::wants::{self, Want};

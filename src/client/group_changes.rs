@@ -6,12 +6,13 @@ use alloc::vec::Vec;
 use rand_core::CryptoRng;
 
 use super::allowances::{self, CHANGES, INVITATIONS, LISTS, Party};
+use super::events::{Event, FounderRole};
 use super::group_events;
 use super::group_members;
 use super::group_proposals;
 use super::group_rows::{self, GroupRow, GroupStanding, PeerRow};
 use super::group_send;
-use super::inbox::{self, Event, FounderRole};
+use super::inbox;
 use super::outbox::Target;
 use super::transaction::{Open, Place, Tag};
 use super::wants::{self, Want};

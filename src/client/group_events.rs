@@ -4,7 +4,7 @@ use alloc::collections::BTreeSet;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::inbox::GroupEvent;
+use super::events::GroupEvent;
 use crate::group::{Change, ChangeId, GroupRole, MemberId, Op, Roster};
 
 /// What a user did to a group and what does not count, since somebody who did not know of it had

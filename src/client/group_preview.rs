@@ -2,9 +2,9 @@
 
 use alloc::vec::Vec;
 
+use super::events::GroupEvent;
 use super::group_events::{self, VoidedChange};
 use super::group_intentions::{self, Draft, GroupIntention};
-use super::inbox::GroupEvent;
 use super::{Client, Scope};
 use crate::error::Error;
 use crate::group::{ChangeId, GroupId, Roster};

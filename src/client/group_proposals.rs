@@ -6,8 +6,9 @@ use alloc::vec::Vec;
 use rand_core::CryptoRng;
 use serde::{Deserialize, Serialize};
 
+use super::events::Event;
 use super::group_rows::of;
-use super::inbox::{self, Event};
+use super::inbox;
 use super::outbox::{self, Target};
 use super::timers;
 use super::transaction::{Open, Tag};

@@ -9,11 +9,12 @@ use alloc::vec::Vec;
 use rand_core::CryptoRng;
 
 use super::allowances::{self, PROPOSALS, Party};
+use super::events::Event;
 use super::group_changes::From;
 use super::group_intentions::{self, GroupIntention};
 use super::group_proposals;
 use super::group_rows;
-use super::inbox::{self, Event};
+use super::inbox;
 use super::transaction::{Open, Tag};
 use crate::content::{ProposalBody, ProposedChange};
 use crate::error::Error;

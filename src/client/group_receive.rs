@@ -7,12 +7,14 @@ use rand_core::CryptoRng;
 use zeroize::Zeroizing;
 
 use super::allowances::{self, ANSWERS, LISTS, Party};
+use super::events::EnvelopeId;
+use super::events::Event;
 use super::group_changes::{self, From};
 use super::group_members;
 use super::group_proposed;
 use super::group_rows::{self, GiverRow, GroupRow, GroupStanding};
 use super::group_send;
-use super::inbox::{self, Event, GroupText, Incoming, Item, Text};
+use super::inbox::{self, GroupText, Incoming, Item, Text};
 use super::outbox::Target;
 use super::seen;
 use super::transaction::{Open, Place, Tag};
@@ -293,7 +295,7 @@ fn take_text(
         }
     };
     let mut text = shown((from.address, from.user), (group, member), written, is_late)?;
-    text.text.resent = from.resent.map(|resent| inbox::EnvelopeId::of(open, from.address, resent));
+    text.text.resent = from.resent.map(|resent| EnvelopeId::of(open, from.address, resent));
     inbox::add(open, Item::Group(text), from.number, from.now, rng).map(Some)
 }
 

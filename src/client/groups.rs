@@ -6,6 +6,7 @@ use core::fmt;
 
 use rand_core::CryptoRng;
 
+use super::events::FounderRole;
 use super::group_changes;
 use super::group_events::{self, VoidedChange};
 use super::group_intentions::{self, Draft, GroupIntention};
@@ -13,7 +14,6 @@ use super::group_members;
 use super::group_proposals::{self, Proposal};
 use super::group_rows::{self, GroupStanding};
 use super::group_send;
-use super::inbox::FounderRole;
 use super::outgoing::Outgoing;
 use super::transaction::{Open, Tag};
 use super::{Client, Scope};

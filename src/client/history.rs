@@ -4,7 +4,8 @@ use rand_core::CryptoRng;
 
 use super::allowances::{self, OFFERS, Party};
 use super::devices::Sender;
-use super::inbox::{self, Event, Incoming, Item};
+use super::events::Event;
+use super::inbox::{self, Incoming, Item};
 use super::linked;
 use super::offer::HistoryOffer;
 use super::outbox;

@@ -14,12 +14,13 @@ use super::calls;
 use super::compare;
 use super::devices::{self, Admitted, Sender};
 use super::doors;
+use super::events::{EnvelopeId, Event};
 use super::group_changes;
 use super::group_receive::{self, Arrived};
 use super::group_rows;
 use super::heal::{self, Healing, Unreadable};
 use super::history;
-use super::inbox::{self, EnvelopeId, Event, Incoming, Item, Text};
+use super::inbox::{self, Incoming, Item, Text};
 use super::opening::{
     Arrival, Begun, Candidate, Opened, Opening, candidates, open_handshake, open_message,
 };

@@ -7,8 +7,9 @@ use rand_core::CryptoRng;
 use zeroize::Zeroizing;
 
 use super::asking;
+use super::events::Event;
 use super::group_texts;
-use super::inbox::{self, Event};
+use super::inbox;
 use super::log::{self, Pointer, TextRow};
 use super::messages::{self, MessageRow, Progress};
 use super::outbox::{self, Letter, Target};

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use rand_core::CryptoRng;
 
-use super::inbox::Event;
+use super::events::Event;
 use super::transaction::{Open, RowName, Tag};
 use super::{Client, Scope};
 use super::{

@@ -7,7 +7,8 @@ use rand_core::CryptoRng;
 use zeroize::Zeroizing;
 
 use super::ceremonies::{self, AnswerRow, CodeRow, Waiting};
-use super::inbox::{self, Event};
+use super::events::Event;
+use super::inbox;
 use super::moves::{self, Both};
 use super::transaction::{Open, Place};
 use super::trust;
