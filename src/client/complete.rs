@@ -11,8 +11,8 @@ use super::devices;
 use super::doors;
 use super::events::Event;
 use super::group_out;
+use super::group_owed;
 use super::group_rows;
-use super::group_send;
 use super::group_texts;
 use super::inbox;
 use super::messages;
@@ -185,7 +185,7 @@ fn later(
     };
     let mut given_up = send::give_up(open, to, device)?;
     if let Want::Bundle(address) = want {
-        given_up.extend(group_send::give_up(open, address)?);
+        given_up.extend(group_owed::give_up(open, address)?);
     }
     for message in given_up {
         inbox::tell(open, Event::Undelivered { message, to: to.into(), device }, now, rng)?;

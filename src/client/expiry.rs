@@ -8,8 +8,8 @@ use super::calls;
 use super::compare;
 use super::devices;
 use super::group_members;
+use super::group_owed;
 use super::group_proposals;
-use super::group_send;
 use super::group_texts;
 use super::log::{self, TextKey};
 use super::messages;
@@ -82,7 +82,7 @@ pub(super) fn run(
     }
     for due in timers::due(open, Kind::Answer, now, most)? {
         timers::done(open, &due)?;
-        group_send::answer(open, (due.subject(), due.at()), now, rng)?;
+        group_owed::answer(open, (due.subject(), due.at()), now, rng)?;
     }
     for due in timers::due(open, Kind::Proposal, now, most)? {
         timers::done(open, &due)?;

@@ -11,7 +11,7 @@ use super::group_events;
 use super::group_members;
 use super::group_proposals;
 use super::group_rows::{self, GroupRow, GroupStanding, PeerRow};
-use super::group_send;
+use super::group_serve;
 use super::inbox;
 use super::outbox::Target;
 use super::transaction::{Open, Place, Tag};
@@ -97,7 +97,7 @@ pub(super) fn take_changes(
     }
     group_rows::put(open, tag, &row)?;
     if merged.missing.iter().any(|id| !waits.ids.contains(id)) {
-        ask(open, from, (group, &group_send::told(&roster)), reply, rng)?;
+        ask(open, from, (group, &group_serve::told(&roster)), reply, rng)?;
     }
     if merged.accepted.is_empty() {
         return Ok(());
@@ -494,9 +494,9 @@ pub(super) fn ask(
     if !allowances::take(open, &LISTS, Party::Contact(from.place.tag), 1, from.now)? {
         return Ok(());
     }
-    let heads = group_send::bytes_of(known);
+    let heads = group_serve::bytes_of(known);
     let body = GroupBody::Ask { group, heads: &heads };
-    group_send::post(open, target, body, None, from.now, rng)?;
+    group_serve::post(open, target, body, None, from.now, rng)?;
     open.put_record(target.place, &target.record)
 }
 

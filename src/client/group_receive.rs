@@ -11,9 +11,11 @@ use super::events::EnvelopeId;
 use super::events::Event;
 use super::group_changes::{self, From};
 use super::group_members;
+use super::group_owed;
 use super::group_proposed;
 use super::group_rows::{self, GiverRow, GroupRow, GroupStanding};
 use super::group_send;
+use super::group_serve;
 use super::inbox::{self, GroupText, Incoming, Item, Text};
 use super::outbox::Target;
 use super::seen;
@@ -119,18 +121,18 @@ fn tell<'c>(
 ) -> Result<(), Error> {
     let Some(target) = reply else { return Ok(()) };
     let mut content = Vec::new();
-    group_send::append(&mut content, changes);
+    group_serve::append(&mut content, changes);
     let (party, size) = (Party::Contact(from.place.tag), content.len());
     let units = u64::try_from(size / 256).unwrap_or(u64::MAX).saturating_add(1);
     if size == 0
-        || size > group_send::MOST_CHANGES
+        || size > group_serve::MOST_CHANGES
         || !allowances::take(open, &LISTS, party, 1, from.now)?
         || !allowances::take(open, &ANSWERS, party, units, from.now)?
     {
         return Ok(());
     }
     let body = GroupBody::Changes { group, changes: &content };
-    group_send::post(open, target, body, None, from.now, rng)?;
+    group_serve::post(open, target, body, None, from.now, rng)?;
     open.put_record(target.place, &target.record)
 }
 
@@ -179,7 +181,7 @@ fn take_heads(
     let named = group_changes::change_ids(heads);
     let knows = named.iter().all(|head| roster.contains(head));
     if !knows {
-        let known = group_send::told(&roster);
+        let known = group_serve::told(&roster);
         group_changes::ask(open, from, (group, &known), reply.as_deref_mut(), rng)?;
     }
     if let Some(mut peer) = group_rows::peer(open, tag, from.place)? {
@@ -238,7 +240,7 @@ fn take_chain(
         && row.standing == GroupStanding::Joined
         && let Some(mut peer) = group_rows::peer(open, tag, from.place)?
     {
-        group_send::answer_later(open, tag, from.place, &mut peer, from.now, rng)?;
+        group_owed::answer_later(open, tag, from.place, &mut peer, from.now, rng)?;
         group_rows::put_peer(open, tag, from.place, &peer)?;
     }
     // What came before its chain may open now.

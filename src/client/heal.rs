@@ -14,9 +14,9 @@ use super::allowances::{self, ANSWERS, MISSES, Party, REQUESTS, STRANGERS};
 use super::asking::{self, Queued, SentRequest};
 use super::devices;
 use super::events::{EnvelopeId, Event};
+use super::group_owed;
 use super::group_proposals;
 use super::group_rows;
-use super::group_send;
 use super::inbox;
 use super::log;
 use super::moves;
@@ -351,7 +351,7 @@ fn answer_one(
     let Some((named, made_in)) = opened else {
         // An envelope for a group has a reference that was drawn.
         if allowances::take(open, &MISSES, Party::Contact(place.tag), 1, now)? {
-            group_send::asked(open, place, reference, now)?;
+            group_owed::asked(open, place, reference, now)?;
         }
         return Ok(Answered::Nothing);
     };

@@ -4,8 +4,8 @@ use rand_core::CryptoRng;
 
 use super::asking;
 use super::calls;
+use super::group_owed;
 use super::group_proposals;
-use super::group_send;
 use super::heal;
 use super::moves;
 use super::outbox;
@@ -35,7 +35,7 @@ pub(super) fn go_on(
         heal::ask(open, tag, &user, &listed, false, now, rng)?;
     }
     let place = open.place(tag, &listed.identity);
-    group_send::go_on(open, place)?;
+    group_owed::go_on(open, place)?;
     let answers = !asking::queued(open, place)?.is_empty();
     let drafts = send::any_for(open, &user.name, &listed.identity)?;
     let signals = calls::any_for(open, tag, of.device)?;
