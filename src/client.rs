@@ -18,6 +18,7 @@ use crate::store::{Store, Transaction};
 use crate::time::UnixTime;
 
 mod account;
+mod admission;
 mod allowances;
 mod aside;
 mod asking;
@@ -75,6 +76,7 @@ mod seen;
 mod send;
 mod silence;
 mod tasks;
+mod telling;
 mod tickets;
 mod timers;
 mod transaction;

@@ -7,6 +7,7 @@ use rand_core::CryptoRng;
 use super::devices;
 use super::linked;
 use super::prekeys::{self, Which};
+use super::telling;
 use super::transaction::{Account, Open};
 use super::upload;
 use super::{Client, Policy, Scope};
@@ -146,7 +147,7 @@ fn link(
     let tag = open.tag(&own.name)?;
     devices::put_in_place(open, tag, &mut own, list, now, rng)?;
     upload::request(open)?;
-    devices::tell_own(open, Some(device), now, rng)?;
+    telling::tell_own(open, Some(device), now, rng)?;
     Ok(grant)
 }
 
@@ -176,7 +177,7 @@ fn remove_device(
     // Texts that waited for that device alone wait no more.
     devices::go_on(open, tag, &own, now)?;
     upload::request(open)?;
-    devices::tell_own(open, None, now, rng)
+    telling::tell_own(open, None, now, rng)
 }
 
 /// Where an account was restored without its other devices, and the server has its list by now:
@@ -201,7 +202,7 @@ pub(super) fn renew_if_due(
     devices::put_in_place(open, tag, &mut own, list, now, rng)?;
     open.delete(Table::Account, RENEWAL)?;
     upload::request(open)?;
-    devices::tell_own(open, None, now, rng)
+    telling::tell_own(open, None, now, rng)
 }
 
 /// The row that says that the account key is to be renewed.

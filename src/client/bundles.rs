@@ -3,9 +3,9 @@
 use rand_core::CryptoRng;
 
 use super::asking;
-use super::devices;
 use super::heal;
 use super::outbox;
+use super::telling;
 use super::transaction::{Open, Tag};
 use super::wants::{self, Want};
 use super::{Client, Scope, work};
@@ -95,7 +95,7 @@ fn introduce(
     let Some(listed) = user.list.get(device) else { return Ok(()) };
     match outbox::target(open, tag, user, listed, now)? {
         Some(mut target) if target.record.made == made => {
-            devices::post_account(open, &mut target, None, now, rng)
+            telling::post_account(open, &mut target, None, now, rng)
         }
         _ => Ok(()),
     }

@@ -9,8 +9,8 @@ use rand_core::CryptoRng;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use super::admission::Sender;
 use super::allowances::{self, CALLS, Party, SIGNALS, STRANGE_CALLS};
-use super::devices::Sender;
 use super::log;
 use super::outbox::{self, Target};
 use super::timers;

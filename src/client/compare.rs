@@ -3,9 +3,9 @@
 
 use rand_core::CryptoRng;
 
+use super::admission::Sender;
 use super::allowances::{self, COMPARISONS, MOVES, Party};
 use super::ceremonies::{self, SasRow, Waiting};
-use super::devices::Sender;
 use super::events::{Event, SasEnd};
 use super::inbox;
 use super::moves::{self, Both};

@@ -4,10 +4,10 @@ use alloc::vec::Vec;
 
 use rand_core::CryptoRng;
 
-use super::devices;
 use super::group_rows::{self, PeerRow};
 use super::group_texts::{self};
 use super::outbox::{self};
+use super::telling;
 use super::timers;
 use super::transaction::{Open, Place, Tag};
 use crate::address::Address;
@@ -107,7 +107,7 @@ pub(super) fn answer(
         return Ok(());
     };
     match outbox::target(open, peer.tag, &user, &listed, now)? {
-        Some(mut target) => devices::post_list(open, &mut target, None, now, rng),
+        Some(mut target) => telling::post_list(open, &mut target, None, now, rng),
         None => Ok(()),
     }
 }

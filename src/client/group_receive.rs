@@ -7,8 +7,7 @@ use rand_core::CryptoRng;
 use zeroize::Zeroizing;
 
 use super::allowances::{self, ANSWERS, LISTS, Party};
-use super::events::EnvelopeId;
-use super::events::Event;
+use super::events::{EnvelopeId, Event};
 use super::group_changes::{self, From};
 use super::group_members;
 use super::group_owed;

@@ -6,13 +6,13 @@ use core::mem;
 use rand_core::CryptoRng;
 
 use super::allowances::{self, ANSWERS, Party};
-use super::devices;
 use super::group_members::{Peer, Targets};
 use super::group_rows::{self, PeerRow};
 use super::group_texts::{self};
 use super::log::{self, Pointer};
 use super::outbox::{self, Letter};
 use super::send;
+use super::telling;
 use super::tickets;
 use super::transaction::{Open, Place, Tag};
 use super::wants::{self, Want};
@@ -138,7 +138,7 @@ fn serve(
         pay(open, plan, &mut target, peer, now, rng)?;
     }
     if mem::replace(&mut peer.list, version) < version && !asks_for_session {
-        devices::post_list(open, &mut target, None, now, rng)?;
+        telling::post_list(open, &mut target, None, now, rng)?;
     }
     peer.wrote = Some(now);
     open.put_record(target.place, &target.record)?;

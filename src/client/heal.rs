@@ -12,7 +12,6 @@ use rand_core::CryptoRng;
 
 use super::allowances::{self, ANSWERS, MISSES, Party, REQUESTS, STRANGERS};
 use super::asking::{self, Queued, SentRequest};
-use super::devices;
 use super::events::{EnvelopeId, Event};
 use super::group_owed;
 use super::group_proposals;
@@ -21,6 +20,7 @@ use super::inbox;
 use super::log;
 use super::moves;
 use super::outbox::{self, Letter, Target};
+use super::telling;
 use super::transaction::{Open, Place, Tag};
 use super::wants::{self, Want};
 use crate::address::Address;
@@ -469,11 +469,11 @@ impl Source {
                 request(open, target, holds, &again, resent, now, rng)?;
             }
             Self::Devices(_) if open.is_own(&target.address.user) => {
-                devices::post_account(open, target, resent, now, rng)?;
+                telling::post_account(open, target, resent, now, rng)?;
                 group_proposals::again(open, target, now, rng)?;
             }
             Self::Devices(_) => {
-                devices::post_list(open, target, resent, now, rng)?;
+                telling::post_list(open, target, resent, now, rng)?;
                 moves::again(open, target, now, rng)?;
             }
         }

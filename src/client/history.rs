@@ -2,8 +2,8 @@
 
 use rand_core::CryptoRng;
 
+use super::admission::Sender;
 use super::allowances::{self, OFFERS, Party};
-use super::devices::Sender;
 use super::events::Event;
 use super::inbox::{self, Incoming, Item};
 use super::linked;

@@ -7,12 +7,12 @@ use alloc::vec::Vec;
 use rand_core::CryptoRng;
 use zeroize::Zeroizing;
 
+use super::admission::{self, Admitted, Sender};
 use super::allowances::{self, HANDSHAKES, NOBODYS_HANDSHAKES, Party};
 use super::aside::{self, AsideRow};
 use super::asking;
 use super::calls;
 use super::compare;
-use super::devices::{self, Admitted, Sender};
 use super::doors;
 use super::events::{EnvelopeId, Event};
 use super::group_changes;
@@ -27,6 +27,7 @@ use super::opening::{
 use super::outbox::{self, Target};
 use super::prekeys;
 use super::seen;
+use super::telling;
 use super::tickets::{self, Shown};
 use super::timers;
 use super::transaction::{Open, OwnUser, Place, Tag};
@@ -516,7 +517,7 @@ fn take_in(
     };
     let identity = record.identity;
     let sender = Sender { address: from, tag, identity: &identity, is_sealed };
-    let (user, standing) = match devices::admit(open, &sender, known, &content, now, rng)? {
+    let (user, standing) = match admission::admit(open, &sender, known, &content, now, rng)? {
         Admitted::Device(user) => (user, Standing::Listed),
         // A device that was removed begins no session.
         Admitted::Apart(_, Standing::Removed) if handshake.is_some() => {
@@ -564,7 +565,7 @@ fn take_in(
         wants::have(open, &Want::Bundle(from.clone()))?;
         wants::want(open, Want::Work(from.clone()), now)?;
     }
-    devices::compare(open, own, (tag, &user, stamp), &content, reply.as_mut(), now, rng)?;
+    telling::compare(open, own, (tag, &user, stamp), &content, reply.as_mut(), now, rng)?;
     if is_repeated {
         // It takes no slot, so that nothing else says that it came.
         asking::take_asked(open, place, &names)?;
@@ -683,7 +684,7 @@ fn handle(
         }
         Body::Gone(references) => heal::gone(open, from, *place, references, *now, rng)?,
         Body::Account(Some(seed)) if is_listed && is_own => {
-            devices::take_account_key(open, sender, seed)?;
+            admission::take_account_key(open, sender, seed)?;
         }
         Body::Mark { verified, account, user } if is_listed && is_own => {
             trust::take_mark(open, user, account, verified, *now, rng)?;

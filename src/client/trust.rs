@@ -9,7 +9,7 @@ use super::transaction::{Open, RowName, Tag};
 use super::{Client, Scope};
 use super::{
     allowances, aside, calls, ceremonies, devices, doors, group_rows, group_texts, inbox, log,
-    messages, outbox, tickets, wants,
+    messages, outbox, telling, tickets, wants,
 };
 use crate::address::Address;
 use crate::devices::DeviceList;
@@ -239,7 +239,7 @@ fn accept_new_key(
             devices::go_on(open, tag, &known, now)?;
             // A manager gets the new key from one that holds it, once that one hears of this
             // device.
-            if is_own { devices::tell_own(open, None, now, rng) } else { Ok(()) }
+            if is_own { telling::tell_own(open, None, now, rng) } else { Ok(()) }
         }
         Some(list) if known.list.account() == *account => {
             known.dismiss(list.account());
@@ -271,7 +271,7 @@ pub(super) fn mark(
         devices::look_again(open, &user, now)?;
         devices::go_on(open, tag, &user, now)?;
     }
-    devices::tell_mark(open, &user, now, rng)
+    telling::tell_mark(open, &user, now, rng)
 }
 
 /// Takes a mark that another device of the account made. It counts for the account key that it was
