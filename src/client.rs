@@ -40,6 +40,7 @@ mod group_changes;
 mod group_events;
 mod group_found;
 mod group_intentions;
+mod group_keys;
 mod group_members;
 mod group_out;
 mod group_outs;

@@ -8,6 +8,7 @@ use rand_core::CryptoRng;
 use super::allowances::{self, CHANGES, INVITATIONS, LISTS, Party};
 use super::events::{Event, FounderRole};
 use super::group_events;
+use super::group_keys;
 use super::group_members;
 use super::group_proposals;
 use super::group_rows::{self, GroupRow, GroupStanding, PeerRow};
@@ -315,7 +316,7 @@ pub(super) fn keep(
         return Ok(());
     }
     // From now on what their devices write is late.
-    for (place, mut giver) in group_rows::givers(open, tag)? {
+    for (place, mut giver) in group_keys::givers(open, tag)? {
         if gone.contains(&giver.member) && giver.gone.is_none() {
             group_members::set_gone(open, tag, place, &mut giver, now)?;
         }

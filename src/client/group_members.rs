@@ -5,8 +5,9 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::mem;
 
+use super::group_keys::{self, GiverRow};
 use super::group_proposals;
-use super::group_rows::{self, GiverRow, GroupRow, GroupStanding, PeerRow};
+use super::group_rows::{self, GroupRow, GroupStanding, PeerRow};
 use super::group_texts;
 use super::log;
 use super::timers;
@@ -220,16 +221,16 @@ pub(super) fn mark_gone(
     targets: &Targets,
     now: UnixTime,
 ) -> Result<(), Error> {
-    for (place, mut giver) in group_rows::givers(open, group)? {
+    for (place, mut giver) in group_keys::givers(open, group)? {
         let is_in = targets.contains_key(&place.key());
         match giver.gone {
             Some(since) if !is_in && now.since(since) > LATE => {
-                group_rows::delete_giver(open, (group, &mut *row), place, &giver)?;
+                group_keys::delete_giver(open, (group, &mut *row), place, &giver)?;
             }
             None if !is_in => set_gone(open, group, place, &mut giver, now)?,
             Some(_) if is_in => {
                 (giver.gone, giver.late) = (None, 0);
-                group_rows::put_giver(open, group, place, &giver)?;
+                group_keys::put_giver(open, group, place, &giver)?;
             }
             _ => {}
         }
@@ -269,22 +270,22 @@ pub(super) fn set_gone(
 ) -> Result<(), Error> {
     giver.gone = Some(now);
     timers::set_giver(open, now.after(LATE.saturating_add(1)), group, place)?;
-    group_rows::put_giver(open, group, place, giver)
+    group_keys::put_giver(open, group, place, giver)
 }
 
 /// Deletes what is kept of a device longer than it may be.
 pub(super) fn expire(open: &mut Open<'_>, subject: &[u8], now: UnixTime) -> Result<(), Error> {
     let Some((group, place)) = timers::of_group(subject) else { return Ok(()) };
     let Some(mut row) = group_rows::get(open, group)? else { return Ok(()) };
-    let Some(mut giver) = group_rows::giver(open, group, place)? else { return Ok(()) };
+    let Some(mut giver) = group_keys::giver(open, group, place)? else { return Ok(()) };
     if giver.gone.is_some_and(|since| now.since(since) > LATE) {
-        group_rows::delete_giver(open, (group, &mut row), place, &giver)?;
+        group_keys::delete_giver(open, (group, &mut row), place, &giver)?;
     } else {
         let mut record = giver.record()?;
-        let before = group_rows::labels(&record);
+        let before = group_keys::labels(&record);
         record.expire(now);
-        group_rows::put_record(open, (group, &mut row), place, &mut giver, &record)?;
-        group_rows::put_labels(open, group, place, &record, &before)?;
+        group_keys::put_record(open, (group, &mut row), place, &mut giver, &record)?;
+        group_keys::put_labels(open, group, place, &record, &before)?;
     }
     group_rows::put(open, group, &row)
 }
@@ -301,9 +302,9 @@ pub(super) fn out(open: &mut Open<'_>, group: Tag) -> Result<(), Error> {
 pub(super) fn leave(open: &mut Open<'_>, group: Tag, row: &mut GroupRow) -> Result<(), Error> {
     row.standing = GroupStanding::Out;
     group_proposals::forget(open, group)?;
-    group_rows::delete_key(open, group)?;
-    for (place, giver) in group_rows::givers(open, group)? {
-        group_rows::delete_giver(open, (group, &mut *row), place, &giver)?;
+    group_keys::delete_key(open, group)?;
+    for (place, giver) in group_keys::givers(open, group)? {
+        group_keys::delete_giver(open, (group, &mut *row), place, &giver)?;
     }
     group_texts::drop_pending(open, group)
 }
@@ -314,5 +315,5 @@ pub(super) fn forget(open: &mut Open<'_>, group: Tag) -> Result<(), Error> {
     log::forget(open, group)?;
     group_proposals::forget(open, group)?;
     group_rows::forget_members(open, group)?;
-    group_rows::forget(open, group)
+    group_keys::forget(open, group)
 }

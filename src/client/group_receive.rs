@@ -9,10 +9,11 @@ use zeroize::Zeroizing;
 use super::allowances::{self, ANSWERS, LISTS, Party};
 use super::events::{EnvelopeId, Event};
 use super::group_changes::{self, From};
+use super::group_keys::{self, GiverRow};
 use super::group_members;
 use super::group_owed;
 use super::group_proposed;
-use super::group_rows::{self, GiverRow, GroupRow, GroupStanding};
+use super::group_rows::{self, GroupRow, GroupStanding};
 use super::group_send;
 use super::group_serve;
 use super::inbox::{self, GroupText, Incoming, Item, Text};
@@ -222,19 +223,19 @@ fn take_chain(
     let group = GroupId::from(given.group);
     let heard = take_heads(open, from, group, &given.heads, reply, rng)?;
     let Some(Heard { tag, mut row, member }) = heard else { return Ok(()) };
-    let mut giver = match group_rows::giver(open, tag, from.place)? {
+    let mut giver = match group_keys::giver(open, tag, from.place)? {
         Some(giver) => giver,
         None => GiverRow::new(from.address.clone(), from.identity, member),
     };
     giver.member = member;
     let mut record = giver.record()?;
-    let before = group_rows::labels(&record);
+    let before = group_keys::labels(&record);
     record.expire(from.now);
     let taken = record.take(given, from.now);
-    if group_rows::put_record(open, (tag, &mut row), from.place, &mut giver, &record)? {
+    if group_keys::put_record(open, (tag, &mut row), from.place, &mut giver, &record)? {
         group_rows::put(open, tag, &row)?;
     }
-    group_rows::put_labels(open, tag, from.place, &record, &before)?;
+    group_keys::put_labels(open, tag, from.place, &record, &before)?;
     if taken == Taken::New
         && row.standing == GroupStanding::Joined
         && let Some(mut peer) = group_rows::peer(open, tag, from.place)?
@@ -280,7 +281,7 @@ fn take_text(
         None => {
             // A device whose mail is sealed gives no chain: its text shows what it does not know.
             tell_removal(open, from, (&roster, &from.user.name), &[], reply, rng)?;
-            let giver = match group_rows::giver(open, tag, from.place)? {
+            let giver = match group_keys::giver(open, tag, from.place)? {
                 Some(giver) => Some(giver),
                 None => {
                     let device = (from.address, from.identity, from.place);
@@ -291,7 +292,7 @@ fn take_text(
             if !take_late(&mut giver, from.now) {
                 return Ok(None);
             }
-            group_rows::put_giver(open, tag, from.place, &giver)?;
+            group_keys::put_giver(open, tag, from.place, &giver)?;
             (giver.member, true)
         }
     };
@@ -348,8 +349,8 @@ pub(super) fn open_envelope(
         return Ok(Arrived::Refused(Error::DevicesNeeded(from.user.as_str().into())));
     };
     let mut found = None;
-    for (group, place) in group_rows::labelled(open, &envelope.label(), tag)? {
-        let giver = group_rows::giver(open, group, place)?;
+    for (group, place) in group_keys::labelled(open, &envelope.label(), tag)? {
+        let giver = group_keys::giver(open, group, place)?;
         if let Some(giver) = giver.filter(|giver| giver.address == *from) {
             found = Some((group, place, giver));
         }
@@ -420,7 +421,7 @@ fn open_given(
         return Ok(Arrived::Refused(Error::UnknownDevice(Box::new(from.clone()))));
     }
     record.commit(step);
-    if group_rows::put_record(open, (group, &mut row), place, &mut giver, &record)? {
+    if group_keys::put_record(open, (group, &mut row), place, &mut giver, &record)? {
         group_rows::put(open, group, &row)?;
     }
     if content.list.version > user.list.version() {

@@ -10,6 +10,7 @@ use alloc::vec::Vec;
 use rand_core::CryptoRng;
 use zeroize::Zeroizing;
 
+use super::group_keys;
 use super::group_members::{self, Peer, Settling};
 use super::group_outs::{self, OutRow, ReceiverRow};
 use super::group_rows::{self, GroupRow, GroupStanding};
@@ -97,7 +98,7 @@ fn go(
     let is_in = row.standing == GroupStanding::Joined && member.is_some();
     let oldest = group_texts::pending(open, group, 1)?.first().map(|row| row.text.number());
     let has_texts = is_in && oldest.is_some();
-    let (key, is_small) = (group_rows::key(open, group)?, is_small(&roster));
+    let (key, is_small) = (group_keys::key(open, group)?, is_small(&roster));
     let mut plan = Plan {
         group,
         roster: &roster,
@@ -200,7 +201,7 @@ fn renew(
         Some(before) => before.renewed(id.as_bytes(), label, now, rng),
         None => SenderKey::new(id.as_bytes(), label, now, rng),
     };
-    group_rows::put_key(open, plan.group, &key)?;
+    group_keys::put_key(open, plan.group, &key)?;
     plan.key = Some(key);
     row.renew = false;
     for Peer { place, row: peer, .. } in &mut plan.peers {
@@ -257,7 +258,7 @@ fn seal_all(
             Ok(sealed) => sealed,
             Err(Error::Exhausted) => {
                 row.renew = true;
-                group_rows::put_key(open, plan.group, &key)?;
+                group_keys::put_key(open, plan.group, &key)?;
                 return Ok(true);
             }
             Err(error) => return Err(error),
@@ -269,7 +270,7 @@ fn seal_all(
         group_texts::refer(open, at, &sealed.reference, is_over)?;
         row.referenced = row.referenced.saturating_add(u32::from(!is_over));
     }
-    group_rows::put_key(open, plan.group, &key)?;
+    group_keys::put_key(open, plan.group, &key)?;
     plan.key = Some(key);
     Ok(is_full)
 }
