@@ -553,7 +553,8 @@ fn take_in(
     open.delete_sessions(place, &dropped)?;
     open.put_session(place, &session)?;
     open.put_record(place, &record)?;
-    if !is_repeated && standing == Standing::Listed {
+    // Also where what it says was here before: it may have begun a session.
+    if standing == Standing::Listed {
         take_fields(open, (&from.user, place), (&content.sealed, began), now)?;
     }
     let (number, asked_in) = (record.opened, session.id());

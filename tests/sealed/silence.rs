@@ -27,6 +27,34 @@ fn what_was_written_to_a_copy_older_than_the_contact_comes_by_itself() {
     assert!(read(&mut alice).contains(&"so much at once".to_owned()));
 }
 
+/// A copy has the keys of none of the tickets that it gave in its former life.
+#[test]
+fn the_tickets_of_a_new_session_count_though_its_first_text_was_here_before() {
+    let world = &mut World::new("here before");
+    let (mut alice, mut bob) = (world.create("alice"), world.create("bob"));
+    world.write(&mut bob, "alice", "one");
+    let copy = bob.into_store();
+    let mut bob = world.open(copy.clone());
+    world.settle_all(&mut [&mut alice, &mut bob]);
+    world.write(&mut alice, "bob", "two");
+    world.write(&mut bob, "alice", "three");
+    world.settle_all(&mut [&mut alice, &mut bob]);
+    assert_eq!((read(&mut alice), read(&mut bob)), (texts(&["one", "three"]), texts(&["two"])));
+    drop(bob);
+    let mut bob = world.open(copy);
+    world.work(&mut bob);
+    assert_eq!(world.fetch(&mut alice), [Received::Duplicate]);
+    for text in ["four", "five"] {
+        world.write(&mut alice, "bob", text);
+    }
+    world.settle_all(&mut [&mut alice, &mut bob]);
+    assert_eq!(read(&mut bob), ["four", "five"]);
+}
+
+fn texts(all: &[&str]) -> Vec<String> {
+    all.iter().map(|text| (*text).to_owned()).collect()
+}
+
 #[test]
 fn a_first_message_whose_prekey_is_gone_comes_again_by_another_one() {
     let world = &mut World::with_certificates("prekey gone");
