@@ -17,8 +17,11 @@
 //! - the device or the sender is restored while the text is being asked for, or is set aside: a
 //!   request or an answer that was received after the backup is gone with it, and nobody says it a
 //!   second time;
-//! - where mail is sealed, it was in a first message that names a prekey which is not there, or
-//!   which is another one since a restoration: nothing says whom to ask for it;
+//! - where mail is sealed, the device refused it, since its prekey is not there, or since it was
+//!   restored to before it knew the sender, so that nothing says whom to ask. It is owed even so,
+//!   and comes once the silence is over (sealed.md, 5), when these worlds end; but not where the
+//!   device was ever restored, since mail that it sent before may come later and end the silence,
+//!   nor where its sender is restored afterwards, or keeps it no more by then;
 //!
 //! and except for what a device opened after a backup that it is restored from: its app's memory is
 //! that of the backup as well, so it is shown again or not at all. In one life, the backup's past

@@ -593,6 +593,7 @@ const INSIDE: &[(&str, &str, &[&str])] = &[
             "outbox",
             "prekeys",
             "seen",
+            "silence",
             "telling",
             "tickets",
             "timers",

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::backoff::{BackOff, Earliest};
+use super::tickets::Unheard;
 use super::transaction::{Open, OwnUser, Place, RowName, Tag};
 use super::{Delivery, certificates, doors, tickets, timers};
 use crate::address::Address;
@@ -226,7 +227,8 @@ impl Seal {
         if tickets::seals(open, place.tag)? {
             seal.ticket = Some(peer.take().unwrap_or_else(|| Ticket::random(rng)));
             seal.is_first = is_unanswered;
-            if is_text && peer.wrote(record.made, now) {
+            let unheard = Unheard { since: now, number: record.made, session: session.id() };
+            if is_text && peer.wrote(unheard) {
                 let most = tickets::most_silent(open).saturating_add(1);
                 timers::set_silence(open, now.after(most), *place)?;
             }

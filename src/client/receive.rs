@@ -27,8 +27,9 @@ use super::opening::{
 use super::outbox::{self, Target};
 use super::prekeys;
 use super::seen;
+use super::silence;
 use super::telling;
-use super::tickets::{self, Shown};
+use super::tickets::{self, Heard, Shown};
 use super::timers;
 use super::transaction::{Open, OwnUser, Place, Tag};
 use super::trust;
@@ -555,7 +556,8 @@ fn take_in(
     open.put_record(place, &record)?;
     // Also where what it says was here before: it may have begun a session.
     if standing == Standing::Listed {
-        take_fields(open, (&from.user, place), (&content.sealed, began), now)?;
+        let in_session = (&record, session.id(), began);
+        take_fields(open, (from, place), in_session, &content, now, rng)?;
     }
     let (number, asked_in) = (record.opened, session.id());
     let (address, stamp) = (from.clone(), user.stamp());
@@ -590,18 +592,26 @@ fn names(reference: Reference, content: &Content<'_>) -> Vec<seen::Name> {
     names.into_iter().flatten().collect()
 }
 
-/// Takes in what a content brought for sealed mail to its sender.
+/// Takes in what a content brought for sealed mail to its sender: in a session, which it `began` or
+/// not.
 fn take_fields(
     open: &mut Open<'_>,
-    (user, place): (&str, Place),
-    (fields, began): (&SealedFields<'_>, bool),
+    (from, place): (&Address, Place),
+    (record, session, began): (&DeviceRecord, SessionId, bool),
+    content: &Content<'_>,
     now: UnixTime,
+    rng: &mut dyn CryptoRng,
 ) -> Result<(), Error> {
-    tickets::take_in(open, place, fields.tickets, fields.knows_pass, began)?;
-    if let Some(pass) = fields.pass
-        && doors::take_in(open, (user, place.tag), pass, now)?
+    let SealedFields { tickets, pass, knows_pass, .. } = content.sealed;
+    let writing = record.writing().map(|entry| entry.id);
+    let heard = Heard { session, began, asks: content.asks, writing };
+    if let Some(lost) = tickets::take_in(open, place, tickets, knows_pass, &heard)? {
+        silence::again(open, from, place, (record, lost), now, rng)?;
+    }
+    if let Some(pass) = pass
+        && doors::take_in(open, (&from.user, place.tag), pass, now)?
     {
-        outbox::hurry(open, user)?;
+        outbox::hurry(open, &from.user)?;
     }
     Ok(())
 }

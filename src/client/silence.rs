@@ -1,6 +1,7 @@
 //! A device that was written to sealed, and of which nothing came for four days. It may not be able
 //! to read any of it, and cannot say so: it does not know who wrote (docs/sealed.md, 5). A session
-//! is begun with it anew, and what was written since is sent again.
+//! is begun with it anew, and what was written since is sent again. If the device writes itself
+//! meanwhile, and in another session, it is sent again at once.
 
 use alloc::vec::Vec;
 
@@ -17,6 +18,8 @@ use crate::address::Address;
 use crate::devices::ListedDevice;
 use crate::error::Error;
 use crate::reference::{Class, Named};
+use crate::sesame::DeviceRecord;
+use crate::session::SessionId;
 use crate::time::UnixTime;
 
 /// Texts that are sent again at most.
@@ -86,6 +89,40 @@ fn begin_anew(
 ) -> Result<(), Error> {
     let mut record = open.record(place, &listed.identity)?;
     let Some(writing) = record.writing().map(|entry| entry.id) else { return Ok(()) };
+    if !queue(open, place, &record, (first, writing), now, rng)? {
+        return Ok(());
+    }
+    record.close(&writing);
+    open.put_record(place, &record)?;
+    wants::want(open, Want::Work(to), now)
+}
+
+/// A device wrote in another session than the one in which texts were written to it: it may not
+/// have that, and does not know that they came. They are sent again, from this one on.
+pub(super) fn again(
+    open: &mut Open<'_>,
+    to: &Address,
+    place: Place,
+    (record, unheard): (&DeviceRecord, Unheard),
+    now: UnixTime,
+    rng: &mut dyn CryptoRng,
+) -> Result<(), Error> {
+    if queue(open, place, record, (unheard.number, unheard.session), now, rng)? {
+        wants::want_quietly(open, Want::Work(to.clone()), now)?;
+    }
+    Ok(())
+}
+
+/// Queues the texts since a number as if the device had asked for them, made in this session. False
+/// where there are none, or there is no room.
+fn queue(
+    open: &mut Open<'_>,
+    place: Place,
+    record: &DeviceRecord,
+    (first, session): (u64, SessionId),
+    now: UnixTime,
+    rng: &mut dyn CryptoRng,
+) -> Result<bool, Error> {
     let mut references = Vec::new();
     let first = first.max(record.made.saturating_sub(MOST_NUMBERS));
     for number in (first..record.made).rev() {
@@ -93,18 +130,13 @@ fn begin_anew(
         if log::text(open, &pointer.text)?.is_some() && references.len() < MOST {
             let named = Named { class: Class::Text, number };
             let made = &open.account.references;
-            references.push(made.reference(named, &writing, &listed.identity, rng).0);
+            references.push(made.reference(named, &session, &record.identity, rng).0);
         }
     }
     if references.is_empty() {
-        return Ok(());
+        return Ok(false);
     }
     references.reverse();
-    let queued = Queued { asked_in: writing, holds: [0; 8], is_ordered: true, references };
-    if !asking::queue(open, place, &queued, now, rng)? {
-        return Ok(());
-    }
-    record.close(&writing);
-    open.put_record(place, &record)?;
-    wants::want(open, Want::Work(to), now)
+    let queued = Queued { asked_in: session, holds: [0; 8], is_ordered: true, references };
+    asking::queue(open, place, &queued, now, rng)
 }

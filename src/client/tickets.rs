@@ -95,6 +95,20 @@ pub(super) struct Unheard {
     pub(super) since: UnixTime,
     /// The number of its envelope.
     pub(super) number: u64,
+    /// The session that it is in.
+    pub(super) session: SessionId,
+}
+
+/// A content of a device that was opened.
+pub(super) struct Heard {
+    /// The session that it came in.
+    pub(super) session: SessionId,
+    /// Whether it began that session.
+    pub(super) began: bool,
+    /// Whether the device writes its other contents in another session.
+    pub(super) asks: bool,
+    /// The session that is written in now.
+    pub(super) writing: Option<SessionId>,
 }
 
 /// The session that an initial message began.
@@ -137,10 +151,9 @@ impl PeerRow {
         self.unheard
     }
 
-    /// A sealed text is written to the device, in the envelope of this number. True where a timer
-    /// is to be set.
-    pub(super) fn wrote(&mut self, number: u64, now: UnixTime) -> bool {
-        self.unheard.get_or_insert(Unheard { since: now, number });
+    /// A sealed text is written to the device. True where a timer is to be set.
+    pub(super) fn wrote(&mut self, unheard: Unheard) -> bool {
+        self.unheard.get_or_insert(unheard);
         let is_none = self.timer == Timer::None;
         if is_none {
             self.timer = Timer::Set;
@@ -155,6 +168,21 @@ impl PeerRow {
     /// What is waited for from now on, and how.
     pub(super) const fn wait(&mut self, unheard: Option<Unheard>, timer: Timer) {
         (self.unheard, self.timer) = (unheard, timer);
+    }
+
+    /// Something of the device was opened. Returns the first text that the device may have been
+    /// unable to read, and to ask for: it writes in another session now.
+    fn heard(&mut self, heard: &Heard) -> Option<Unheard> {
+        let unheard = self.unheard.take()?;
+        if heard.session == unheard.session {
+            return None;
+        }
+        // It asks for something else, or what it wrote is from before: it may write there yet.
+        if heard.asks || heard.writing == Some(unheard.session) {
+            self.unheard = Some(unheard);
+            return None;
+        }
+        Some(unheard)
     }
 
     /// Keeps tickets that came, the newest [`MOST_TICKETS`].
@@ -230,29 +258,31 @@ pub(super) fn peer(open: &mut Open<'_>, place: Place) -> Result<PeerRow, Error> 
 }
 
 pub(super) fn put_peer(open: &mut Open<'_>, place: Place, row: &PeerRow) -> Result<(), Error> {
-    open.put_as(Table::Ticket, &peer_key(place), row, 360)
+    open.put_as(Table::Ticket, &peer_key(place), row, 400)
 }
 
 /// Takes in what a content brought of the device's tickets, and the number of the pass it has.
-/// Where the content `began` a session, the device may not know its tickets of before any more.
+/// Where the content began a session, the device may not know its tickets of before any more.
+/// Returns the first text that is to be sent to the device again.
 pub(super) fn take_in(
     open: &mut Open<'_>,
     place: Place,
     tickets: &[[u8; Ticket::LENGTH]],
     knows_pass: Option<u32>,
-    began: bool,
-) -> Result<(), Error> {
+    heard: &Heard,
+) -> Result<Option<Unheard>, Error> {
     if tickets.is_empty() && knows_pass.is_none() && open.policy.delivery != Delivery::Sealed {
-        return Ok(());
+        return Ok(None);
     }
     let mut row = peer(open, place)?;
-    row.unheard = None;
-    if began {
+    let lost = row.heard(heard);
+    if heard.began {
         row.held.clear();
     }
     row.add(tickets);
     row.knows_pass = knows_pass.unwrap_or(row.knows_pass);
-    put_peer(open, place, &row)
+    put_peer(open, place, &row)?;
+    Ok(lost)
 }
 
 /// Tickets for the device that a content is for: 4, or 16 where more of its envelopes were opened
@@ -401,6 +431,27 @@ mod tests {
         row.add(&[[7; 16], [8; 16]]);
         let used: Vec<u8> = (0..3).map(|_| row.take().unwrap().0[0]).collect();
         assert_eq!(used, [7, 8, 8]);
+    }
+
+    #[test]
+    fn what_a_device_may_not_have_read_is_sent_again_once_it_writes_in_another_session() {
+        let [here, there]: [SessionId; 2] =
+            [1, 2].map(|byte| postcard::from_bytes(&[&[32][..], &[byte; 32]].concat()).unwrap());
+        let since = UnixTime::from_secs(1_800_000_000).unwrap();
+        let heard = |session, asks, writing| {
+            let mut row = PeerRow::default();
+            row.wrote(Unheard { since, number: 7, session: here });
+            let heard = Heard { session, began: false, asks, writing: Some(writing) };
+            let again = row.heard(&heard).map(|lost| lost.number);
+            (again, row.unheard.is_some())
+        };
+        assert_eq!(heard(there, false, there), (Some(7), false));
+        for asks in [false, true] {
+            assert_eq!(heard(here, asks, here), (None, false));
+            assert_eq!(heard(here, asks, there), (None, false));
+            assert_eq!(heard(there, asks, here), (None, true));
+        }
+        assert_eq!(heard(there, true, there), (None, true));
     }
 
     #[test]

@@ -51,13 +51,58 @@ fn the_tickets_of_a_new_session_count_though_its_first_text_was_here_before() {
     assert_eq!(read(&mut bob), ["four", "five"]);
 }
 
+#[test]
+fn who_could_not_read_a_first_message_gets_it_once_they_write_themselves() {
+    let world = &mut World::with_certificates("neither reads");
+    let (mut alice, mut bob) = with_gone_prekey(world);
+    world.write(&mut alice, "bob", "two");
+    world.write(&mut bob, "alice", "are you there?");
+    world.settle_all(&mut [&mut alice, &mut bob]);
+    assert_eq!(read(&mut alice), ["are you there?"]);
+    assert_eq!(read(&mut bob), ["one", "two"]);
+}
+
+#[test]
+fn what_was_written_to_a_copy_comes_once_it_writes_itself() {
+    let world = &mut World::with_certificates("writes itself");
+    let (mut alice, mut bob) = world.with_older_copy();
+    world.write(&mut bob, "alice", "are you there?");
+    world.settle_all(&mut [&mut alice, &mut bob]);
+    assert!(read(&mut alice).contains(&"are you there?".to_owned()));
+    assert_eq!(read(&mut bob), ["three", "four", "five"]);
+    // It asks nothing more, and nothing comes twice.
+    days(world, 9, &mut alice, &mut bob);
+    assert_eq!(read(&mut bob), Vec::<String>::new());
+}
+
+#[test]
+fn two_who_begin_at_once_see_each_text_once_and_come_to_rest() {
+    let world = &mut World::with_certificates("both at once");
+    let (mut alice, mut bob) = (world.create("alice"), world.create("bob"));
+    for text in ["one", "two"] {
+        world.write(&mut alice, "bob", text);
+        world.write(&mut bob, "alice", text);
+        world.work(&mut alice);
+        world.work(&mut bob);
+    }
+    world.settle_all(&mut [&mut alice, &mut bob]);
+    assert_eq!(
+        (read(&mut alice), read(&mut bob)),
+        (texts(&["one", "two"]), texts(&["one", "two"]))
+    );
+    let sent = world.post.past.len();
+    days(world, 9, &mut alice, &mut bob);
+    days(world, 9, &mut bob, &mut alice);
+    assert_eq!(read(&mut alice).len() + read(&mut bob).len(), 0);
+    assert!(world.post.past.len() <= sent + 2, "{} more", world.post.past.len() - sent);
+}
+
 fn texts(all: &[&str]) -> Vec<String> {
     all.iter().map(|text| (*text).to_owned()).collect()
 }
 
-#[test]
-fn a_first_message_whose_prekey_is_gone_comes_again_by_another_one() {
-    let world = &mut World::with_certificates("prekey gone");
+/// Alice, and Bob, who refuses what she wrote: his store is older than the prekeys that he uploaded.
+fn with_gone_prekey(world: &mut World) -> (App, App) {
     let created = Client::create(Memory::new(), "bob", world.now, &mut world.rng).unwrap();
     let before = created.into_store();
     let mut bob = world.open(before.clone());
@@ -66,11 +111,17 @@ fn a_first_message_whose_prekey_is_gone_comes_again_by_another_one() {
     world.write(&mut alice, "bob", "one");
     world.work(&mut alice);
     drop(bob);
-    // The store is older than the prekeys that it uploaded.
     let mut bob = world.open(before);
     world.work(&mut bob);
     let [received] = &world.fetch(&mut bob)[..] else { panic!("one") };
     assert_eq!(*received, Received::Refused(Error::UnknownPrekey));
+    (alice, bob)
+}
+
+#[test]
+fn a_first_message_whose_prekey_is_gone_comes_again_by_another_one() {
+    let world = &mut World::with_certificates("prekey gone");
+    let (mut alice, mut bob) = with_gone_prekey(world);
     world.write(&mut alice, "bob", "two");
     world.work(&mut alice);
     drop(world.fetch(&mut bob));

@@ -2,15 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use subrosa::{Address, Completed, Event, Item, MessageId, Received, Text};
+use subrosa::{Address, Completed, Event, Item, MessageId, Received, Text, UnixTime};
 
 /// A text, and for whom it was written.
 pub(crate) struct Written {
     pub(crate) id: MessageId,
     pub(crate) from: Address,
     pub(crate) to: String,
-    /// When, by the count of the world's steps.
+    /// When, by the count of the world's steps, and by the clock.
     step: usize,
+    at: UnixTime,
     /// Its sender was restored from a backup that is older.
     pub(crate) forgotten: bool,
     /// The sender did not know the devices of the user yet, or waits for somebody to accept a key.
@@ -34,6 +35,9 @@ enum Stage {
 struct Due {
     stage: Stage,
     owed: bool,
+    /// The device refused it, and does not know whom to ask for it: it comes by itself, as long as
+    /// its sender has it.
+    is_unasked: bool,
 }
 
 /// What a device's app remembers: it goes into a backup with the store, and comes back with it.
@@ -71,7 +75,7 @@ impl Promise {
         &mut self,
         (id, from, to): (MessageId, &Address, &str),
         entitled: Option<BTreeSet<Address>>,
-        step: usize,
+        (step, at): (usize, UnixTime),
     ) {
         let index = self.written.len();
         assert!(self.ids.insert(id, index).is_none(), "#{index} has the name of another");
@@ -80,6 +84,7 @@ impl Promise {
             from: from.clone(),
             to: to.into(),
             step,
+            at,
             forgotten: false,
             is_open: true,
             due: BTreeMap::new(),
@@ -96,7 +101,8 @@ impl Promise {
         let gone = self.gone.contains(&written.from);
         for to in entitled {
             let owed = !gone && !self.gone.contains(&to);
-            written.due.entry(to).or_insert(Due { stage: Stage::Waiting, owed });
+            let due = Due { stage: Stage::Waiting, owed, is_unasked: false };
+            written.due.entry(to).or_insert(due);
         }
     }
 
@@ -196,14 +202,17 @@ impl Promise {
         }
     }
 
-    /// A device refused a genuine envelope for good, since it does not know whose it is: says
-    /// whether it was restored, which is why it does not.
+    /// A device refused a genuine envelope, since it does not know whose it is: says whether it was
+    /// restored, which is why it does not.
     pub(crate) fn refused(&mut self, to: &Address, envelope: &[u8]) -> bool {
-        if let Some((index, _)) = self.envelopes.get(&reference(envelope))
-            && let Some(due) = self.written[*index].due.get_mut(to)
-            && due.stage != Stage::Aside
-        {
-            due.owed = false;
+        if let Some((index, _)) = self.envelopes.get(&reference(envelope)) {
+            let written = &mut self.written[*index];
+            if let Some(due) = written.due.get_mut(to)
+                && due.stage != Stage::Aside
+            {
+                due.is_unasked = true;
+                due.owed &= !written.forgotten && !self.restored.contains(to);
+            }
         }
         self.restored.contains(to)
     }
@@ -251,14 +260,16 @@ impl Promise {
             Event::Lost { envelope, .. } => {
                 let Some((index, to)) = self.envelopes.get(envelope.as_bytes()) else { return };
                 let opened = self.lives.get(to).is_some_and(|life| life.opened.contains(index));
-                let owed = self.written[*index].due.get(to).is_some_and(|due| due.owed);
+                let due = self.written[*index].due.get(to);
+                let owed = due.is_some_and(|due| due.owed && !due.is_unasked);
                 assert!(opened || !owed, "#{index} is said to be lost at {at}");
                 self.excused += 1;
             }
             Event::NotReadable { by, message: Some(message) } => {
                 let index = self.ids[message];
                 let opened = self.lives.get(by).is_some_and(|life| life.opened.contains(&index));
-                let owed = self.written[index].due.get(by).is_some_and(|due| due.owed);
+                let due = self.written[index].due.get(by);
+                let owed = due.is_some_and(|due| due.owed && !due.is_unasked);
                 assert!(opened || !owed, "#{index} is said not to be readable by {by}");
                 self.excused += 1;
             }
@@ -315,7 +326,7 @@ impl Promise {
             for (to, due) in &mut written.due {
                 let opened = lives.get(to).is_some_and(|life| life.opened.contains(&index));
                 let undone = to == device && before.opened.contains(&index) && !opened;
-                let in_between = matches!(due.stage, Stage::Asked | Stage::Aside);
+                let in_between = matches!(due.stage, Stage::Asked | Stage::Aside) || due.is_unasked;
                 let asked = (by_it || to == device) && !opened && in_between;
                 let unsent = written.forgotten && due.stage == Stage::Waiting;
                 due.owed &= !(undone || asked || unsent);
@@ -324,10 +335,13 @@ impl Promise {
     }
 
     /// How much of the first texts is owed in all, and what of it was not shown, with the devices.
-    pub(crate) fn missing(&self, first: usize) -> (usize, Vec<String>) {
+    /// What comes by itself is counted where it is from after a time.
+    pub(crate) fn missing(&self, first: usize, since: Option<UnixTime>) -> (usize, Vec<String>) {
         let (mut owed, mut missing) = (0, Vec::new());
         for (index, written) in self.written.iter().enumerate().take(first) {
-            for (to, due) in written.due.iter().filter(|(_, due)| due.owed) {
+            let comes = since.is_some_and(|since| written.at > since);
+            let is_due = |due: &Due| due.owed && (comes || !due.is_unasked);
+            for (to, due) in written.due.iter().filter(|(_, due)| is_due(due)) {
                 owed += 1;
                 if !self.lives.get(to).is_some_and(|life| life.shown.contains(&index)) {
                     missing

@@ -232,7 +232,7 @@ impl World {
         match client.write(to, &text, self.now, &mut self.keys) {
             Ok(id) => {
                 self.note(|| format!("{from} wrote #{index} to {to}, for {known:?}"));
-                self.promise.wrote((id, &from, to), known, self.step);
+                self.promise.wrote((id, &from, to), known, (self.step, self.now));
             }
             Err(Error::Unlinked) => assert!(self.promise.is_gone(&from), "{from} is unlinked"),
             Err(error) => panic!("{from} writes to {to}: {error}"),
@@ -803,8 +803,11 @@ impl World {
             self.now = self.now.after(DAY);
             self.settle();
         }
-        let (owed, missing) = self.promise.missing(checked);
+        let (mut owed, missing) = self.promise.missing(checked, None);
         assert!(missing.is_empty(), "not shown: {missing:#?}");
+        if self.policy.delivery == Delivery::Sealed {
+            owed = self.end_silence();
+        }
         // What failed comes again by now, and requests that nobody answered are made again. What is
         // left after that would come without end.
         self.now = self.now.after(6 * HOUR + MINUTE);
@@ -814,6 +817,22 @@ impl World {
         self.tally.written = self.promise.written.len();
         self.tally.shown = self.promise.shown;
         self.tally.excused = self.promise.excused;
+    }
+
+    /// Two devices of which each wrote to a prekey that was gone know nothing of each other, until
+    /// one begins a session anew (docs/sealed.md, 5). Returns how much is owed then.
+    fn end_silence(&mut self) -> usize {
+        // At the earliest it notices, and up to 13 hours later it does so.
+        for passes in [self.policy.log_age / 7 * 4 + HOUR, 14 * HOUR] {
+            self.now = self.now.after(passes);
+            self.settle();
+        }
+        // Texts that were written before are not kept.
+        let since = self.now.as_secs() - self.policy.log_age;
+        let since = UnixTime::from_secs(since).unwrap();
+        let (owed, missing) = self.promise.missing(self.promise.written.len(), Some(since));
+        assert!(missing.is_empty(), "not shown in the end: {missing:#?}");
+        owed
     }
 
     /// Each device writes to everybody.
