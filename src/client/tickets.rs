@@ -103,8 +103,9 @@ pub(super) struct Unheard {
 pub(super) struct Heard {
     /// The session that it came in.
     pub(super) session: SessionId,
-    /// Whether it began that session.
+    /// Whether it began that session, and whether that was closed before.
     pub(super) began: bool,
+    pub(super) is_closed: bool,
     /// Whether the device writes its other contents in another session.
     pub(super) asks: bool,
     /// The session that is written in now.
@@ -276,10 +277,14 @@ pub(super) fn take_in(
     }
     let mut row = peer(open, place)?;
     let lost = row.heard(heard);
-    if heard.began {
-        row.held.clear();
+    // Tickets in a closed session are older than those that closed it. The device may have none of
+    // the keys that they were made with.
+    if !heard.is_closed {
+        if heard.began {
+            row.held.clear();
+        }
+        row.add(tickets);
     }
-    row.add(tickets);
     row.knows_pass = knows_pass.unwrap_or(row.knows_pass);
     put_peer(open, place, &row)?;
     Ok(lost)
@@ -441,7 +446,8 @@ mod tests {
         let heard = |session, asks, writing| {
             let mut row = PeerRow::default();
             row.wrote(Unheard { since, number: 7, session: here });
-            let heard = Heard { session, began: false, asks, writing: Some(writing) };
+            let heard =
+                Heard { session, began: false, is_closed: false, asks, writing: Some(writing) };
             let again = row.heard(&heard).map(|lost| lost.number);
             (again, row.unheard.is_some())
         };

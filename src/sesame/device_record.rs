@@ -211,6 +211,12 @@ impl DeviceRecord {
         self.closed.is_none_or(|closed| entry.place(true) > closed)
     }
 
+    /// Whether a session is there and not closed: what comes in one that is may be from before
+    /// whatever closed it.
+    pub(crate) fn has_open(&self, id: &SessionId) -> bool {
+        self.entry(id).is_some_and(|entry| self.is_open(entry))
+    }
+
     fn is_usable(&self, entry: &SessionEntry) -> bool {
         self.is_open(entry) && (!entry.is_unheard() || entry.began == Began::Here)
     }

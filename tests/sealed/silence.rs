@@ -76,6 +76,36 @@ fn what_was_written_to_a_copy_comes_once_it_writes_itself() {
 }
 
 #[test]
+fn tickets_of_a_former_life_that_come_late_are_not_used() {
+    let world = &mut World::with_certificates("former life");
+    let bob = world.create("bob");
+    let copy = bob.into_store();
+    let (mut bob, mut alice) = (world.open(copy.clone()), world.create("alice"));
+    world.write(&mut alice, "bob", "one");
+    world.settle_all(&mut [&mut alice, &mut bob]);
+    for text in ["two", "three"] {
+        world.write(&mut bob, "alice", text);
+        world.work(&mut bob);
+    }
+    let late = world.post.take(alice.address());
+    drop(bob);
+    let mut bob = world.open(copy);
+    world.work(&mut bob);
+    world.write(&mut bob, "alice", "four");
+    world.settle_all(&mut [&mut alice, &mut bob]);
+    for mail in &late {
+        assert!(matches!(world.give(&mut alice, mail), Received::Incoming(_)));
+    }
+    assert_eq!(read(&mut alice), ["four", "two", "three"]);
+    drop(read(&mut bob));
+    for text in ["five", "six", "seven", "eight", "nine", "ten"] {
+        world.write(&mut alice, "bob", text);
+    }
+    world.settle_all(&mut [&mut alice, &mut bob]);
+    assert_eq!(read(&mut bob), ["five", "six", "seven", "eight", "nine", "ten"]);
+}
+
+#[test]
 fn two_who_begin_at_once_see_each_text_once_and_come_to_rest() {
     let world = &mut World::with_certificates("both at once");
     let (mut alice, mut bob) = (world.create("alice"), world.create("bob"));
