@@ -3,7 +3,7 @@
 use subrosa::store::Memory;
 use subrosa::{Client, Error, Received};
 
-use super::world::{App, DAY, World, is_initial, read};
+use super::world::{App, DAY, MINUTE, World, is_initial, read};
 
 /// Days pass; the app of the one who wrote is open once a day, and the other's receives.
 fn days(world: &mut World, count: u64, from: &mut App, to: &mut App) {
@@ -103,6 +103,30 @@ fn tickets_of_a_former_life_that_come_late_are_not_used() {
     }
     world.settle_all(&mut [&mut alice, &mut bob]);
     assert_eq!(read(&mut bob), ["five", "six", "seven", "eight", "nine", "ten"]);
+}
+
+#[test]
+fn who_begins_sessions_without_end_is_sent_each_text_again_once() {
+    let world = &mut World::with_certificates("without end");
+    let bob = world.create("bob");
+    let copy = bob.into_store();
+    let mut alice = world.create("alice");
+    world.write(&mut alice, "bob", "one");
+    world.work(&mut alice);
+    let mut sent = Vec::new();
+    for _ in 0..6 {
+        let mut bob = world.open(copy.clone());
+        world.work(&mut bob);
+        world.write(&mut bob, "alice", "hi");
+        world.work(&mut bob);
+        world.pass(20 * MINUTE);
+        drop(world.fetch(&mut alice));
+        world.pass(20 * MINUTE);
+        world.work(&mut alice);
+        sent.push(world.post.take(bob.address()).len());
+    }
+    // The first text, and that once more.
+    assert_eq!(sent.iter().sum::<usize>(), 2, "{sent:?}");
 }
 
 #[test]
