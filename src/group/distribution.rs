@@ -22,8 +22,8 @@ use crate::ratchet::sender_key::{ChainId, MAX_MESSAGES, ReceivingChain};
 ///
 /// 185 to 665 bytes, secret. `number` (at most 999) is that of the message that the chain key
 /// gives. The previous chain has no message from `its end` (at most 1,000) on; both are zero where
-/// there was none. The receiver's list is `H(device list)[..8]`. Heads are those of the sender's
-/// roster, in ascending order.
+/// there was none. The receiver's list is its digest ([`DeviceList::digest`](crate::DeviceList)).
+/// Heads are those of the sender's roster, in ascending order.
 #[derive(Debug)]
 pub struct Distribution {
     /// The group that the chain is for.
