@@ -25,6 +25,8 @@ mod post;
 mod group;
 #[path = "attacks/liar.rs"]
 mod liar;
+#[path = "attacks/masked.rs"]
+mod masked;
 #[path = "attacks/peer.rs"]
 mod peer;
 #[path = "attacks/proposals.rs"]

@@ -7,6 +7,8 @@
     reason = "a panic is how a test fails"
 )]
 
+#[path = "client/decisions.rs"]
+mod decisions;
 #[path = "client/lost.rs"]
 mod lost;
 #[path = "support/network.rs"]

@@ -598,3 +598,65 @@ fn a_member_whom_the_server_does_not_know_holds_up_nobody() {
     }
     assert!((1..=16).contains(&later), "{later}");
 }
+
+#[test]
+fn the_envelopes_of_a_member_who_is_blocked_are_refused() {
+    let mut den = Den::new("blocked member", GroupRole::Member);
+    assert_eq!(den.give(), Received::Handled);
+    let member = den.member("mallory");
+    let text = den.text(20, "listen");
+    let envelope = den.seal(member, &text);
+    den.ada.block("mallory", den.world.now, &mut den.world.rng).unwrap();
+    assert_eq!(den.hand_over(&envelope), Received::Refused(Error::Blocked));
+    assert_eq!(inbox(&mut den.ada), []);
+    den.ada.unblock("mallory").unwrap();
+    let received = den.hand_over(&envelope);
+    assert!(matches!(received, Received::Incoming(_)), "{received:?}");
+}
+
+/// Sealed handshakes that show no ticket and open nothing: how many are looked at before the
+/// allowance of those that nobody knows is used up.
+fn looked_at(den: &mut Den) -> usize {
+    let mut stranger = Liar::new(&mut den.world, "stranger");
+    let talk = stranger.begin(&mut den.world, &den.ada.address().clone());
+    let noise = stranger.say_sealed(&mut den.world, talk, &Saying::text(1, "noise"), [7; 16]);
+    let is_looked_at = |number: &u32| {
+        let mut forged = noise.clone();
+        forged[36..40].copy_from_slice(&number.to_be_bytes());
+        let received = den.ada.receive(None, &forged, den.world.now, &mut den.world.rng).unwrap();
+        assert!(matches!(received, Received::Refused(_)), "{received:?}");
+        received != Received::Refused(Error::RateLimited)
+    };
+    (0..100).filter(is_looked_at).count()
+}
+
+/// Begins sessions in sealed envelopes without a ticket.
+fn begin_sealed(den: &mut Den, liar: &mut Liar, count: u32) {
+    for number in 0..count {
+        let talk = liar.begin(&mut den.world, &den.ada.address().clone());
+        let hello = Saying::text(1_000 + u128::from(number), "hello");
+        let envelope = liar.say_sealed(&mut den.world, talk, &hello, [7; 16]);
+        let received = den.ada.receive(None, &envelope, den.world.now, &mut den.world.rng).unwrap();
+        assert!(matches!(received, Received::Incoming(_)), "{number}: {received:?}");
+    }
+}
+
+#[test]
+fn sealed_handshakes_of_a_member_are_charged_to_the_member_as_far_as_its_own_allowance_goes() {
+    let mut den = Den::new("handshakes of a member", GroupRole::Member);
+    let stand_in = Liar::new(&mut den.world, "stand-in");
+    let mut mallory = std::mem::replace(&mut den.mallory, stand_in);
+    // 32 are hers; what is more is charged to those that nobody knows.
+    begin_sealed(&mut den, &mut mallory, 40);
+    let looked_at = looked_at(&mut den);
+    assert_eq!(looked_at, 64 - 8);
+}
+
+#[test]
+fn sealed_handshakes_of_a_contact_in_no_group_are_charged_to_those_that_nobody_knows() {
+    let mut den = Den::new("handshakes of a contact", GroupRole::Member);
+    let mut bob = Liar::new(&mut den.world, "bob");
+    bob.befriend(&mut den.world, &mut den.ada);
+    begin_sealed(&mut den, &mut bob, 30);
+    assert_eq!(looked_at(&mut den), 64 - 30);
+}

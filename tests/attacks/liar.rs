@@ -55,6 +55,7 @@ pub(crate) const RANK: u8 = 1;
 pub(crate) const ASKS: u8 = 2;
 pub(crate) const RESENT: u8 = 3;
 pub(crate) const DEVICES: u8 = 4;
+pub(crate) const SENDER: u8 = 11;
 
 impl Saying {
     pub(crate) fn raw(kind: u8, body: &[u8]) -> Self {
@@ -135,6 +136,12 @@ impl Saying {
     pub(crate) fn claiming(mut self, list: [u8; 16]) -> Self {
         self.list = Some(list);
         self
+    }
+
+    /// A sealed one that names its sender.
+    pub(crate) fn claiming_sender(self, sender: &Address) -> Self {
+        let value = [&sender.device.to_be_bytes()[..], sender.user.as_bytes()].concat();
+        self.field(SENDER, &value)
     }
 
     /// With no field but those that it has.
@@ -277,6 +284,31 @@ impl Liar {
         let content = saying.encode(self, &self.talks[talk]);
         let head = [&[1, 1][..], &reference].concat();
         let bound = bound_to(&head, &self.address, &self.talks[talk].with);
+        let session = &mut self.talks[talk].session;
+        let message = session.encrypt(&content, &bound, &mut world.rng).unwrap();
+        [&head[..], message.as_bytes()].concat()
+    }
+
+    /// Says something in a sealed envelope, which shows this ticket. In a session that was not
+    /// answered it names its sender, if the saying has no other.
+    pub(crate) fn say_sealed(
+        &mut self,
+        world: &mut World,
+        talk: usize,
+        saying: &Saying,
+        ticket: [u8; 16],
+    ) -> Vec<u8> {
+        let mut head = [&[1, 3][..], &[0; 16], &ticket].concat();
+        world.rng.fill_bytes(&mut head[2..18]);
+        let (with, is_initial) =
+            (self.talks[talk].with.clone(), !self.talks[talk].session.is_answered());
+        let mut saying = saying.clone();
+        if is_initial && saying.fields.iter().all(|(tag, _)| *tag != SENDER) {
+            saying = saying.claiming_sender(&self.address);
+        }
+        let content = saying.encode(self, &self.talks[talk]);
+        let nobody = Address::new("", 0);
+        let bound = bound_to(&head, if is_initial { &nobody } else { &self.address }, &with);
         let session = &mut self.talks[talk].session;
         let message = session.encrypt(&content, &bound, &mut world.rng).unwrap();
         [&head[..], message.as_bytes()].concat()

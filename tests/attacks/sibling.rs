@@ -293,3 +293,91 @@ fn devices_of_the_account_that_are_linked_and_removed_without_end_leave_no_rows_
     }
     assert_eq!(rows(&disk), 0);
 }
+
+/// `verified:u8 || account:32 || user`
+fn mark(verified: bool, account: &subrosa::IdentityKey, user: &str) -> Saying {
+    Saying::raw(7, &[&[u8::from(verified)][..], &account.encode(), user.as_bytes()].concat())
+}
+
+#[test]
+fn marks_count_from_listed_devices_of_the_account_alone() {
+    let mut world = World::new("marks");
+    let (mut alice, disk) = world.app("alice");
+    let mut bob = Liar::new(&mut world, "bob");
+    let talk = bob.befriend(&mut world, &mut alice);
+    let key = bob.account.public_key();
+    let trust = |alice: &mut App| alice.trust("bob").unwrap().unwrap().trust;
+    // Bob says of himself, and of another, that people compared the key.
+    let mut eve = Liar::new(&mut world, "eve");
+    let of_eve = eve.befriend(&mut world, &mut alice);
+    for (liar, talk) in [(&mut bob, talk), (&mut eve, of_eve)] {
+        let received = liar.tell(&mut world, &mut alice, talk, &mark(true, &key, "bob"));
+        assert_eq!((received, trust(&mut alice)), (Received::Handled, Trust::FirstUse));
+    }
+    // A device of the account that was removed, in the session that it had.
+    let mut phone = linked(&mut world, &mut alice, &disk, Role::Device);
+    let talk = phone.begin(&mut world, &alice.address().clone());
+    let hello = phone.tell(&mut world, &mut alice, talk, &Saying::copy(1, "bob", "hello"));
+    assert!(matches!(hello, Received::Incoming(_)), "{hello:?}");
+    inbox(&mut alice);
+    alice.remove_device(phone.address.device, world.now, &mut world.rng).unwrap();
+    let received = phone.tell(&mut world, &mut alice, talk, &mark(true, &key, "bob"));
+    assert_eq!((received, trust(&mut alice)), (Received::Handled, Trust::FirstUse));
+    assert_eq!(events(&mut alice), []);
+}
+
+#[test]
+fn a_mark_counts_for_the_key_that_it_was_made_for_and_is_told_once() {
+    let mut world = World::new("marks of others");
+    let (mut alice, disk) = world.app("alice");
+    let bob = {
+        let mut bob = Liar::new(&mut world, "bob");
+        bob.befriend(&mut world, &mut alice);
+        bob
+    };
+    let key = bob.account.public_key();
+    let mut phone = linked(&mut world, &mut alice, &disk, Role::Device);
+    let talk = phone.begin(&mut world, &alice.address().clone());
+    let mut say = |world: &mut World, alice: &mut App, saying: &Saying| {
+        assert_eq!(phone.tell(world, alice, talk, saying), Received::Handled);
+        (events(alice), alice.trust("bob").unwrap().unwrap().trust)
+    };
+    let other = IdentityKeyPair::generate(&mut world.rng).public_key();
+    let none = (Vec::new(), Trust::FirstUse);
+    assert_eq!(say(&mut world, &mut alice, &mark(true, &other, "bob")), none);
+    // Nobody compared anything: there is nothing to take back, and nothing to tell.
+    // (It counts all the same: the next one from elsewhere does not set it.)
+    let own = alice.trust("alice").unwrap().unwrap();
+    assert_eq!(say(&mut world, &mut alice, &mark(false, &own.account, "alice")), none);
+    assert_eq!(alice.trust("alice").unwrap().unwrap(), own);
+    // While another key waits, the person at this device decides.
+    let renewed = IdentityKeyPair::generate(&mut world.rng);
+    let list = DeviceList::first(&renewed, bob.identity.public_key());
+    alice.update_devices("bob", &list.encode(), world.now, &mut world.rng).unwrap();
+    events(&mut alice);
+    assert_eq!(say(&mut world, &mut alice, &mark(true, &key, "bob")), none);
+    alice.accept_new_key("bob", &key, world.now, &mut world.rng).unwrap();
+    // Its own key, and nothing waits: it counts, and is told once.
+    let told = vec![Event::VerifiedElsewhere { user: "bob".into(), verified: true }];
+    assert_eq!(say(&mut world, &mut alice, &mark(true, &key, "bob")), (told, Trust::Verified));
+    let again = say(&mut world, &mut alice, &mark(true, &key, "bob"));
+    assert_eq!(again, (Vec::new(), Trust::Verified));
+    let told = vec![Event::VerifiedElsewhere { user: "bob".into(), verified: false }];
+    assert_eq!(say(&mut world, &mut alice, &mark(false, &key, "bob")), (told, Trust::FirstUse));
+}
+
+#[test]
+fn a_withdrawal_where_nobody_compared_anything_is_not_told_and_counts() {
+    let mut world = World::new("withdrawal");
+    let (mut alice, disk) = world.app("alice");
+    let mut bob = Liar::new(&mut world, "bob");
+    bob.befriend(&mut world, &mut alice);
+    let key = bob.account.public_key();
+    let mut phone = linked(&mut world, &mut alice, &disk, Role::Device);
+    let talk = phone.begin(&mut world, &alice.address().clone());
+    for verified in [false, true] {
+        let received = phone.tell(&mut world, &mut alice, talk, &mark(verified, &key, "bob"));
+        assert_eq!((received, events(&mut alice)), (Received::Handled, vec![]));
+        assert_eq!(alice.trust("bob").unwrap().unwrap().trust, Trust::FirstUse);
+    }
+}

@@ -1,0 +1,78 @@
+//! What people decide about users: by the key on the screen, and about nobody else.
+
+use subrosa::store::Memory;
+use subrosa::{Action, Client, Error, Trust};
+
+use super::{World, from, texts};
+
+/// The device list of an account that somebody else made under a user's name.
+fn other_account(world: &mut World, user: &str) -> subrosa::DeviceList {
+    let other = Client::create(Memory::new(), user, world.now, &mut world.rng);
+    other.unwrap().devices(user).unwrap().unwrap()
+}
+
+#[test]
+fn a_key_is_verified_only_if_it_is_the_users_and_no_other_waits() {
+    let world = &mut World::new("verified keys");
+    let (mut alice, _) = world.talking();
+    let genuine = alice.trust("bob").unwrap().unwrap().account;
+    let list = other_account(world, "bob");
+    let changed = Err(Error::IdentityChanged("bob".into()));
+    let wrong = alice.verify("bob", &list.account(), world.now, &mut world.rng);
+    assert_eq!(wrong, changed);
+    assert_eq!(alice.trust("bob").unwrap().unwrap().trust, Trust::FirstUse);
+    world.update(&mut alice, "bob", &list.encode()).unwrap();
+    for key in [genuine, list.account()] {
+        assert_eq!(alice.verify("bob", &key, world.now, &mut world.rng), changed);
+        assert_eq!(alice.trust("bob").unwrap().unwrap().trust, Trust::FirstUse);
+    }
+    alice.accept_new_key("bob", &genuine, world.now, &mut world.rng).unwrap();
+    alice.verify("bob", &genuine, world.now, &mut world.rng).unwrap();
+    assert_eq!(alice.trust("bob").unwrap().unwrap().trust, Trust::Verified);
+}
+
+#[test]
+fn a_decision_for_a_key_that_is_none_of_the_two_is_refused_and_changes_nothing() {
+    let world = &mut World::new("neither");
+    let (mut alice, _) = world.talking();
+    let (second, third) = (other_account(world, "bob"), other_account(world, "bob").account());
+    let changed = Err(Error::IdentityChanged("bob".into()));
+    let genuine = alice.trust("bob").unwrap().unwrap().account;
+    alice.accept_new_key("bob", &genuine, world.now, &mut world.rng).unwrap();
+    // Whether or not another key waits.
+    for waits in [false, true] {
+        if waits {
+            world.update(&mut alice, "bob", &second.encode()).unwrap();
+        }
+        let before = alice.trust("bob").unwrap();
+        let refused = alice.accept_new_key("bob", &third, world.now, &mut world.rng);
+        assert_eq!(refused, changed);
+        assert_eq!(alice.trust("bob").unwrap(), before);
+    }
+}
+
+#[test]
+fn what_waits_for_others_stays_when_a_user_is_forgotten() {
+    let world = &mut World::new("forgotten");
+    let (mut alice, mut bob) = world.talking();
+    let mut carol = world.create("carol");
+    world.write(&mut alice, "carol", "one");
+    world.settle(&mut [&mut alice, &mut carol]);
+    for user in ["bob", "carol"] {
+        alice.write(user, b"on its way", world.now, &mut world.rng).unwrap();
+    }
+    alice.forget("bob").unwrap();
+    let tasks = alice.tasks(9, world.now, &mut world.rng).unwrap();
+    let sent: Vec<&str> = tasks
+        .iter()
+        .filter_map(|task| match &task.action {
+            Action::Send { to, .. } => Some(&*to.user),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(sent, ["carol"]);
+    world.pass(120);
+    texts(&mut carol);
+    world.settle(&mut [&mut alice, &mut bob, &mut carol]);
+    assert_eq!(texts(&mut carol), [from("alice/1", "on its way")]);
+}
