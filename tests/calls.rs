@@ -454,3 +454,95 @@ mod frames {
         assert_eq!(calls[0].1.present().cloned().collect::<Vec<_>>(), [world.address(2)]);
     }
 }
+
+#[test]
+fn a_signal_that_waits_for_a_session_is_not_sent_once_it_is_worth_nothing() {
+    let mut world = World::new(&["alice", "bob"]);
+    let list = world.post.list("bob").unwrap().encode();
+    world.clients[0].update_devices("bob", &list, world.now, &mut world.rng).unwrap();
+    assert!(world.signal(0, 1, SignalKind::Offer).is_empty());
+    // The bundle comes when nobody waits any more.
+    let tasks = world.clients[0].tasks(9, world.now, &mut world.rng).unwrap();
+    let fetch = tasks.iter().find(|task| matches!(task.action, Action::FetchBundle(_))).unwrap();
+    world.now = world.now.after(61);
+    world.post.perform(&mut world.clients[0], fetch, world.now, &mut world.rng).unwrap();
+    let tasks = world.clients[0].tasks(9, world.now, &mut world.rng).unwrap();
+    let sends = |task: &subrosa::Task| matches!(task.action, Action::Send { .. });
+    assert!(!tasks.iter().any(sends), "{tasks:?}");
+}
+
+#[test]
+fn of_the_signals_that_wait_for_a_session_the_newest_64_are_kept() {
+    let mut world = World::new(&["alice", "bob"]);
+    let list = world.post.list("bob").unwrap().encode();
+    world.clients[0].update_devices("bob", &list, world.now, &mut world.rng).unwrap();
+    let to = [world.address(1)];
+    for number in 0..70_u8 {
+        let signal = Signal::new(CALL, SignalKind::Candidates, &[number]).unwrap();
+        world.clients[0].signal(&to, &signal, world.now, &mut world.rng).unwrap();
+    }
+    world.settle();
+    let bodies: Vec<u8> = world.signals(1).iter().map(|signal| signal.body()[0]).collect();
+    assert_eq!(bodies, (6..70).collect::<Vec<u8>>());
+}
+
+#[test]
+fn the_own_devices_and_verified_users_ring_as_often_as_they_like() {
+    let mut world = World::new(&["alice", "bob"]);
+    world.link(1);
+    world.clients[0].write("bob", b"you do not know me", world.now, &mut world.rng).unwrap();
+    world.settle();
+    let account = world.clients[0].trust("alice").unwrap().unwrap().account;
+    world.clients[1].verify("alice", &account, world.now, &mut world.rng).unwrap();
+    for from in [0, 2] {
+        for _ in 0..10 {
+            assert!(world.signal(from, 1, SignalKind::Offer).is_empty());
+        }
+        world.settle();
+        assert_eq!(world.signals(1).len(), 10, "{from}");
+    }
+}
+
+#[test]
+fn strangers_ring_sixteen_times_all_together() {
+    let users = ["bob", "a", "b", "c", "d", "e", "f"];
+    let mut world = World::new(&users);
+    for from in 1..users.len() {
+        world.clients[from].write("bob", b"hello", world.now, &mut world.rng).unwrap();
+        world.settle();
+        for _ in 0..3 {
+            assert!(world.signal(from, 0, SignalKind::Offer).is_empty());
+        }
+    }
+    world.settle();
+    assert_eq!(world.signals(0).len(), 16);
+}
+
+#[test]
+fn signals_of_many_users_are_bounded_all_together() {
+    let names: Vec<String> = (0..18).map(|number| format!("user {number}")).collect();
+    let users: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut world = World::new(&users);
+    let to = [world.address(0)];
+    // A mebibyte of each, of 17 users.
+    let signal = Signal::new(CALL, SignalKind::Candidates, &vec![7; Signal::MAX_BODY]).unwrap();
+    for from in 1..users.len() {
+        world.clients[from].write(users[0], b"hello", world.now, &mut world.rng).unwrap();
+        world.settle();
+        for _ in 0..16 {
+            world.clients[from].signal(&to, &signal, world.now, &mut world.rng).unwrap();
+        }
+        world.settle();
+    }
+    assert_eq!(world.signals(0).len(), 256);
+}
+
+#[test]
+fn a_body_that_is_too_long_is_refused_however_the_signal_was_made() {
+    let mut world = World::acquainted(&["alice", "bob"]);
+    let mut signal = Signal::new(CALL, SignalKind::Answer, b"").unwrap();
+    signal.body = vec![1; Signal::MAX_BODY + 1].into();
+    let to = [world.address(1)];
+    let refused = world.clients[0].signal(&to, &signal, world.now, &mut world.rng);
+    assert_eq!(refused, Err(Error::TooLong));
+}
