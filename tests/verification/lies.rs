@@ -353,3 +353,55 @@ fn a_move_of_an_own_device_is_ignored() {
     }
     assert_eq!(events(&mut alice), []);
 }
+
+#[test]
+fn a_device_that_was_removed_takes_part_in_no_verification() {
+    let (mut world, mut alice, _, mut liar, _) = with_liar("removed device");
+    // A second device of Mallory's, which Alice hears, and which is removed then.
+    let identity = IdentityKeyPair::generate(&mut world.rng);
+    let account = liar.account.clone();
+    let (list, device) = liar.list.with(&account, identity.public_key(), Role::Device).unwrap();
+    let mut second =
+        Liar::posing(&mut world, "mallory", device, account.clone(), identity, list.clone());
+    let talk = second.begin(&mut world, &alice.address().clone());
+    let hello = second.tell(&mut world, &mut alice, talk, &Saying::text(7, "hello"));
+    assert!(matches!(hello, Received::Incoming(_)), "{hello:?}");
+    let code = alice.show_code("mallory", world.now, &mut world.rng).unwrap();
+    liar.list = list.without(&account, device).unwrap();
+    let (list, now) = (liar.list.encode(), world.now);
+    alice.update_devices("mallory", &list, now, &mut world.rng).unwrap();
+    inbox(&mut alice);
+    let begin = start_of(&second, &mut alice, &[1; 16], &[2; 32]);
+    tell(&mut second, &mut world, &mut alice, talk, &begin);
+    assert_eq!((events(&mut alice), alice.sas("mallory", now).unwrap()), (vec![], None));
+    // It saw the code on the screen.
+    let bytes = data_encoding::BASE32_NOPAD.decode(&code.as_bytes()[9..]).unwrap();
+    let text = [b"Subrosa v1 scan", &bytes[1..65], b"\x05alice\x07mallory"].concat();
+    let right = Saying::raw(8, &hmac(&bytes[73..89], &text));
+    tell(&mut second, &mut world, &mut alice, talk, &right);
+    assert_eq!(events(&mut alice), []);
+    let talk = liar.begin(&mut world, &alice.address().clone());
+    tell(&mut liar, &mut world, &mut alice, talk, &right);
+    assert_eq!(events(&mut alice), [Event::CodeScanned { user: "mallory".into() }]);
+}
+
+#[test]
+fn moves_that_are_refused_or_repeated_are_answered_within_an_allowance() {
+    let (mut world, mut alice, _, mut liar, talk) = with_liar("repeated moves");
+    start(&mut world, &mut alice, "mallory");
+    let [(9, started)] = &told(&mut world, &mut alice, &mut liar)[..] else { panic!("a start") };
+    let id = id_of(started);
+    // Mallory answers, and they compare; then she repeats herself, and begins anew.
+    tell(&mut liar, &mut world, &mut alice, talk, &nonce_of(&id, &[3; 32]));
+    assert!(matches!(alice.sas("mallory", world.now), Ok(Some(SasStage::Compare(_)))));
+    told(&mut world, &mut alice, &mut liar);
+    let mut answers = 0;
+    for round in 0..50_u8 {
+        let begin = start_of(&liar, &mut alice, &[round; 16], &[round; 32]);
+        for saying in [nonce_of(&id, &[3; 32]), begin] {
+            tell(&mut liar, &mut world, &mut alice, talk, &saying);
+        }
+        answers += told(&mut world, &mut alice, &mut liar).len();
+    }
+    assert_eq!(answers, 32);
+}
