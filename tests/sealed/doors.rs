@@ -2,7 +2,8 @@
 
 use subrosa::{Action, Delivery, Error, Event, Received};
 
-use super::world::{DAY, World, events, read};
+use super::forgers::rows;
+use super::world::{DAY, World, events, is_initial, read};
 
 #[test]
 fn who_is_blocked_is_refused_whatever_they_send() {
@@ -145,4 +146,89 @@ fn a_pass_of_a_time_far_ahead_is_not_taken_and_keeps_out_no_later_one() {
     };
     let tasks = alice.tasks(9, world.now, &mut world.rng).unwrap();
     assert_eq!(shown(tasks), [None]);
+}
+
+#[test]
+fn a_handshake_of_a_blocked_contact_that_shows_a_ticket_costs_no_row() {
+    let world = &mut World::new("blocked with a ticket");
+    let (mut alice, mut bob) = world.talking();
+    bob.reset(alice.address()).unwrap();
+    world.write(&mut bob, "alice", "by a handshake");
+    world.work(&mut bob);
+    let [mail] = &world.post.take(alice.address())[..] else { panic!("one") };
+    assert!(is_initial(&mail.envelope));
+    alice.block("bob", world.now, &mut world.rng).unwrap();
+    let mut before = alice.into_store();
+    let mut alice = world.open(before.clone());
+    assert_eq!(world.give(&mut alice, mail), Received::Refused(Error::Blocked));
+    assert!(rows(&mut before) == rows(&mut alice.into_store()), "not even an allowance");
+}
+
+#[test]
+fn who_is_blocked_again_changes_no_pass() {
+    let world = &mut World::new("blocked twice");
+    world.policy.requires_pass = true;
+    let mut alice = world.create("alice");
+    let block = |world: &mut World, alice: &mut super::world::App| {
+        alice.block("bob", world.now, &mut world.rng).unwrap();
+        world.work(alice);
+        world.pass(DAY);
+        world.post.passes["alice"].last().cloned()
+    };
+    let drawn = world.post.passes["alice"].last().cloned();
+    let first = block(world, &mut alice);
+    assert_ne!(first, drawn);
+    assert_eq!(block(world, &mut alice), first);
+}
+
+#[test]
+fn an_older_pass_that_comes_late_takes_the_place_of_no_newer_one() {
+    let world = &mut World::new("late pass");
+    world.policy.requires_pass = true;
+    let (mut alice, mut bob) = (world.create("alice"), world.create("bob"));
+    for (app, other) in [(&mut alice, "bob"), (&mut bob, "alice")] {
+        app.deliver(other, Delivery::Open, world.now, &mut world.rng).unwrap();
+    }
+    world.write(&mut bob, "alice", "one");
+    world.settle_all(&mut [&mut bob, &mut alice]);
+    let mut texts = Vec::new();
+    for text in ["with the first pass", "with the second"] {
+        world.write(&mut alice, "bob", text);
+        world.work(&mut alice);
+        texts.extend(world.post.take(bob.address()));
+        alice.block(text, world.now, &mut world.rng).unwrap();
+        world.pass(1);
+        world.work(&mut alice);
+    }
+    for mail in texts.iter().rev() {
+        assert!(matches!(world.give(&mut bob, mail), Received::Incoming(_)));
+    }
+    // The server takes the last two: the second, and the one that Bob was not told.
+    bob.deliver("alice", Delivery::Sealed, world.now, &mut world.rng).unwrap();
+    world.write(&mut bob, "alice", "two");
+    world.work(&mut bob);
+    assert!(world.post.past.last().unwrap().is_sealed(), "it is taken");
+}
+
+#[test]
+fn who_is_blocked_is_not_told_the_pass_by_a_text_to_them() {
+    let world = &mut World::new("text to a blocked user");
+    world.policy.requires_pass = true;
+    let (mut alice, mut bob) = (world.create("alice"), world.create("bob"));
+    for (app, other) in [(&mut alice, "bob"), (&mut bob, "alice")] {
+        app.deliver(other, Delivery::Open, world.now, &mut world.rng).unwrap();
+    }
+    world.write(&mut bob, "alice", "one");
+    world.settle_all(&mut [&mut bob, &mut alice]);
+    alice.block("bob", world.now, &mut world.rng).unwrap();
+    world.write(&mut alice, "bob", "I do not want to hear of you");
+    world.settle_all(&mut [&mut bob, &mut alice]);
+    assert_eq!(read(&mut bob), ["I do not want to hear of you"]);
+    world.post.passes.get_mut("alice").unwrap().remove(0);
+    bob.deliver("alice", Delivery::Sealed, world.now, &mut world.rng).unwrap();
+    world.write(&mut bob, "alice", "two");
+    let before = world.post.past.len();
+    world.work(&mut bob);
+    assert_eq!(world.post.past.len(), before, "the server takes nothing sealed of Bob's");
+    assert_eq!(events(&mut bob), [Event::SealedRefused { to: "alice".into() }]);
 }

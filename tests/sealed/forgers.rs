@@ -16,7 +16,7 @@ fn regular(world: &mut World, from: &mut App, to: &App, text: &str) -> super::po
 }
 
 /// Every row of a store.
-fn rows(store: &mut Memory) -> Vec<(Table, Vec<u8>, Vec<u8>)> {
+pub(crate) fn rows(store: &mut Memory) -> Vec<(Table, Vec<u8>, Vec<u8>)> {
     let all = store.transact(|tx| {
         let mut all = Vec::new();
         for table in Table::ALL {
