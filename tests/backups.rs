@@ -752,3 +752,45 @@ fn an_import_that_is_cut_anywhere_goes_on() {
     }
     assert!(cuts > 30, "{cuts}");
 }
+
+/// An archive of an account, with a contact that is verified in it.
+fn with_contact(world: &World, kind: ArchiveKind, of: DeviceList, contact: &Contact) -> Vec<u8> {
+    let (info, rng) = (Info::new("rosa", world.now, of).unwrap(), &mut Seeded::new(4, "made"));
+    let mut writer =
+        Writer::new(Vec::new(), kind, &LOCK, Argon2Cost::default(), info, rng).unwrap();
+    writer.contact(contact).unwrap();
+    writer.finish().unwrap()
+}
+
+#[test]
+fn an_import_replaces_nobody_who_is_known_and_not_the_own_user() {
+    let mut world = World::new("known contacts");
+    let [mut rosa, _, mut carol, _] = world.of_three();
+    let genuine = rosa.devices("carol").unwrap().unwrap();
+    rosa.unverify("carol", world.now, &mut world.rng).unwrap();
+    let (own, own_trust) = (rosa.devices("rosa").unwrap(), rosa.trust("rosa").unwrap());
+    for user in ["carol", "rosa"] {
+        // Of a name that has another account at another server.
+        let other = Client::create(Memory::new(), user, world.now, &mut world.rng);
+        let list = other.unwrap().devices(user).unwrap().unwrap();
+        let contact = Contact::new(user, list, true).unwrap();
+        let archive = with_contact(&world, ArchiveKind::Backup, own.clone().unwrap(), &contact);
+        rosa.import(&mut open(&archive), line, world.now).unwrap();
+    }
+    assert_eq!(rosa.devices("carol").unwrap().unwrap(), genuine);
+    assert_eq!(trust(&mut rosa, "carol"), Some(Trust::FirstUse));
+    assert_eq!((rosa.devices("rosa").unwrap(), rosa.trust("rosa").unwrap()), (own, own_trust));
+    world.write(&mut rosa, "carol", "still you");
+    let [_, at_carol] = world.run([&mut rosa, &mut carol]);
+    assert_eq!(texts(&at_carol), ["still you"]);
+}
+
+#[test]
+fn history_restores_no_account() {
+    let mut world = World::new("history is no backup");
+    let [mut rosa, ..] = world.of_three();
+    let (own, carol) = (rosa.devices("rosa"), rosa.devices("carol"));
+    let contact = Contact::new("carol", carol.unwrap().unwrap(), false).unwrap();
+    let archive = with_contact(&world, ArchiveKind::Transfer, own.unwrap().unwrap(), &contact);
+    assert_eq!(world.restore(&archive, Others::Keep).err(), Some(Error::NotPermitted));
+}
