@@ -441,21 +441,21 @@ fn invitations_of_one_user_are_bounded() {
     let mut den = Den::new("invitations", GroupRole::Member);
     let account = den.ada.trust("ada").unwrap().unwrap().account;
     let ada = Op::Add { user: "ada".into(), account, role: GroupRole::Member };
-    for at in 0..100_u8 {
-        let ops = [ada.clone(), Op::Settings(vec![at])];
-        let roster =
-            Roster::found("mallory", &ops, &den.mallory.account, &mut subrosa::SystemRng).unwrap();
-        let _told = den.tell(&Saying::changes(roster.group(), roster.changes()));
-    }
     // A group that somebody else is said to have founded, and one without ada, are none.
     let eve = IdentityKeyPair::generate(&mut den.world.rng);
     let others = [
-        Roster::found("eve", &[ada], &eve, &mut subrosa::SystemRng).unwrap(),
+        Roster::found("eve", &[ada.clone()], &eve, &mut subrosa::SystemRng).unwrap(),
         Roster::found("mallory", &[], &den.mallory.account, &mut subrosa::SystemRng).unwrap(),
     ];
     for roster in &others {
         let _told = den.tell(&Saying::changes(roster.group(), roster.changes()));
         assert_eq!(den.ada.group(roster.group()), Err(Error::UnknownGroup));
+    }
+    for at in 0..100_u8 {
+        let ops = [ada.clone(), Op::Settings(vec![at])];
+        let roster =
+            Roster::found("mallory", &ops, &den.mallory.account, &mut subrosa::SystemRng).unwrap();
+        let _told = den.tell(&Saying::changes(roster.group(), roster.changes()));
     }
     let told = events(&mut den.ada);
     let invited = told.iter().filter(|event| matches!(event, Event::GroupInvited { .. })).count();
@@ -659,4 +659,160 @@ fn sealed_handshakes_of_a_contact_in_no_group_are_charged_to_those_that_nobody_k
     bob.befriend(&mut den.world, &mut den.ada);
     begin_sealed(&mut den, &mut bob, 30);
     assert_eq!(looked_at(&mut den), 64 - 30);
+}
+
+/// Forty texts of Mallory's that are still on their way when she is removed.
+fn on_their_way(den: &mut Den) -> Vec<Vec<u8>> {
+    assert_eq!(den.give(), Received::Handled);
+    let own = den.member("mallory");
+    let texts: Vec<Vec<u8>> = (0..40).map(|at| den.text(20 + at, "on its way")).collect();
+    let envelopes = texts.iter().map(|text| den.seal(own, text)).collect();
+    let (now, rng) = (den.world.now, &mut den.world.rng);
+    den.ada.change_group(den.group, &[GroupIntention::Remove("mallory")], now, rng).unwrap();
+    den.world.settle(&mut den.ada);
+    envelopes
+}
+
+#[test]
+fn texts_of_a_member_who_was_removed_are_late_and_32_of_them_are_shown() {
+    let mut den = Den::new("late texts", GroupRole::Member);
+    let mut shown = 0;
+    for envelope in on_their_way(&mut den) {
+        match den.hand_over(&envelope) {
+            Received::Incoming(incoming) => {
+                assert!(matches!(incoming.item, Item::Group(ref text) if text.is_late));
+                shown += 1;
+            }
+            Received::Refused(Error::UnknownDevice(_)) => {}
+            // What is refused so is set aside, and refused again.
+            Received::SetAside => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(shown, 32);
+}
+
+#[test]
+fn texts_of_a_member_who_was_removed_are_shown_for_a_day() {
+    let mut den = Den::new("too late", GroupRole::Member);
+    let envelopes = on_their_way(&mut den);
+    let is_shown = |den: &mut Den, envelope: &Vec<u8>| {
+        matches!(den.hand_over(envelope), Received::Incoming(_))
+    };
+    // What goes on for a day changes nothing of that: not a second look at who is in, either.
+    den.world.pass(DAY / 2);
+    den.world.settle(&mut den.ada);
+    let roster: Vec<Change> = den.roster.changes().cloned().collect();
+    let group = den.group;
+    let _told = den.tell(&Saying::changes(group, &roster));
+    den.world.pass(DAY / 2);
+    assert!(is_shown(&mut den, &envelopes[0]));
+    den.world.pass(1);
+    assert!(!is_shown(&mut den, &envelopes[1]));
+}
+
+#[test]
+fn a_text_to_a_group_that_was_sent_apart_comes_again_sixteen_times_and_no_more() {
+    let mut den = Den::new("resends to a group", GroupRole::Member);
+    den.write("a secret");
+    den.world.settle(&mut den.ada);
+    let mail = den.world.post.take(&den.mallory.address);
+    let envelope = mail.iter().find(|mail| mail.is_of_group()).expect("the text");
+    let mut asked: Vec<[u8; 16]> = vec![envelope.envelope[2..18].try_into().unwrap()];
+    mail.iter().for_each(|mail| drop(den.mallory.hear(mail)));
+    let mut apart = 0;
+    for round in 0..12 {
+        den.talk = den.mallory.talks.len() - 1;
+        let _asked = den.tell(&Saying::request([0; 8], &asked));
+        for _ in 0..4 {
+            den.world.settle(&mut den.ada);
+        }
+        // From then on by the references of what came apart, which ada made.
+        let heard = den.mallory.hear_all(&mut den.world);
+        let again = heard.iter().filter(|one| one.kind == 12).map(|one| one.reference);
+        apart += again.clone().count();
+        match round {
+            0 => asked = again.collect(),
+            _ => asked.extend(again),
+        }
+    }
+    assert_eq!(apart, 1 + 16);
+}
+
+#[test]
+fn changes_count_from_devices_of_members_alone() {
+    let mut den = Den::new("changes by an outsider", GroupRole::Admin);
+    let mut eve = Liar::new(&mut den.world, "eve");
+    let talk = eve.befriend(&mut den.world, &mut den.ada);
+    let before = den.ada.group(den.group).unwrap();
+    let change = den.settings(b"tulips");
+    let saying = Saying::changes(den.group, [&change]);
+    assert_eq!(eve.tell(&mut den.world, &mut den.ada, talk, &saying), Received::Handled);
+    assert_eq!(den.ada.group(den.group).unwrap(), before);
+    assert_eq!(den.tell(&saying), Received::Handled);
+    assert_ne!(den.ada.group(den.group).unwrap(), before);
+}
+
+#[test]
+fn who_asks_for_changes_by_more_heads_than_a_change_has_parents_is_told_nothing() {
+    let mut den = Den::new("heads without end", GroupRole::Member);
+    let ask = |den: &mut Den, heads: &[[u8; 32]]| {
+        let body = [den.group.as_bytes(), heads.as_flattened()].concat();
+        assert_eq!(den.tell(&Saying::raw(15, &body)), Received::Handled);
+        den.world.settle(&mut den.ada);
+        let heard = den.mallory.hear_all(&mut den.world);
+        heard.iter().filter(|one| one.kind == 13).count()
+    };
+    assert_eq!(ask(&mut den, &[[7; 32]; 17]), 0);
+    assert_eq!(ask(&mut den, &[[7; 32]; 16]), 1);
+}
+
+#[test]
+fn what_is_built_on_changes_that_never_come_is_asked_for_within_an_allowance() {
+    let mut den = Den::new("unknown heads", GroupRole::Member);
+    let mut asked = 0;
+    for at in 0..60_u8 {
+        let heads = [den.group.as_bytes(), &[at; 32][..]].concat();
+        assert_eq!(den.tell(&Saying::raw(17, &heads)), Received::Handled);
+        den.world.settle(&mut den.ada);
+        let heard = den.mallory.hear_all(&mut den.world);
+        asked += heard.iter().filter(|one| one.kind == 15).count();
+    }
+    assert!((2..=32).contains(&asked), "{asked}");
+}
+
+#[test]
+fn that_this_account_left_is_told_to_members_alone() {
+    let mut den = Den::new("out of the group", GroupRole::Admin);
+    let (now, rng) = (den.world.now, &mut den.world.rng);
+    den.ada.change_group(den.group, &[GroupIntention::Leave], now, rng).unwrap();
+    den.world.settle(&mut den.ada);
+    assert_eq!(den.ada.group(den.group).unwrap().standing, GroupStanding::Out);
+    let mut eve = Liar::new(&mut den.world, "eve");
+    let talk = eve.befriend(&mut den.world, &mut den.ada);
+    den.mallory.hear_all(&mut den.world);
+    let first = den.roster.heads()[0];
+    let heads = Saying::raw(17, &[den.group.as_bytes(), &first.as_bytes()[..]].concat());
+    let _told = eve.tell(&mut den.world, &mut den.ada, talk, &heads);
+    let _told = den.tell(&heads);
+    den.world.settle(&mut den.ada);
+    assert!(eve.hear_all(&mut den.world).iter().all(|one| one.kind != 13));
+    assert!(den.mallory.hear_all(&mut den.world).iter().any(|one| one.kind == 13));
+}
+
+#[test]
+fn a_repeated_envelope_is_a_duplicate_though_its_chain_is_gone() {
+    let mut den = Den::new("repeated late", GroupRole::Member);
+    assert_eq!(den.give(), Received::Handled);
+    let own = den.member("mallory");
+    let text = den.text(20, "once");
+    let envelope = den.seal(own, &text);
+    assert!(matches!(den.hand_over(&envelope), Received::Incoming(_)));
+    let (now, rng) = (den.world.now, &mut den.world.rng);
+    den.ada.change_group(den.group, &[GroupIntention::Remove("mallory")], now, rng).unwrap();
+    for _ in 0..3 {
+        den.world.settle(&mut den.ada);
+        den.world.pass(DAY);
+    }
+    assert_eq!(den.hand_over(&envelope), Received::Duplicate);
 }

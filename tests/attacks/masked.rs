@@ -4,7 +4,7 @@ use subrosa::store::Table;
 use subrosa::{Address, Error, Item, Received, Trust};
 
 use crate::liar::{Liar, Saying};
-use crate::world::{App, Disk, World, incoming, inbox, texts};
+use crate::world::{App, Disk, World, inbox, incoming, texts};
 
 /// A ticket that nobody gave.
 const NO_TICKET: [u8; 16] = [7; 16];

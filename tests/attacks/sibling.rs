@@ -381,3 +381,56 @@ fn a_withdrawal_where_nobody_compared_anything_is_not_told_and_counts() {
         assert_eq!(alice.trust("bob").unwrap().unwrap().trust, Trust::FirstUse);
     }
 }
+
+#[test]
+fn history_is_offered_by_listed_devices_of_the_account_alone() {
+    let mut world = World::new("offers of history");
+    let (mut alice, disk) = world.app("alice");
+    let (mut tablet, _) = join(&mut world, &mut alice, Role::Device);
+    let (descriptor, _) = {
+        let chunks = subrosa::file::ChunkSize::DEFAULT;
+        subrosa::file::seal(b"history", chunks, &mut world.rng).unwrap()
+    };
+    let offer = Saying::raw(20, &[&[7; 32][..], &descriptor.encode(), b"blob 7"].concat());
+    let mut phone = linked(&mut world, &mut alice, &disk, Role::Device);
+    let list = world.directory("alice").list().unwrap().encode();
+    tablet.update_devices("alice", &list, world.now, &mut world.rng).unwrap();
+    inbox(&mut tablet);
+    let of_phone = phone.begin(&mut world, &tablet.address().clone());
+    let offered = |events: &[Event]| matches!(events, [Event::History { .. }]);
+    drop(phone.tell(&mut world, &mut tablet, of_phone, &offer));
+    let told = events(&mut tablet);
+    assert!(offered(&told), "{told:?}");
+    // A contact.
+    let mut bob = Liar::new(&mut world, "bob");
+    let talk = bob.befriend(&mut world, &mut tablet);
+    assert_eq!(bob.tell(&mut world, &mut tablet, talk, &offer), Received::Handled);
+    // A device that was removed.
+    alice.remove_device(phone.address.device, world.now, &mut world.rng).unwrap();
+    world.settle(&mut alice);
+    let list = world.directory("alice").list().unwrap().encode();
+    tablet.update_devices("alice", &list, world.now, &mut world.rng).unwrap();
+    drop(phone.tell(&mut world, &mut tablet, of_phone, &offer));
+    let told = events(&mut tablet);
+    assert!(!told.iter().any(|event| matches!(event, Event::History { .. })), "{told:?}");
+}
+
+#[test]
+fn while_another_account_key_waits_a_manager_changes_no_device() {
+    let mut world = World::new("contested account");
+    let (mut alice, disk) = world.app("alice");
+    let mut device = linked(&mut world, &mut alice, &disk, Role::Device);
+    let own = IdentityKeyPair::generate(&mut world.rng);
+    let list = device.list.renewed_without(&device.account, &own, 99).unwrap();
+    let talk = device.begin(&mut world, &alice.address().clone());
+    let received = device.tell(&mut world, &mut alice, talk, &Saying::account(&own).with(&list));
+    assert_eq!(received, Received::Handled);
+    let before = alice.devices("alice").unwrap();
+    let changed = subrosa::Error::IdentityChanged("alice".into());
+    let code = NewDevice::generate(&mut world.rng).code();
+    let linked = alice.link(&code, Role::Device, world.now, &mut world.rng);
+    assert_eq!(linked.err(), Some(changed.clone()));
+    let removed = alice.remove_device(device.address.device, world.now, &mut world.rng);
+    assert_eq!(removed.err(), Some(changed));
+    assert_eq!(alice.devices("alice").unwrap(), before);
+}
