@@ -12,7 +12,7 @@ use super::import::{Batch, Marks, cursor, skip};
 use super::rows::Rows;
 use super::transaction::{Account, Open, RESTORATION};
 use super::{Client, Policy};
-use crate::archive::{Archive, ArchiveKind, Frame};
+use crate::archive::{Archive, Frame};
 use crate::at_rest;
 use crate::crypto::stack;
 use crate::devices::{DeviceList, Others};
@@ -127,10 +127,8 @@ impl<S: Store> Client<S> {
 
 /// The key of the account, in an archive that is whole.
 fn account_key<R: Read + Seek>(archive: &mut Archive<R>) -> Result<IdentityKeyPair> {
-    let checked = archive.check()?;
-    if archive.kind() != ArchiveKind::Backup || !checked.account {
-        return Err(Error::NotPermitted.into());
-    }
+    archive.check()?;
+    // It is the first frame, which no archive but a backup has.
     match archive.next_frame()? {
         // A copy, so that the one on the heap is wiped there.
         Some(Frame::Account(key)) => Ok(IdentityKeyPair::clone(&key)),
