@@ -229,7 +229,8 @@ fn noise_of_a_contact_is_answered_within_an_allowance() {
     for _ in 0..2_000 {
         drop(liar.talks[talk].session.encrypt(b"", b"", &mut world.rng).unwrap());
     }
-    drop(liar.tell(&mut world, &mut alice, talk, &Saying::text(3, "skipped")));
+    let far = liar.tell(&mut world, &mut alice, talk, &Saying::text(3, "skipped"));
+    assert!(matches!(far, Received::Incoming(_)), "{far:?}");
     inbox(&mut alice);
     let (rows, bytes) = disk.size();
     disk.written();
@@ -347,4 +348,24 @@ fn as_many_envelopes_are_remembered_as_the_policy_says() {
     assert_eq!(world.give(&mut alice, &from, &first), Received::Duplicate);
     drop(liar.tell(&mut world, &mut alice, talk, &Saying::text(200, "one more")));
     assert!(matches!(world.give(&mut alice, &from, &first), Received::AskedAgain(_)));
+}
+
+#[test]
+fn what_is_to_be_asked_of_a_contact_is_bounded_however_long_nobody_can_be_asked() {
+    let mut world = World::new("nobody can be asked");
+    let (mut alice, disk) = world.app("alice");
+    let mut liar = Liar::new(&mut world, "mallory");
+    liar.befriend(&mut world, &mut alice);
+    alice.reset(&liar.address).unwrap();
+    world.bundles.insert(liar.address.clone(), Vec::new());
+    let from = liar.address.clone();
+    for _ in 0..3 {
+        for _ in 0..600 {
+            let envelope = noise(&mut world);
+            drop(world.give(&mut alice, &from, &envelope));
+        }
+        world.pass(10_000);
+    }
+    // The references, and how many there are.
+    assert_eq!(disk.count(Table::Request), 1_000 + 1);
 }

@@ -174,3 +174,63 @@ fn a_content_that_breaks_the_layout_is_refused_and_changes_nothing() {
     let changed = disk.rows().into_iter().filter(|row| !before.contains(row)).collect::<Vec<_>>();
     assert!(changed.iter().all(|(table, _)| *table == Table::Allowance), "{changed:?}");
 }
+
+#[test]
+fn what_is_asked_of_a_stranger_is_bounded_however_long_it_goes_on() {
+    let mut world = World::new("a stranger for days");
+    let (mut alice, disk) = world.app("alice");
+    let mut liar = Liar::new(&mut world, "mallory");
+    let envelope = forged_initial(&mut world, &mut liar, &alice.address().clone());
+    for number in 0..100_u8 {
+        let (mut other, from) =
+            (envelope.clone(), Address::new("mallory", 1 + u32::from(number % 3)));
+        other[2] = number;
+        drop(world.give(&mut alice, &from, &other));
+        world.pass(600);
+    }
+    // 16 references, and how many there are of each device.
+    let rows = disk.count(Table::Request);
+    assert!((16..=16 + 3).contains(&rows), "{rows}");
+}
+
+#[test]
+fn names_that_the_server_says_nothing_of_are_forgotten_after_a_while() {
+    let mut world = World::new("no answer");
+    let (mut alice, disk) = world.app("alice");
+    let mut liar = Liar::new(&mut world, "mallory");
+    let envelope = forged_initial(&mut world, &mut liar, &alice.address().clone());
+    let rows = |disk: &crate::world::Disk| {
+        [Table::Request, Table::Inbox, Table::Task].map(|of| disk.count(of))
+    };
+    let before = rows(&disk);
+    drop(world.give(&mut alice, &Address::new("made up", 1), &envelope));
+    assert_ne!(rows(&disk), before);
+    for _ in 0..40 {
+        for _ in 0..5 {
+            for task in alice.tasks(100, world.now, &mut world.rng).unwrap() {
+                if matches!(task.action, Action::FetchDevices(_)) {
+                    let failed = subrosa::Answer::Failed;
+                    drop(alice.complete(&task.id, failed, world.now, &mut world.rng).unwrap());
+                } else {
+                    drop(world.post.perform(&mut alice, &task, world.now, &mut world.rng));
+                }
+            }
+            world.pass(6 * 60 * 60);
+        }
+    }
+    assert_eq!(rows(&disk)[..2], before[..2]);
+}
+
+#[test]
+fn a_first_list_counts_only_from_a_device_that_is_in_it() {
+    let mut world = World::new("somebody else's list");
+    let (mut alice, _) = world.app("alice");
+    let (bob, mut mallory) = (Liar::new(&mut world, "bob"), Liar::new(&mut world, "mallory"));
+    // Mallory writes as Bob, with Bob's genuine list.
+    mallory.address = bob.address.clone();
+    mallory.list = bob.list.clone();
+    let talk = mallory.begin(&mut world, &alice.address().clone());
+    let received = mallory.tell(&mut world, &mut alice, talk, &Saying::text(1, "I am Bob"));
+    assert_eq!(received, Received::SetAside);
+    assert_eq!(alice.devices("bob").unwrap(), None);
+}

@@ -1,9 +1,9 @@
 //! What people decide about users: by the key on the screen, and about nobody else.
 
 use subrosa::store::Memory;
-use subrosa::{Action, Client, Error, Trust};
+use subrosa::{Action, Client, Error, Event, NewDevice, Policy, Role, Trust};
 
-use super::{World, from, texts};
+use super::{World, events, from, texts};
 
 /// The device list of an account that somebody else made under a user's name.
 fn other_account(world: &mut World, user: &str) -> subrosa::DeviceList {
@@ -75,4 +75,33 @@ fn what_waits_for_others_stays_when_a_user_is_forgotten() {
     texts(&mut carol);
     world.settle(&mut [&mut alice, &mut bob, &mut carol]);
     assert_eq!(texts(&mut carol), [from("alice/1", "on its way")]);
+}
+
+#[test]
+fn a_new_key_is_told_once_though_its_list_changes() {
+    let world = &mut World::new("told once");
+    let (mut alice, _) = world.talking();
+    let mut other = Client::create(Memory::new(), "bob", world.now, &mut world.rng).unwrap();
+    texts(&mut alice);
+    for round in 0..3 {
+        let list = other.devices("bob").unwrap().unwrap();
+        world.update(&mut alice, "bob", &list.encode()).unwrap();
+        let told = [Event::KeyChanged { user: "bob".into(), account: list.account() }];
+        assert_eq!(events(&mut alice), if round == 0 { &told[..] } else { &[] }, "{round}");
+        let code = NewDevice::generate(&mut world.rng).code();
+        other.link(&code, Role::Device, world.now, &mut world.rng).unwrap();
+    }
+}
+
+#[test]
+fn a_text_that_is_longer_than_all_that_is_kept_arrives() {
+    let world = &mut World::new("small log");
+    let (alice, mut bob) = (world.create("alice"), world.create("bob"));
+    let mut policy = Policy::default();
+    policy.log_bytes = 10;
+    let mut alice = alice.with_policy(policy);
+    // Written before anything is known of Bob, so that it waits in the log.
+    world.write(&mut alice, "bob", "more than ten bytes");
+    world.settle(&mut [&mut alice, &mut bob]);
+    assert_eq!(texts(&mut bob), [from("alice/1", "more than ten bytes")]);
 }

@@ -232,3 +232,21 @@ fn who_is_blocked_is_not_told_the_pass_by_a_text_to_them() {
     assert_eq!(world.post.past.len(), before, "the server takes nothing sealed of Bob's");
     assert_eq!(events(&mut bob), [Event::SealedRefused { to: "alice".into() }]);
 }
+
+#[test]
+fn a_pass_that_was_set_meanwhile_is_not_taken_for_the_one_that_came_after() {
+    let world = &mut World::new("two passes at once");
+    world.policy.requires_pass = true;
+    let mut alice = world.create("alice");
+    alice.block("bob", world.now, &mut world.rng).unwrap();
+    let is_pass = |task: &subrosa::Task| matches!(task.action, Action::SetPass(_));
+    let mut tasks = alice.tasks(9, world.now, &mut world.rng).unwrap();
+    let first = tasks.remove(tasks.iter().position(is_pass).expect("a pass"));
+    // The second one is drawn while the first one is on its way.
+    alice.block("carol", world.now, &mut world.rng).unwrap();
+    world.post.perform(&mut alice, &first, world.now, &mut world.rng).unwrap();
+    let set = world.post.passes["alice"].last().cloned();
+    world.pass(DAY);
+    world.work(&mut alice);
+    assert_ne!(world.post.passes["alice"].last().cloned(), set);
+}

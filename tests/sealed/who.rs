@@ -460,3 +460,22 @@ fn a_liar_whose_account_key_another_of_her_own_certified_is_found_out_as_well() 
     assert!(matches!(&told[..], [Event::NotTheirs { user, .. }] if user == "bob"), "{told:?}");
     assert_eq!(read(&mut bob), ["how much?"]);
 }
+
+#[test]
+fn an_open_envelope_vouches_for_who_wrote_sealed_before() {
+    let world = &mut World::new("vouched openly");
+    let (mut alice, mut bob) = (world.create("alice"), world.create("bob"));
+    world.write(&mut alice, "bob", "sealed");
+    world.work(&mut alice);
+    world.fetch(&mut bob);
+    assert_eq!(shown(&mut bob), [from("alice/1", Trust::Unvouched, "sealed")]);
+    // With a list that is newer: one that is known says nothing new.
+    let _tablet = world.link(&mut alice);
+    alice.deliver("bob", subrosa::Delivery::Open, world.now, &mut world.rng).unwrap();
+    alice.reset(bob.address()).unwrap();
+    world.write(&mut alice, "bob", "open");
+    world.work(&mut alice);
+    world.fetch(&mut bob);
+    assert_eq!(shown(&mut bob), [from("alice/1", Trust::FirstUse, "open")]);
+    assert_eq!(bob.trust("alice").unwrap().unwrap().trust, Trust::FirstUse);
+}

@@ -405,3 +405,15 @@ fn moves_that_are_refused_or_repeated_are_answered_within_an_allowance() {
     }
     assert_eq!(answers, 32);
 }
+
+#[test]
+fn a_code_is_over_after_ten_minutes_though_no_timer_ran() {
+    let Between { mut world, mut alice, mut as_bob, .. } = Between::new("late answer");
+    let code = alice.show_code("bob", world.now, &mut world.rng).unwrap();
+    let bytes = data_encoding::BASE32_NOPAD.decode(&code.as_bytes()[9..]).unwrap();
+    let text = [b"Subrosa v1 scan", &bytes[1..65], b"\x05alice\x03bob"].concat();
+    let right = Saying::raw(8, &hmac(&bytes[73..89], &text));
+    world.pass(601);
+    tell(&mut as_bob.0, &mut world, &mut alice, as_bob.1, &right);
+    assert_eq!(events(&mut alice), []);
+}
