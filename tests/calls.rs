@@ -546,3 +546,15 @@ fn a_body_that_is_too_long_is_refused_however_the_signal_was_made() {
     let refused = world.clients[0].signal(&to, &signal, world.now, &mut world.rng);
     assert_eq!(refused, Err(Error::TooLong));
 }
+
+#[test]
+fn a_signal_that_comes_too_late_is_not_even_kept() {
+    let mut world = World::acquainted(&["alice", "bob"]);
+    for (late, received) in [(120, Received::Signal), (121, Received::Handled)] {
+        assert!(world.signal(0, 1, SignalKind::Offer).is_empty());
+        world.post.settle(&mut world.clients[0], world.now, &mut world.rng);
+        world.now = world.now.after(late);
+        let of_bob = world.post.fetch(&mut world.clients[1], world.now, &mut world.rng);
+        assert_eq!(of_bob, [received], "{late}");
+    }
+}

@@ -479,3 +479,18 @@ fn an_open_envelope_vouches_for_who_wrote_sealed_before() {
     assert_eq!(shown(&mut bob), [from("alice/1", Trust::FirstUse, "open")]);
     assert_eq!(bob.trust("alice").unwrap().unwrap().trust, Trust::FirstUse);
 }
+
+#[test]
+fn no_session_is_begun_with_somebody_nobody_vouches_for() {
+    let world = &mut World::new("bundle of an unvouched user");
+    let (mut alice, mut bob) = (world.create("alice"), world.create("bob"));
+    world.write(&mut alice, "bob", "hello");
+    world.work(&mut alice);
+    world.fetch(&mut bob);
+    assert_eq!(bob.trust("alice").unwrap().unwrap().trust, Trust::Unvouched);
+    let (of, now) = (alice.address().clone(), world.now);
+    let directory = world.post.users.get_mut("alice").unwrap();
+    let bundle = directory.bundle(of.device, "bob", now.as_secs()).unwrap().encode();
+    let refused = bob.add_bundle(&of, &bundle, now, &mut world.rng);
+    assert_eq!(refused, Err(Error::DevicesNeeded("alice".into())));
+}

@@ -417,3 +417,25 @@ fn a_code_is_over_after_ten_minutes_though_no_timer_ran() {
     tell(&mut as_bob.0, &mut world, &mut alice, as_bob.1, &right);
     assert_eq!(events(&mut alice), []);
 }
+
+#[test]
+fn after_the_person_confirmed_the_other_side_takes_it_back_by_a_mismatch_alone() {
+    let (mut world, mut alice, _, mut liar, talk) = with_liar("late ends");
+    start(&mut world, &mut alice, "mallory");
+    let [(9, started)] = &told(&mut world, &mut alice, &mut liar)[..] else { panic!("a start") };
+    let id = id_of(started);
+    tell(&mut liar, &mut world, &mut alice, talk, &nonce_of(&id, &[3; 32]));
+    let shown = value(&world, &mut alice, "mallory");
+    alice.confirm_sas("mallory", &shown, world.now, &mut world.rng).unwrap();
+    inbox(&mut alice);
+    for why in [0, 2, 3, 4] {
+        let end = Saying::raw(11, &[&id[..], &[why]].concat());
+        tell(&mut liar, &mut world, &mut alice, talk, &end);
+        assert_eq!(events(&mut alice), [], "{why}");
+        assert_eq!(trust(&mut alice, "mallory"), Trust::Verified, "{why}");
+    }
+    let mismatch = Saying::raw(11, &[&id[..], &[1]].concat());
+    tell(&mut liar, &mut world, &mut alice, talk, &mismatch);
+    ended(&mut alice, SasEnd::Mismatch);
+    assert_eq!(trust(&mut alice, "mallory"), Trust::FirstUse);
+}
