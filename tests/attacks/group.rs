@@ -816,3 +816,73 @@ fn a_repeated_envelope_is_a_duplicate_though_its_chain_is_gone() {
     }
     assert_eq!(den.hand_over(&envelope), Received::Duplicate);
 }
+
+#[test]
+fn a_member_proposes_nothing_to_another_account() {
+    let mut den = Den::new("proposals of a member", GroupRole::Admin);
+    let before = den.ada.group(den.group).unwrap();
+    let made = den.world.now.as_secs().to_be_bytes();
+    let head = [den.group.as_bytes(), &[7; 16][..], &made].concat();
+    // To leave: as the member that she is.
+    let leave = [&head[..], den.member("mallory").as_bytes(), &[0]].concat();
+    assert_eq!(den.tell(&Saying::raw(16, &leave)), Received::Handled);
+    den.world.settle(&mut den.ada);
+    assert_eq!(den.ada.group(den.group).unwrap(), before);
+    assert_eq!(inbox(&mut den.ada), []);
+}
+
+#[test]
+fn devices_under_another_account_key_than_the_members_get_no_chain_and_no_text() {
+    let mut den = Den::new("another account", GroupRole::Member);
+    let rng = &mut den.world.rng;
+    let (account, identity) = (IdentityKeyPair::generate(rng), IdentityKeyPair::generate(rng));
+    let list = subrosa::DeviceList::first(&account, identity.public_key());
+    den.world.post.users.remove("mallory");
+    let mut new = Liar::posing(&mut den.world, "mallory", 1, account, identity, list);
+    new.upload(&mut den.world);
+    let (list, key) = (new.list.encode(), new.account.public_key());
+    den.ada.update_devices("mallory", &list, den.world.now, &mut den.world.rng).unwrap();
+    den.ada.accept_new_key("mallory", &key, den.world.now, &mut den.world.rng).unwrap();
+    den.world.post.take(&new.address);
+    let talk = new.begin(&mut den.world, &den.ada.address().clone());
+    let hello = new.tell(&mut den.world, &mut den.ada, talk, &Saying::text(7, "my new phone"));
+    assert!(matches!(hello, Received::Incoming(_)), "{hello:?}");
+    den.write("for those who are in");
+    for _ in 0..3 {
+        den.world.settle(&mut den.ada);
+        den.world.pass(60);
+    }
+    let mail = den.world.post.take(&new.address);
+    assert!(!mail.iter().any(crate::post::Mail::is_of_group));
+    let heard: Vec<u8> =
+        mail.iter().filter_map(|mail| new.hear(mail)).map(|heard| heard.kind).collect();
+    assert!(!heard.is_empty() && !heard.iter().any(|kind| matches!(kind, 12 | 14)), "{heard:?}");
+}
+
+#[test]
+fn texts_of_a_group_that_are_sent_apart_are_bounded_in_bytes() {
+    let mut den = Den::new("apart in bytes", GroupRole::Member);
+    let long = "x".repeat(200_000);
+    for _ in 0..10 {
+        den.write(&long);
+    }
+    den.world.settle(&mut den.ada);
+    let mail = den.world.post.take(&den.mallory.address);
+    let of_group = mail.iter().filter(|mail| mail.is_of_group());
+    let references: Vec<[u8; 16]> =
+        of_group.map(|mail| mail.envelope[2..18].try_into().unwrap()).collect();
+    assert_eq!(references.len(), 10);
+    mail.iter().for_each(|mail| drop(den.mallory.hear(mail)));
+    let mut bytes = 0;
+    for _ in 0..16 {
+        den.talk = den.mallory.talks.len() - 1;
+        let _asked = den.tell(&Saying::request([0; 8], &references));
+        for _ in 0..4 {
+            den.world.settle(&mut den.ada);
+        }
+        let mail = den.world.mail(&den.mallory.address);
+        bytes += mail.iter().map(|mail| mail.envelope.len()).sum::<usize>();
+        den.mallory.hear_all(&mut den.world);
+    }
+    assert!((8 << 20..18 << 20).contains(&bytes), "{bytes}");
+}

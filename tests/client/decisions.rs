@@ -1,7 +1,7 @@
 //! What people decide about users: by the key on the screen, and about nobody else.
 
-use subrosa::store::Memory;
-use subrosa::{Action, Client, Error, Event, NewDevice, Policy, Role, Trust};
+use subrosa::store::{Memory, Store, Table};
+use subrosa::{Action, Client, Error, Event, Item, NewDevice, Policy, Role, Trust};
 
 use super::{World, events, from, texts};
 
@@ -104,4 +104,54 @@ fn a_text_that_is_longer_than_all_that_is_kept_arrives() {
     world.write(&mut alice, "bob", "more than ten bytes");
     world.settle(&mut [&mut alice, &mut bob]);
     assert_eq!(texts(&mut bob), [from("alice/1", "more than ten bytes")]);
+}
+
+#[test]
+fn what_one_call_hands_out_is_bounded_and_the_rest_follows() {
+    let world = &mut World::new("portions");
+    let (mut alice, mut bob) = (world.create("alice"), world.create("bob"));
+    let list = world.list("bob");
+    world.update(&mut alice, "bob", &list).unwrap();
+    let texts: Vec<String> = (0..40).map(|at| format!("{at} {}", "x".repeat(200_000))).collect();
+    for text in &texts {
+        alice.write("bob", text.as_bytes(), world.now, &mut world.rng).unwrap();
+    }
+    // The bundle comes, and two texts are encrypted at once: a quarter of a mebibyte is passed.
+    let tasks = alice.tasks(100, world.now, &mut world.rng).unwrap();
+    let is_bundle = |task: &&subrosa::Task| matches!(task.action, Action::FetchBundle(_));
+    let fetch = tasks.iter().find(is_bundle).expect("a bundle");
+    world.post.perform(&mut alice, fetch, world.now, &mut world.rng).unwrap();
+    let mut outbox = alice.into_store();
+    let rows = outbox.transact(|tx| tx.scan(Table::Outbox, &[], usize::MAX)).unwrap();
+    let bytes: usize = rows.iter().map(|(_, row)| row.len()).sum();
+    assert!((400_000..600_000).contains(&bytes), "{bytes}");
+    let mut alice = Client::open(outbox).unwrap();
+    world.pass(120);
+    let mut most = 0;
+    for _ in 0..100 {
+        let tasks = alice.tasks(100, world.now, &mut world.rng).unwrap();
+        let sends = tasks.iter().filter(|task| matches!(task.action, Action::Send { .. })).count();
+        most = most.max(sends);
+        for task in tasks {
+            world.post.perform(&mut alice, &task, world.now, &mut world.rng).unwrap();
+        }
+        world.pass(1);
+    }
+    drop(world.post.fetch(&mut bob, world.now, &mut world.rng));
+    let mut shown = Vec::new();
+    loop {
+        let page = bob.inbox(100).unwrap();
+        // Four mebibytes are passed with the 21st.
+        assert!(page.len() <= 21, "{}", page.len());
+        if page.is_empty() {
+            break;
+        }
+        for incoming in page {
+            bob.acknowledge(incoming.id).unwrap();
+            if let Item::Text(text) = incoming.item {
+                shown.push(String::from_utf8(text.text.to_vec()).unwrap());
+            }
+        }
+    }
+    assert!(shown == texts && most <= 21, "{} of 40, {most} at once", shown.len());
 }
