@@ -5,8 +5,8 @@ use alloc::vec::Vec;
 use rand_core::CryptoRng;
 
 use super::group_rows::{self, PeerRow};
-use super::group_texts::{self};
-use super::outbox::{self};
+use super::group_texts;
+use super::outbox;
 use super::telling;
 use super::timers;
 use super::transaction::{Open, Place, Tag};

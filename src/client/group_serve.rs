@@ -8,7 +8,7 @@ use rand_core::CryptoRng;
 use super::allowances::{self, ANSWERS, Party};
 use super::group_members::{Peer, Targets};
 use super::group_rows::{self, PeerRow};
-use super::group_texts::{self};
+use super::group_texts;
 use super::log::{self, Pointer};
 use super::outbox::{self, Letter};
 use super::send;

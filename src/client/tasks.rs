@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::certificates;
 use super::doors::{self, Pass};
+#[cfg(doc)]
+use super::events::Event;
 use super::expiry;
 use super::group_out;
 use super::group_outs;
@@ -123,7 +125,7 @@ pub enum Answer<'a> {
     /// The certificate.
     Certificate(&'a [u8]),
     /// The server takes no sealed mail for the receiver with this pass. The envelope waits, and is
-    /// tried again later; the app is told ([`Event::SealedRefused`](super::Event)).
+    /// tried again later; the app is told ([`Event::SealedRefused`]).
     Refused,
     /// The server does not have it, or does not know whom it is for.
     Missing,
