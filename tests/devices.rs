@@ -409,6 +409,39 @@ fn what_cannot_be_opened_comes_again_though_the_account_key_was_renewed_meanwhil
 }
 
 #[test]
+fn answers_that_are_left_come_once_a_new_account_key_is_accepted() {
+    let calm = &mut Calm::new("answers left");
+    let (mut phone, mut bob) = (calm.create("alice"), calm.create("bob"));
+    drop(calm.link(&mut phone, Role::Manager));
+    let known = calm.post.list("bob").unwrap().encode();
+    phone.update_devices("bob", &known, calm.now, &mut calm.rng).unwrap();
+    // More than are answered at once.
+    for at in 0..40 {
+        calm.write(&mut bob, "alice", &at.to_string());
+    }
+    for Mail { from, mut envelope, .. } in calm.post.take(phone.address()) {
+        *envelope.last_mut().unwrap() ^= 1;
+        calm.now = calm.now.after(HOUR);
+        let asked = phone.receive(Some(&from), &envelope, calm.now, &mut calm.rng).unwrap();
+        assert!(matches!(asked, Received::AskedAgain(_)), "{asked:?}");
+    }
+    calm.connect(&mut phone);
+    let requests = calm.post.take(bob.address());
+    calm.remove(&mut phone, 2);
+    for Mail { from, envelope, .. } in requests {
+        drop(bob.receive(Some(&from), &envelope, calm.now, &mut calm.rng).unwrap());
+    }
+    let renewed = calm.post.list("alice").unwrap().clone();
+    bob.update_devices("alice", &renewed.encode(), calm.now, &mut calm.rng).unwrap();
+    calm.connect(&mut bob);
+    assert_eq!(calm.post.mail[phone.address()].len(), 32);
+    bob.accept_new_key("alice", &renewed.account(), calm.now, &mut calm.rng).unwrap();
+    calm.connect(&mut bob);
+    calm.sync(&mut phone);
+    assert_eq!(texts(&mut phone).len(), 40);
+}
+
+#[test]
 fn a_device_that_is_restored_twice_from_one_backup_can_be_written_to() {
     let calm = &mut Calm::new("restored twice");
     let (mut alice, bob) = (calm.create("alice"), calm.create("bob"));

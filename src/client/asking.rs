@@ -256,6 +256,11 @@ pub(super) fn has_room(open: &mut Open<'_>, place: Place) -> Result<bool, Error>
     Ok(open.scan(Table::Request, &of_device(place, QUEUE), MOST_QUEUED)?.len() < MOST_QUEUED)
 }
 
+/// Whether a request of a device is being answered.
+pub(super) fn is_answering(open: &mut Open<'_>, place: Place) -> Result<bool, Error> {
+    Ok(!open.scan(Table::Request, &of_device(place, QUEUE), 1)?.is_empty())
+}
+
 /// Queues a request to answer. False where there is no room.
 pub(super) fn queue(
     open: &mut Open<'_>,

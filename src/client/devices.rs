@@ -168,7 +168,10 @@ pub(super) fn go_on(
     send::settle(open, tag)?;
     send::note_drafts(open, Some(tag), now)?;
     for listed in user.list.devices() {
-        if listed.identity != open.account.identity && asking::any(open, tag, listed.device)? {
+        let place = open.place(tag, &listed.identity);
+        if listed.identity != open.account.identity
+            && (asking::any(open, tag, listed.device)? || asking::is_answering(open, place)?)
+        {
             wants::want(open, Want::Work(Address::new(&user.name, listed.device)), now)?;
         }
     }
