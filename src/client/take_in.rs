@@ -184,8 +184,8 @@ fn take_fields(
 ) -> Result<(), Error> {
     let SealedFields { tickets, pass, knows_pass, .. } = content.sealed;
     let writing = record.writing().map(|entry| entry.id);
-    let is_closed = !record.has_open(&session);
-    let heard = Heard { session, began, is_closed, asks: content.asks, writing };
+    let is_old = record.is_old(&session);
+    let heard = Heard { session, began, is_old, asks: content.asks, writing };
     if let Some(lost) = tickets::take_in(open, place, tickets, knows_pass, &heard)? {
         silence::again(open, from, place, (record, lost), now, rng)?;
     }

@@ -103,9 +103,9 @@ pub(super) struct Unheard {
 pub(super) struct Heard {
     /// The session that it came in.
     pub(super) session: SessionId,
-    /// Whether it began that session, and whether that was closed before.
+    /// Whether it began that session, and whether it is older than what a later session brought.
     pub(super) began: bool,
-    pub(super) is_closed: bool,
+    pub(super) is_old: bool,
     /// Whether the device writes its other contents in another session.
     pub(super) asks: bool,
     /// The session that is written in now.
@@ -172,18 +172,22 @@ impl PeerRow {
     }
 
     /// Something of the device was opened. Returns the first text that the device may have been
-    /// unable to read, and to ask for: it writes in another session now.
+    /// unable to read, and to ask for, where it is to be sent again: the device writes in the
+    /// session that is written in, and that is another one now.
     fn heard(&mut self, heard: &Heard) -> Option<Unheard> {
-        let unheard = self.unheard.take()?;
+        let unheard = self.unheard.as_mut()?;
+        let is_writing = heard.writing == Some(heard.session);
         if heard.session == unheard.session {
+            match heard.writing.filter(|_| !is_writing) {
+                // Later texts are in this one.
+                Some(writing) => unheard.session = writing,
+                None => self.unheard = None,
+            }
             return None;
         }
-        // It asks for something else, or what it wrote is from before: it may write there yet.
-        if heard.asks || heard.writing == Some(unheard.session) {
-            self.unheard = Some(unheard);
-            return None;
-        }
-        Some(unheard)
+        // Otherwise it asks for something else, or what it wrote is from before, or it cannot read
+        // what is written to it now.
+        if !heard.asks && is_writing { self.unheard.take() } else { None }
     }
 
     /// Keeps tickets that came, the newest [`MOST_TICKETS`].
@@ -277,9 +281,8 @@ pub(super) fn take_in(
     }
     let mut row = peer(open, place)?;
     let lost = row.heard(heard);
-    // Tickets in a closed session are older than those that closed it. The device may have none of
-    // the keys that they were made with.
-    if !heard.is_closed {
+    // The device may have none of the keys that it made its former tickets with.
+    if !heard.is_old {
         if heard.began {
             row.held.clear();
         }
@@ -440,24 +443,47 @@ mod tests {
 
     #[test]
     fn what_a_device_may_not_have_read_is_sent_again_once_it_writes_in_another_session() {
-        let [here, there]: [SessionId; 2] =
-            [1, 2].map(|byte| postcard::from_bytes(&[&[32][..], &[byte; 32]].concat()).unwrap());
-        let since = UnixTime::from_secs(1_800_000_000).unwrap();
+        let [here, there, third] = sessions();
         let heard = |session, asks, writing| {
             let mut row = PeerRow::default();
-            row.wrote(Unheard { since, number: 7, session: here });
+            row.wrote(Unheard { since: since(), number: 7, session: here });
             let heard =
-                Heard { session, began: false, is_closed: false, asks, writing: Some(writing) };
+                Heard { session, began: false, is_old: false, asks, writing: Some(writing) };
             let again = row.heard(&heard).map(|lost| lost.number);
             (again, row.unheard.is_some())
         };
         assert_eq!(heard(there, false, there), (Some(7), false));
         for asks in [false, true] {
             assert_eq!(heard(here, asks, here), (None, false));
-            assert_eq!(heard(here, asks, there), (None, false));
+            assert_eq!(heard(here, asks, there), (None, true));
             assert_eq!(heard(there, asks, here), (None, true));
+            assert_eq!(heard(there, asks, third), (None, true));
         }
         assert_eq!(heard(there, true, there), (None, true));
+    }
+
+    #[test]
+    fn what_is_heard_in_a_former_session_says_nothing_of_texts_in_the_later_one() {
+        let [former, later, _] = sessions();
+        let mut row = PeerRow::default();
+        row.wrote(Unheard { since: since(), number: 7, session: former });
+        let heard = |session| {
+            let (began, is_old, asks) = (false, false, false);
+            Heard { session, began, is_old, asks, writing: Some(later) }
+        };
+        assert!(row.heard(&heard(former)).is_none());
+        let unheard = row.unheard.map(|unheard| (unheard.number, unheard.session));
+        assert_eq!(unheard, Some((7, later)));
+        assert!(row.heard(&heard(later)).is_none());
+        assert!(row.unheard.is_none());
+    }
+
+    fn sessions() -> [SessionId; 3] {
+        [1, 2, 3].map(|byte| postcard::from_bytes(&[&[32][..], &[byte; 32]].concat()).unwrap())
+    }
+
+    fn since() -> UnixTime {
+        UnixTime::from_secs(1_800_000_000).unwrap()
     }
 
     #[test]

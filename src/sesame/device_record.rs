@@ -211,10 +211,10 @@ impl DeviceRecord {
         self.closed.is_none_or(|closed| entry.place(true) > closed)
     }
 
-    /// Whether a session is there and not closed: what comes in one that is may be from before
-    /// whatever closed it.
-    pub(crate) fn has_open(&self, id: &SessionId) -> bool {
-        self.entry(id).is_some_and(|entry| self.is_open(entry))
+    /// Whether the peer wrote in a higher session: what comes in this one is from before.
+    pub(crate) fn is_old(&self, id: &SessionId) -> bool {
+        let place = self.entry(id).map(|entry| entry.place(true));
+        self.entries.iter().any(|entry| entry.heard && Some(entry.place(true)) > place)
     }
 
     fn is_usable(&self, entry: &SessionEntry) -> bool {
