@@ -207,6 +207,10 @@ impl Told<'_> {
             case("founded", &self.group)?,
             self.play("ben adds eli", &[(1, &[], &[self.eli()?])])?,
             self.play("dee leaves", &[(3, &[], &[Op::Remove(self.dee)])])?,
+            self.play(
+                "dee leaves, and ben confirms it",
+                &[(3, &[], &[Op::Remove(self.dee)]), (1, &[0], &[Op::Remove(self.dee)])],
+            )?,
             self.play("ann, who alone can, leaves", &[(0, &[], &[Op::Remove(self.ann)])])?,
             case("dee founds a successor", &next)?,
         ])
@@ -288,6 +292,7 @@ fn faults(cast: &Cast) -> Result<Vec<(String, Value)>, Error> {
     let mut faults = Faults { group, all: Vec::new() };
     faults.in_bytes(good.encode());
     faults.signed(cast)?;
+    faults.settled(cast)?;
     Ok(faults.all)
 }
 
@@ -372,6 +377,28 @@ impl Faults {
         }
         Ok(())
     }
+
+    /// Changes about what others have decided.
+    fn settled(&mut self, cast: &Cast) -> Result<(), Error> {
+        let [ann, ben, cid, dee] = [0, 1, 2, 3].map(|user| id_of(&self.group, user));
+        let (ann, ben, cid, dee) = (ann?, ben?, cid?, dee?);
+        for (user, op) in [(2, Op::Demote(cid)), (3, Op::Remove(dee)), (0, Op::Remove(dee))] {
+            let change = cast.sign(&self.group, user, &[op])?;
+            self.group.merge([change]);
+        }
+        let (by_ann, by_ben) = (cast.account(0)?, cast.account(1)?);
+        let about = |kind: u8, id: MemberId| [&[kind][..], id.as_bytes()].concat();
+        let again = [&[0, 3][..], b"cid", &cast.account(2)?.public_key().encode(), &[0]].concat();
+        for (fault, author, key, op) in [
+            ("ben removes dee, who left, and whom ann removed", ben, by_ben, about(1, dee)),
+            ("ann promotes cid, who stepped down", ann, by_ann, about(2, cid)),
+            ("ann adds cid, who is in", ann, by_ann, again),
+        ] {
+            let bytes = raw(&self.group, author, &op, 1, key);
+            self.add(fault, &bytes);
+        }
+        Ok(())
+    }
 }
 
 fn flipped(bytes: &[u8], at: usize, mask: u8) -> Vec<u8> {
@@ -382,7 +409,7 @@ fn flipped(bytes: &[u8], at: usize, mask: u8) -> Vec<u8> {
     bytes
 }
 
-/// A change of a group on its first one, with anything in it, and a signature that holds.
+/// A change of a group on all that is known, with anything in it, and a signature that holds.
 fn raw(
     roster: &Roster,
     author: MemberId,
@@ -390,8 +417,12 @@ fn raw(
     count: u8,
     account: &IdentityKeyPair,
 ) -> Vec<u8> {
-    let mut bytes = [&[1][..], roster.group().as_bytes(), &2_u32.to_be_bytes(), &[1]].concat();
-    roster.heads().iter().for_each(|parent| bytes.extend_from_slice(parent.as_bytes()));
+    let heads = roster.heads();
+    let heights = heads.iter().filter_map(|id| roster.get(id)).map(Change::height);
+    let height = heights.max().unwrap_or(0).saturating_add(1).to_be_bytes();
+    let mut bytes = [&[1][..], roster.group().as_bytes(), &height].concat();
+    bytes.push(u8::try_from(heads.len()).unwrap_or(u8::MAX));
+    heads.iter().for_each(|parent| bytes.extend_from_slice(parent.as_bytes()));
     bytes.extend_from_slice(author.as_bytes());
     bytes.extend_from_slice(&[0; 32]);
     bytes.push(count);
