@@ -192,6 +192,7 @@ impl fmt::Debug for ExportedKey {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::hex;
 
     #[test]
     fn a_key_id_says_the_generation_and_the_stream() {
@@ -224,6 +225,24 @@ mod tests {
         let mut high = bytes.to_vec();
         high[8] = 1;
         assert_eq!(ExportedKey::from_bytes(&high).err(), Some(Error::Malformed));
+    }
+
+    /// Of docs/calls.md, 8: made by another implementation, from the text.
+    #[test]
+    fn known_answers() {
+        let device = Address::new("bob", 3);
+        let owner = Owner { call: CallId::new([1; 16]), device: &device };
+        for (suite, expected) in [
+            (Suite::Aes256Gcm, "10800904f084a1735da9f397308a65cf30ecc2b92840ee29dac9279a"),
+            (Suite::Aes128Gcm, "10800981b268a11b45bbf991bcbf4ece0e561b33dee1bce69088280e"),
+        ] {
+            let key = ExportedKey::of(owner, 0, suite, &Secret::new([7; 32]), 2, Stream::Video);
+            let base_key = "7ae6ab4cf9517ff0c9348d7922c78d3a3313793a380d27192267e57692121dbe";
+            assert_eq!((key.kid, hex(key.base_key()).as_str()), (9, base_key));
+            let mut frame = b"\x10a picture".to_vec();
+            Sealer::from(key).seal(1, &mut frame).unwrap();
+            assert_eq!(hex(&frame), expected);
+        }
     }
 
     #[test]
