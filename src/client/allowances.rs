@@ -72,6 +72,10 @@ pub(super) const INVITATIONS: Allowance = Allowance { kind: 13, burst: 32, perio
 /// What one device of the account proposes to this one.
 pub(super) const PROPOSALS: Allowance = Allowance { kind: 14, burst: 16, period: 3_600 };
 
+/// Changes of groups that the devices of one user tell, in units of 256 bytes: 32 MiB at once. To
+/// find out that they are worth nothing costs up to 3 seconds for each MiB.
+pub(super) const TOLD: Allowance = Allowance { kind: 15, burst: 1 << 17, period: 1 };
+
 /// Whose allowance it is.
 #[derive(Clone, Copy)]
 pub(super) enum Party {

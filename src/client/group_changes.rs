@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use rand_core::CryptoRng;
 
-use super::allowances::{self, CHANGES, INVITATIONS, LISTS, Party};
+use super::allowances::{self, CHANGES, INVITATIONS, LISTS, Party, TOLD};
 use super::events::{Event, FounderRole};
 use super::group_events;
 use super::group_keys;
@@ -69,6 +69,9 @@ pub(super) fn take_changes(
     reply: Option<&mut Target>,
     rng: &mut dyn CryptoRng,
 ) -> Result<(), Error> {
+    if !listens(open, from, bytes.len())? {
+        return Ok(());
+    }
     let Some(changes) =
         read_changes(bytes).filter(|changes| changes.iter().all(|change| change.group() == group))
     else {
@@ -278,14 +281,20 @@ fn look_again(
     Ok(())
 }
 
+/// Whether a user's devices may have so many bytes of changes looked at.
+fn listens(open: &mut Open<'_>, from: &From<'_>, bytes: usize) -> Result<bool, Error> {
+    let units = u64::try_from(bytes / 256).unwrap_or(u64::MAX).saturating_add(1);
+    allowances::take(open, &TOLD, Party::Contact(from.place.tag), units, from.now)
+}
+
 fn read_changes(bytes: &[u8]) -> Option<Vec<Change>> {
     let mut reader = Reader::new(bytes);
     let mut changes = Vec::new();
-    loop {
-        let Ok(length) = reader.u32() else { break };
+    while let Ok(length) = reader.u32() {
         let bytes = reader.bytes(usize::try_from(length).ok()?).ok()?;
         changes.push(Change::decode(bytes).ok()?);
     }
+    reader.end().ok()?;
     (!changes.is_empty()).then_some(changes)
 }
 
@@ -503,4 +512,74 @@ pub(super) fn ask(
 
 pub(super) fn change_ids(heads: &[[u8; 32]]) -> Vec<ChangeId> {
     heads.iter().copied().map(ChangeId::from).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+
+    use super::*;
+    use crate::client::Client;
+    use crate::identity::IdentityKeyPair;
+    use crate::store::Memory;
+    use crate::testing::Replay;
+
+    #[test]
+    fn who_tells_changes_without_end_is_not_listened_to_for_a_while() {
+        let (now, rng) = (UnixTime::from_secs(1_800_000_000).unwrap(), &mut Replay::counting());
+        let [mut ada, mut bea] =
+            ["ada", "bea"].map(|name| Client::create(Memory::new(), name, now, rng).unwrap());
+        let [adas, beas] =
+            [&mut ada, &mut bea].map(|client| client.run(|open| Ok(open.own()?.user.clone())));
+        let (adas, beas) = (adas.unwrap(), beas.unwrap());
+        let key = ada.run(|open| open.account_key()).unwrap();
+        let account = beas.list.account();
+        let bea_is_in = Op::Add { user: "bea".into(), account, role: GroupRole::Member };
+        let roster = Roster::found("ada", &[bea_is_in], &key, rng).unwrap();
+        let (group, mut invitation) = (roster.group(), Vec::new());
+        group_send::append(&mut invitation, roster.changes());
+        let (address, identity) = (ada.address().clone(), ada.identity_key());
+        let noise = vec![0; group_send::MOST_CHANGES];
+        bea.run(|open| {
+            let place = open.place(open.tag("ada")?, &identity);
+            let from = |now| From {
+                address: &address,
+                place,
+                identity,
+                user: &adas,
+                resent: None,
+                number: 0,
+                now,
+            };
+            // What is left goes in pieces that become smaller.
+            for size in (0..=20).map(|halved| noise.len() >> halved) {
+                for _ in 0..33 {
+                    take_changes(open, &from(now), group, &noise[..size], None, rng)?;
+                }
+            }
+            let tag = open.group_tag(group.as_bytes());
+            take_changes(open, &from(now), group, &invitation, None, rng)?;
+            assert!(group_rows::get(open, tag)?.is_none());
+            let later = from(now.after(60 * 60));
+            take_changes(open, &later, group, &invitation, None, rng)?;
+            assert!(group_rows::get(open, tag)?.is_some());
+            Ok(())
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn changes_with_something_behind_them_are_none() {
+        let key = IdentityKeyPair::generate(&mut Replay::counting());
+        let roster = Roster::found("alice", &[], &key, &mut Replay::counting()).unwrap();
+        let mut content = Vec::new();
+        group_send::append(&mut content, roster.changes());
+        assert_eq!(read_changes(&content).map(|changes| changes.len()), Some(1));
+        for more in 1..=4 {
+            let longer = [&content[..], &vec![0; more]].concat();
+            assert!(read_changes(&longer).is_none(), "{more} bytes more");
+        }
+        assert!(read_changes(&content[..content.len() - 1]).is_none());
+        assert!(read_changes(&[]).is_none());
+    }
 }
