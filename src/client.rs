@@ -45,6 +45,7 @@ mod group_members;
 mod group_out;
 mod group_outs;
 mod group_owed;
+mod group_parts;
 mod group_preview;
 mod group_proposals;
 mod group_proposed;

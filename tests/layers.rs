@@ -377,6 +377,7 @@ const INSIDE: &[(&str, &str, &[&str])] = &[
         &["admission", "allowances", "log", "outbox", "timers", "transaction", "wants"],
     ),
     ("client", "group_events", &["events"]),
+    ("client", "group_parts", &["group_serve", "transaction"]),
     (
         "client",
         "group_changes",
@@ -386,6 +387,7 @@ const INSIDE: &[(&str, &str, &[&str])] = &[
             "group_events",
             "group_keys",
             "group_members",
+            "group_parts",
             "group_proposals",
             "group_rows",
             "group_serve",
@@ -468,6 +470,7 @@ const INSIDE: &[(&str, &str, &[&str])] = &[
             "devices",
             "doors",
             "events",
+            "group_parts",
             "group_rows",
             "group_texts",
             "inbox",

@@ -10,6 +10,7 @@ use super::events::{Event, FounderRole};
 use super::group_events;
 use super::group_keys;
 use super::group_members;
+use super::group_parts;
 use super::group_proposals;
 use super::group_rows::{self, GroupRow, GroupStanding, PeerRow};
 use super::group_serve;
@@ -79,7 +80,7 @@ pub(super) fn take_changes(
     };
     let tag = open.group_tag(group.as_bytes());
     let Some(mut row) = group_rows::get(open, tag)? else {
-        return invited(open, from, (group, tag), changes, reply, rng);
+        return invited(open, from, (group, tag), (bytes, changes), reply, rng);
     };
     let before = group_rows::roster(open, tag)?;
     let Judged { roster, merged, waits } = judge(open, (tag, &row), &before, &changes, from.now)?;
@@ -333,29 +334,47 @@ pub(super) fn keep(
     Ok(())
 }
 
-/// A group that was not known: somebody added this user.
-fn invited(
+/// A group that was not known: somebody added this user. `content` may be a part of a history that
+/// is longer than one content, or nothing, where somebody says that it is whole.
+pub(super) fn invited(
     open: &mut Open<'_>,
     from: &From<'_>,
     (group, tag): (GroupId, Tag),
-    changes: Vec<Change>,
+    (content, mut changes): (&[u8], Vec<Change>),
     reply: Option<&mut Target>,
     rng: &mut dyn CryptoRng,
 ) -> Result<(), Error> {
-    let is_whole = changes.iter().any(|change| change.parents().is_empty());
-    if !is_whole {
+    let begins = changes.iter().any(|change| change.parents().is_empty());
+    let has_parts = group_parts::any(open, from.place.tag, tag)?;
+    if !begins && !has_parts {
         return ask(open, from, (group, &[]), reply, rng);
     }
+    if !allowances::take(open, &INVITATIONS, Party::Contact(from.place.tag), 1, from.now)? {
+        return Ok(());
+    }
+    if has_parts && group_parts::is_full(content) {
+        return group_parts::keep(open, (from.place.tag, tag), content, from.now);
+    }
+    let parts = group_parts::of(open, from.place.tag, tag)?;
+    if has_parts && !listens(open, from, parts.iter().map(Vec::len).sum())? {
+        return Ok(());
+    }
+    changes.extend(parts.iter().filter_map(|part| read_changes(part)).flatten());
     let Ok(roster) = Roster::from_changes(changes) else { return Ok(()) };
     let is_in = group_members::own_member(open, &roster)?.is_some();
     if !is_in || group_members::member_of(&roster, from.user).is_none() {
+        if content.is_empty() {
+            return ask(open, from, (group, &[]), reply, rng);
+        }
+        if has_parts || group_parts::is_full(content) {
+            group_parts::keep(open, (from.place.tag, tag), content, from.now)?;
+        }
         return Ok(());
     }
-    if !allowances::take(open, &INVITATIONS, Party::Contact(from.place.tag), 1, from.now)?
-        || !make_room(open)?
-    {
+    if !make_room(open)? {
         return Ok(());
     }
+    group_parts::done(open, from.place.tag, tag)?;
     // Another device of this account is in already.
     let is_own = open.is_own(&from.user.name);
     let standing = if is_own { GroupStanding::Joined } else { GroupStanding::Invited };

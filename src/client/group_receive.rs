@@ -171,7 +171,9 @@ fn take_heads(
 ) -> Result<Option<Heard>, Error> {
     let tag = open.group_tag(group.as_bytes());
     let Some(mut row) = group_rows::get(open, tag)? else {
-        return group_changes::ask(open, from, (group, &[]), reply, rng).map(|()| None);
+        let nothing = (&[][..], Vec::new());
+        return group_changes::invited(open, from, (group, tag), nothing, reply, rng)
+            .map(|()| None);
     };
     if row.standing == GroupStanding::Out {
         return tell_own_removal(open, from, tag, heads, reply, rng).map(|()| None);

@@ -88,7 +88,7 @@ pub(super) const GROUP: u8 = 0;
 pub(super) const CHANGE: u8 = 1;
 pub(super) const PEER: u8 = 4;
 // 2, 3 and 5 are in `group_keys`, 6, 7, 10, 11, 16 and 20 in `group_texts`, 8, 9 and 19 in
-// `group_outs`, 12 is in `transaction`, 17 in `group_proposals`.
+// `group_outs`, 12 is in `transaction`, 17 in `group_proposals`, 21 in `group_parts`.
 const MEMBER: u8 = 18;
 pub(super) const STEP: u8 = 13;
 pub(super) const GONE: u8 = 14;

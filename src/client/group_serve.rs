@@ -163,7 +163,9 @@ fn tell_changes(
     for change in roster.changes_since(&peer.told) {
         let bytes = change.encode();
         let is_full = |content: &Vec<u8>| {
-            !content.is_empty() && content.len().saturating_add(bytes.len()) > MOST_CHANGES
+            // Each is behind its length.
+            let longer = content.len().saturating_add(bytes.len()).saturating_add(4);
+            !content.is_empty() && longer > MOST_CHANGES
         };
         if contents.last().is_some_and(is_full) {
             contents.push(Vec::new());

@@ -8,8 +8,8 @@ use super::events::Event;
 use super::transaction::{Open, RowName, Tag};
 use super::{Client, Scope};
 use super::{
-    allowances, aside, calls, ceremonies, devices, doors, group_rows, group_texts, inbox, log,
-    messages, outbox, telling, tickets, wants,
+    allowances, aside, calls, ceremonies, devices, doors, group_parts, group_rows, group_texts,
+    inbox, log, messages, outbox, telling, tickets, wants,
 };
 use crate::address::Address;
 use crate::devices::DeviceList;
@@ -333,6 +333,7 @@ fn forget(open: &mut Open<'_>, user: &str) -> Result<(), Error> {
     calls::forget(open, tag)?;
     wants::forget(open, tag)?;
     group_rows::forget_user(open, tag)?;
+    group_parts::forget(open, tag)?;
     allowances::forget(open, tag)?;
     open.delete(Table::User, &tag.0)
 }
