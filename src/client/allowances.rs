@@ -69,6 +69,9 @@ pub(super) const CHANGES: Allowance = Allowance { kind: 12, burst: 256, period: 
 /// Groups that a user invites this one to.
 pub(super) const INVITATIONS: Allowance = Allowance { kind: 13, burst: 32, period: 3_600 };
 
+/// Groups that devices of the account tell this one of: a new one is told of all at once.
+pub(super) const OWN_GROUPS: Allowance = Allowance { kind: 16, burst: 1_024, period: 3_600 };
+
 /// What one device of the account proposes to this one.
 pub(super) const PROPOSALS: Allowance = Allowance { kind: 14, burst: 16, period: 3_600 };
 

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use rand_core::CryptoRng;
 
-use super::allowances::{self, CHANGES, INVITATIONS, LISTS, Party, TOLD};
+use super::allowances::{self, CHANGES, INVITATIONS, LISTS, OWN_GROUPS, Party, TOLD};
 use super::events::{Event, FounderRole};
 use super::group_events;
 use super::group_keys;
@@ -349,7 +349,10 @@ pub(super) fn invited(
     if !begins && !has_parts {
         return ask(open, from, (group, &[]), reply, rng);
     }
-    if !allowances::take(open, &INVITATIONS, Party::Contact(from.place.tag), 1, from.now)? {
+    // A device that was linked lately is told of all groups of the account.
+    let is_own = open.is_own(&from.user.name);
+    let allowance = if is_own { &OWN_GROUPS } else { &INVITATIONS };
+    if !allowances::take(open, allowance, Party::Contact(from.place.tag), 1, from.now)? {
         return Ok(());
     }
     if has_parts && group_parts::is_full(content) {
@@ -376,7 +379,6 @@ pub(super) fn invited(
     }
     group_parts::done(open, from.place.tag, tag)?;
     // Another device of this account is in already.
-    let is_own = open.is_own(&from.user.name);
     let standing = if is_own { GroupStanding::Joined } else { GroupStanding::Invited };
     let mut row = GroupRow::new(group, standing, from.now);
     let ids: Vec<ChangeId> = roster.changes().map(Change::id).collect();
@@ -556,7 +558,7 @@ mod tests {
         let bea_is_in = Op::Add { user: "bea".into(), account, role: GroupRole::Member };
         let roster = Roster::found("ada", &[bea_is_in], &key, rng).unwrap();
         let (group, mut invitation) = (roster.group(), Vec::new());
-        group_send::append(&mut invitation, roster.changes());
+        group_serve::append(&mut invitation, roster.changes());
         let (address, identity) = (ada.address().clone(), ada.identity_key());
         let noise = vec![0; group_send::MOST_CHANGES];
         bea.run(|open| {
@@ -588,11 +590,37 @@ mod tests {
     }
 
     #[test]
+    fn a_device_that_is_new_hears_of_all_groups_of_its_account_at_once() {
+        let (now, rng) = (UnixTime::from_secs(1_800_000_000).unwrap(), &mut Replay::counting());
+        let mut client = Client::create(Memory::new(), "ada", now, rng).unwrap();
+        let address = Address::new("ada", 2);
+        let identity = IdentityKeyPair::generate(rng).public_key();
+        client
+            .run(|open| {
+                let (user, key) = (open.own()?.user.clone(), open.account_key()?);
+                let tag = open.own_tag()?;
+                let place = open.place(tag, &identity);
+                let (resent, number) = (None, 0);
+                let from =
+                    From { address: &address, place, identity, user: &user, resent, number, now };
+                for _ in 0..100 {
+                    let roster = Roster::found("ada", &[], &key, rng)?;
+                    let mut told = Vec::new();
+                    group_serve::append(&mut told, roster.changes());
+                    take_changes(open, &from, roster.group(), &told, None, rng)?;
+                }
+                Ok(())
+            })
+            .unwrap();
+        assert_eq!(client.groups().unwrap().len(), 100);
+    }
+
+    #[test]
     fn changes_with_something_behind_them_are_none() {
         let key = IdentityKeyPair::generate(&mut Replay::counting());
         let roster = Roster::found("alice", &[], &key, &mut Replay::counting()).unwrap();
         let mut content = Vec::new();
-        group_send::append(&mut content, roster.changes());
+        group_serve::append(&mut content, roster.changes());
         assert_eq!(read_changes(&content).map(|changes| changes.len()), Some(1));
         for more in 1..=4 {
             let longer = [&content[..], &vec![0; more]].concat();
