@@ -579,4 +579,48 @@ mod tests {
         assert_eq!(list.without(&account, 3), Err(Error::NotPermitted));
         assert!(DeviceList::decode(&list.encode()).is_ok());
     }
+
+    #[test]
+    fn a_device_is_listed_once_and_numbers_end() {
+        let rng = &mut Replay::counting();
+        let (account, list) = three(rng);
+        let listed = list.devices()[1].identity;
+        assert_eq!(list.with(&account, listed, Role::Manager).err(), Some(Error::AccountExists));
+        let new = key(rng).public_key();
+        for (version, last_device) in
+            [(DeviceList::MAX_VERSION, 3), (DeviceList::MAX_VERSION - 1, DeviceList::MAX_DEVICE)]
+        {
+            let last = DeviceList { version, last_device, ..list.clone() };
+            assert_eq!(last.with(&account, new, Role::Device).err(), Some(Error::Exhausted));
+        }
+    }
+
+    #[test]
+    fn versions_devices_and_numbers_out_of_range_are_refused_though_they_are_signed() {
+        let rng = &mut Replay::counting();
+        let (account, list) = three(rng);
+        let signed = |version, last_device, devices: &[ListedDevice]| {
+            let list = DeviceList::signed(&account, None, version, last_device, devices.to_vec());
+            DeviceList::decode(&list.encode()).map(drop)
+        };
+        let (version, device) = (DeviceList::MAX_VERSION, DeviceList::MAX_DEVICE);
+        let devices = list.devices();
+        assert_eq!(signed(1, 3, devices), Ok(()));
+        assert_eq!(signed(version, device, devices), Ok(()));
+        assert_eq!(signed(0, 3, devices), Err(Error::Malformed));
+        assert_eq!(signed(version + 1, 3, devices), Err(Error::Malformed));
+        assert_eq!(signed(1, device + 1, devices), Err(Error::Malformed));
+        assert_eq!(signed(1, 3, &[]), Err(Error::Malformed));
+        let of = |device| ListedDevice {
+            device,
+            identity: IdentityKeyPair::generate(&mut Replay::counting()).public_key(),
+            role: Role::Device,
+        };
+        let mut many = Vec::new();
+        for device in 1..=33 {
+            many.push(ListedDevice { identity: key(rng).public_key(), ..of(device) });
+        }
+        assert_eq!(signed(1, 33, &many[..32]), Ok(()));
+        assert_eq!(signed(1, 33, &many), Err(Error::Malformed));
+    }
 }

@@ -167,4 +167,14 @@ mod tests {
             assert_eq!(crate::testing::hex(&bound), case["bound"]);
         }
     }
+
+    #[test]
+    fn an_envelope_of_a_later_version_is_unsupported_though_its_message_is_known() {
+        // A regular message (protocol.md, 8).
+        let mut bytes = [0; 184];
+        (bytes[0], bytes[1], bytes[18], bytes[19]) = (1, 1, 1, 1);
+        assert!(Envelope::decode(&bytes).is_ok());
+        bytes[0] = 2;
+        assert_eq!(Envelope::decode(&bytes).err(), Some(Error::UnsupportedVersion));
+    }
 }

@@ -332,4 +332,16 @@ mod tests {
             assert_eq!(Code::decode(wrong).err(), Some(Error::BadLinkCode));
         }
     }
+
+    #[test]
+    fn a_code_of_a_later_version_says_so() {
+        let code = NewDevice::generate(&mut Replay::counting()).code();
+        let letters: String = code.chars().filter(char::is_ascii_alphanumeric).collect();
+        let mut bytes = base32().decode(letters.as_bytes()).unwrap();
+        bytes[0] += 1;
+        let sum = kdf::hash(&[&bytes[..CODE_LENGTH]]);
+        bytes[CODE_LENGTH..].copy_from_slice(&sum[..3]);
+        let later = base32().encode(&bytes);
+        assert_eq!(Code::decode(&later).err(), Some(Error::UnsupportedVersion));
+    }
 }

@@ -535,3 +535,16 @@ fn no_one_time_prekey_is_ever_handed_out_twice() {
     }
     assert!(all > 300, "{all} were handed out");
 }
+
+#[test]
+fn an_upload_is_made_with_a_list_and_prekeys_of_the_device_alone() {
+    let rng = &mut Replay::counting();
+    let (account, other) = (Account::new(rng), Account::new(rng));
+    let (device, stranger) = (&account.devices[0], &other.devices[0]);
+    let made = |list: &DeviceList, prekeys| {
+        Upload::new(&device.identity, 1, list.clone(), prekeys, Mode::Replace).map(drop)
+    };
+    assert_eq!(made(&account.list, device.published(0)), Ok(()));
+    assert_eq!(made(&other.list, device.published(0)), Err(Error::OwnIdentity));
+    assert_eq!(made(&account.list, stranger.published(0)), Err(Error::OwnIdentity));
+}

@@ -886,3 +886,27 @@ fn texts_of_a_group_that_are_sent_apart_are_bounded_in_bytes() {
     }
     assert!((8 << 20..18 << 20).contains(&bytes), "{bytes}");
 }
+
+#[test]
+fn a_change_that_names_a_parent_and_what_that_is_built_on_is_refused() {
+    let mut den = Den::new("known twice", GroupRole::Admin);
+    let (author, head) = (den.member("mallory"), den.roster.heads()[0]);
+    let head = den.roster.changes().find(|change| change.id() == head).unwrap().clone();
+    let change = den.settings(b"tulips");
+    assert_eq!(den.tell(&Saying::changes(den.group, [&change])), Received::Handled);
+    let before = den.ada.group(den.group).unwrap();
+    assert_eq!(before.settings, b"tulips");
+    let op = [&[4][..], &3_u16.to_be_bytes(), b"mal"].concat();
+    let mut parents = [head, change.clone()];
+    parents.sort_by_key(Change::id);
+    for (parents, is_taken) in [(&parents[..], false), (&[change][..], true)] {
+        let height = parents.iter().map(Change::height).max().unwrap() + 1;
+        let account = &den.mallory.account;
+        let bytes = forged(account, den.group, (height, parents), author, &op);
+        let _told = den.tell(&Saying::raw(13, &{
+            let length = (bytes.len() as u32).to_be_bytes();
+            [den.group.as_bytes(), &length[..], &bytes].concat()
+        }));
+        assert_eq!(den.ada.group(den.group).unwrap().settings == b"mal", is_taken);
+    }
+}
