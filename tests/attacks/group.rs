@@ -910,3 +910,52 @@ fn a_change_that_names_a_parent_and_what_that_is_built_on_is_refused() {
         assert_eq!(den.ada.group(den.group).unwrap().settings == b"mal", is_taken);
     }
 }
+
+#[test]
+fn who_was_removed_gets_no_text_to_the_group_again() {
+    let mut den = Den::new("asks again once removed", GroupRole::Member);
+    den.write("a secret");
+    den.world.settle(&mut den.ada);
+    let mail = den.world.post.take(&den.mallory.address);
+    let envelope = mail.iter().find(|mail| mail.is_of_group()).expect("the text");
+    let reference: [u8; 16] = envelope.envelope[2..18].try_into().unwrap();
+    mail.iter().for_each(|mail| drop(den.mallory.hear(mail)));
+    let ask = |den: &mut Den, reference| {
+        den.talk = den.mallory.talks.len() - 1;
+        let _asked = den.tell(&Saying::request([0; 8], &[reference]));
+        for _ in 0..4 {
+            den.world.settle(&mut den.ada);
+        }
+        let heard = den.mallory.hear_all(&mut den.world);
+        heard.iter().find(|one| one.kind == 12).map(|one| one.reference)
+    };
+    // It came apart, and is asked for by that reference from now on.
+    let apart = ask(&mut den, reference).expect("it comes again");
+    assert!(ask(&mut den, apart).is_some());
+    let (now, rng) = (den.world.now, &mut den.world.rng);
+    den.ada.change_group(den.group, &[GroupIntention::Remove("mallory")], now, rng).unwrap();
+    den.world.settle(&mut den.ada);
+    assert_eq!(ask(&mut den, apart), None);
+}
+
+#[test]
+fn a_device_that_its_member_removed_writes_nothing_to_the_group() {
+    let mut den = Den::new("removed device of a member", GroupRole::Member);
+    let identity = IdentityKeyPair::generate(&mut den.world.rng);
+    let account = den.mallory.account.clone();
+    let role = subrosa::Role::Device;
+    let (list, device) = den.mallory.list.with(&account, identity.public_key(), role).unwrap();
+    let world = &mut den.world;
+    let mut second =
+        Liar::posing(world, "mallory", device, account.clone(), identity, list.clone());
+    let talk = second.begin(world, &den.ada.address().clone());
+    let mut tell = |den: &mut Den, id| {
+        let text = Saying::group_text(den.group, id, "by the second device");
+        drop(second.tell(&mut den.world, &mut den.ada, talk, &text));
+        inbox(&mut den.ada).iter().filter(|item| matches!(item, Item::Group(_))).count()
+    };
+    assert_eq!(tell(&mut den, 20), 1);
+    let list = list.without(&account, device).unwrap().encode();
+    den.ada.update_devices("mallory", &list, den.world.now, &mut den.world.rng).unwrap();
+    assert_eq!(tell(&mut den, 21), 0);
+}

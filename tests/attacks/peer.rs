@@ -53,6 +53,8 @@ fn a_text_is_sent_to_a_device_again_sixteen_times_and_no_more_whatever_it_names(
     assert_eq!(resent, 16);
     let told = events(&mut alice);
     assert!(told.len() <= references.len(), "{} events", told.len());
+    let is_lost = |event: &&Event| matches!(event, Event::NotReadable { .. });
+    assert_eq!(told.iter().filter(is_lost).count(), 1, "it is told once: {told:?}");
     // And the one who asks on fills no inbox.
     let before = disk.count(Table::Inbox);
     for _ in 0..20 {

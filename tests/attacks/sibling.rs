@@ -434,3 +434,25 @@ fn while_another_account_key_waits_a_manager_changes_no_device() {
     assert_eq!(removed.err(), Some(changed));
     assert_eq!(alice.devices("alice").unwrap(), before);
 }
+
+#[test]
+fn what_a_removed_device_asks_for_is_not_looked_at() {
+    let mut world = World::new("removed device asks");
+    let (mut alice, disk) = world.app("alice");
+    let (mut bob, of_bob) = world.app("bob");
+    let mut tablet = linked(&mut world, &mut alice, &disk, Role::Device);
+    world.acquaint(&mut alice, &mut bob);
+    let talk = tablet.begin(&mut world, &bob.address().clone());
+    let hello = tablet.tell(&mut world, &mut bob, talk, &Saying::text(1, "hello"));
+    assert!(matches!(hello, Received::Incoming(_)), "{hello:?}");
+    alice.remove_device(tablet.address.device, world.now, &mut world.rng).unwrap();
+    world.settle(&mut alice);
+    let list = world.directory("alice").list().unwrap().encode();
+    bob.update_devices("alice", &list, world.now, &mut world.rng).unwrap();
+    world.settle(&mut bob);
+    let before = of_bob.count(Table::Request);
+    let asks = Saying::request([0; 8], &[[7; 16], [8; 16]]);
+    assert_eq!(tablet.tell(&mut world, &mut bob, talk, &asks), Received::Handled);
+    assert_eq!(of_bob.count(Table::Request), before);
+    assert_eq!(world.settle(&mut bob), []);
+}

@@ -234,3 +234,31 @@ fn a_first_list_counts_only_from_a_device_that_is_in_it() {
     assert_eq!(received, Received::SetAside);
     assert_eq!(alice.devices("bob").unwrap(), None);
 }
+
+#[test]
+fn a_known_users_list_is_asked_for_though_as_many_as_may_be_are_wanted() {
+    let mut world = World::new("wants are full");
+    let (mut alice, disk) = world.app("alice");
+    let mut mallory = Liar::new(&mut world, "mallory");
+    mallory.befriend(&mut world, &mut alice);
+    for number in 0..2_048 {
+        world.write(&mut alice, &format!("friend {number}"), "are you there?");
+    }
+    // A device that the known list does not have.
+    let identity = subrosa::protocol::IdentityKeyPair::generate(&mut world.rng);
+    let (account, list) = (mallory.account.clone(), mallory.list.clone());
+    let mut second = Liar::posing(&mut world, "mallory", 2, account, identity, list);
+    let talk = second.begin(&mut world, &alice.address().clone());
+    let received = second.tell(&mut world, &mut alice, talk, &Saying::text(7, "hello"));
+    assert_eq!(received, Received::SetAside);
+    let tasks = alice.tasks(5_000, world.now, &mut world.rng).unwrap();
+    let is_it = |task: &subrosa::Task| task.action == Action::FetchDevices("mallory".into());
+    assert!(tasks.iter().any(is_it));
+    // It is never listed: what was set aside is looked at for a week, and then goes.
+    let kept = disk.count(Table::Inbox);
+    for _ in 0..20 {
+        world.pass(12 * 60 * 60);
+        world.settle(&mut alice);
+    }
+    assert!(kept > 0 && disk.count(Table::Inbox) == 0, "{} of {kept}", disk.count(Table::Inbox));
+}
