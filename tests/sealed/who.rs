@@ -1,5 +1,6 @@
 //! Who it is, without the server's word.
 
+use subrosa::store::Table;
 use subrosa::{Error, Event, Received, Trust};
 
 use super::world::{App, DAY, MINUTE, World, events, is_initial, read, shown, ticket};
@@ -97,9 +98,13 @@ fn people_who_compare_keys_need_no_server() {
     world.write(&mut alice, "bob", "hello");
     world.work(&mut alice);
     world.fetch(&mut bob);
+    world.write(&mut bob, "alice", "is it you?");
     let account = alice.trust("alice").unwrap().unwrap().account;
     bob.verify("alice", &account, world.now, &mut world.rng).unwrap();
     assert_eq!(bob.trust("alice").unwrap().unwrap().trust, Trust::Verified);
+    // What was written before goes now.
+    world.settle(&mut [&mut bob, &mut alice]);
+    assert_eq!(read(&mut alice), ["is it you?"]);
     world.write(&mut bob, "alice", "it is you");
     world.settle(&mut [&mut bob, &mut alice]);
     assert_eq!(read(&mut alice), ["it is you"]);
@@ -141,6 +146,12 @@ fn a_liar_with_a_list_of_her_own_is_found_out_and_stops_no_mail() {
     world.work(&mut alice);
     let told = events(&mut alice);
     assert!(matches!(&told[..], [Event::NotTheirs { user, .. }] if user == "bob"), "{told:?}");
+    // Nothing is left of the device that she called Bob's.
+    let mut store = alice.into_store();
+    let left = super::forgers::rows(&mut store);
+    let is_of_hers = |table| matches!(table, Table::Device | Table::Session);
+    assert!(!left.iter().any(|(table, ..)| is_of_hers(*table)));
+    let mut alice = world.open(store);
     // What was written in the meantime goes to Bob.
     world.settle_all(&mut [&mut alice, &mut bob]);
     assert_eq!(read(&mut bob), ["how much?"]);
@@ -303,6 +314,12 @@ fn a_name_that_the_server_does_not_know_is_nobodys_and_what_came_under_it_goes()
     world.work(&mut alice);
     let told = events(&mut alice);
     assert!(matches!(&told[..], [Event::NotTheirs { user, .. }] if user == "bob"), "{told:?}");
+    // Nothing is left of the device that she called Bob's.
+    let mut store = alice.into_store();
+    let left = super::forgers::rows(&mut store);
+    let is_of_hers = |table| matches!(table, Table::Device | Table::Session);
+    assert!(!left.iter().any(|(table, ..)| is_of_hers(*table)));
+    let mut alice = world.open(store);
     assert_eq!(alice.trust("bob").unwrap(), None);
     assert_eq!(alice.sessions("bob").unwrap(), []);
     // What a person wrote waits for the one who has that name in the end.
@@ -458,6 +475,12 @@ fn a_liar_whose_account_key_another_of_her_own_certified_is_found_out_as_well() 
     world.settle_all(&mut [&mut alice, &mut bob]);
     let told = events(&mut alice);
     assert!(matches!(&told[..], [Event::NotTheirs { user, .. }] if user == "bob"), "{told:?}");
+    // Nothing is left of the device that she called Bob's.
+    let mut store = alice.into_store();
+    let left = super::forgers::rows(&mut store);
+    let is_of_hers = |table| matches!(table, Table::Device | Table::Session);
+    assert!(!left.iter().any(|(table, ..)| is_of_hers(*table)));
+    let mut alice = world.open(store);
     assert_eq!(read(&mut bob), ["how much?"]);
 }
 
