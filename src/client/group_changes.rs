@@ -560,7 +560,7 @@ mod tests {
         let (group, mut invitation) = (roster.group(), Vec::new());
         group_serve::append(&mut invitation, roster.changes());
         let (address, identity) = (ada.address().clone(), ada.identity_key());
-        let noise = vec![0; group_send::MOST_CHANGES];
+        let noise = vec![0; group_serve::MOST_CHANGES];
         bea.run(|open| {
             let place = open.place(open.tag("ada")?, &identity);
             let from = |now| From {

@@ -480,7 +480,6 @@ fn a_liar_whose_account_key_another_of_her_own_certified_is_found_out_as_well() 
     let left = super::forgers::rows(&mut store);
     let is_of_hers = |table| matches!(table, Table::Device | Table::Session);
     assert!(!left.iter().any(|(table, ..)| is_of_hers(*table)));
-    let mut alice = world.open(store);
     assert_eq!(read(&mut bob), ["how much?"]);
 }
 
