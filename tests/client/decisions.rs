@@ -1,7 +1,7 @@
 //! What people decide about users: by the key on the screen, and about nobody else.
 
 use subrosa::store::{Memory, Store, Table};
-use subrosa::{Action, Client, Error, Event, Item, NewDevice, Policy, Role, Trust};
+use subrosa::{Action, Address, Client, Error, Event, Item, NewDevice, Policy, Role, Trust};
 
 use super::{World, events, from, texts};
 
@@ -154,4 +154,20 @@ fn what_one_call_hands_out_is_bounded_and_the_rest_follows() {
         }
     }
     assert!(shown == texts && most <= 21, "{} of 40, {most} at once", shown.len());
+}
+
+#[test]
+fn while_another_key_waits_no_session_is_begun_with_the_user_and_no_group() {
+    let world = &mut World::new("in doubt");
+    let (mut alice, _) = world.talking();
+    let list = other_account(world, "bob");
+    world.update(&mut alice, "bob", &list.encode()).unwrap();
+    let changed = Error::IdentityChanged("bob".into());
+    let (of, now) = (Address::new("bob", 1), world.now);
+    let directory = world.post.users.get_mut("bob").unwrap();
+    let bundle = directory.bundle(of.device, "alice", now.as_secs()).unwrap().encode();
+    let refused = alice.add_bundle(&of, &bundle, now, &mut world.rng);
+    assert_eq!(refused, Err(changed.clone()));
+    let refused = alice.create_group(&["bob"], b"roses", now, &mut world.rng);
+    assert_eq!(refused.err(), Some(changed));
 }
