@@ -444,7 +444,7 @@ fn invitations_of_one_user_are_bounded() {
     // A group that somebody else is said to have founded, and one without ada, are none.
     let eve = IdentityKeyPair::generate(&mut den.world.rng);
     let others = [
-        Roster::found("eve", &[ada.clone()], &eve, &mut subrosa::SystemRng).unwrap(),
+        Roster::found("eve", std::slice::from_ref(&ada), &eve, &mut subrosa::SystemRng).unwrap(),
         Roster::found("mallory", &[], &den.mallory.account, &mut subrosa::SystemRng).unwrap(),
     ];
     for roster in &others {

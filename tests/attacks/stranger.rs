@@ -227,8 +227,8 @@ fn a_first_list_counts_only_from_a_device_that_is_in_it() {
     let (mut alice, _) = world.app("alice");
     let (bob, mut mallory) = (Liar::new(&mut world, "bob"), Liar::new(&mut world, "mallory"));
     // Mallory writes as Bob, with Bob's genuine list.
-    mallory.address = bob.address.clone();
-    mallory.list = bob.list.clone();
+    mallory.address = bob.address;
+    mallory.list = bob.list;
     let talk = mallory.begin(&mut world, &alice.address().clone());
     let received = mallory.tell(&mut world, &mut alice, talk, &Saying::text(1, "I am Bob"));
     assert_eq!(received, Received::SetAside);
