@@ -629,6 +629,7 @@ const INSIDE: &[(&str, &str, &[&str])] = &[
         &[
             "certificates",
             "doors",
+            "events",
             "expiry",
             "group_out",
             "group_outs",

@@ -590,6 +590,49 @@ mod tests {
     }
 
     #[test]
+    fn who_is_added_to_a_group_with_a_history_of_two_contents_is_in() {
+        let (now, rng) = (UnixTime::from_secs(1_800_000_000).unwrap(), &mut Replay::counting());
+        let [mut ada, mut bea] =
+            ["ada", "bea"].map(|name| Client::create(Memory::new(), name, now, rng).unwrap());
+        let [user, beas] =
+            [&mut ada, &mut bea].map(|client| client.run(|open| Ok(open.own()?.user.clone())));
+        let (user, account) = (user.unwrap(), beas.unwrap().list.account());
+        let key = ada.run(|open| open.account_key()).unwrap();
+        let mut roster = Roster::found("ada", &[], &key, rng).unwrap();
+        let by = roster.members()[0].id;
+        let settings = |at: u16| Op::Settings([&at.to_be_bytes()[..], &[7; 4_094]].concat());
+        let bea_is_in = Op::Add { user: "bea".into(), account, role: GroupRole::Member };
+        for op in (0..260).map(settings).chain([bea_is_in]) {
+            let change = roster.sign(by, &[op], &key).unwrap();
+            roster.merge([change]);
+        }
+        let mut contents = Vec::from([Vec::new()]);
+        for change in roster.changes() {
+            let longer = contents.last().unwrap().len() + change.encode().len() + 4;
+            if longer > group_serve::MOST_CHANGES {
+                contents.push(Vec::new());
+            }
+            group_serve::append(contents.last_mut().unwrap(), [change]);
+        }
+        assert_eq!(contents.len(), 2);
+        let (address, identity) = (ada.address().clone(), ada.identity_key());
+        bea.run(|open| {
+            let place = open.place(open.tag("ada")?, &identity);
+            let (resent, number) = (None, 0);
+            let from =
+                From { address: &address, place, identity, user: &user, resent, number, now };
+            for content in &contents {
+                take_changes(open, &from, roster.group(), content, None, rng)?;
+            }
+            let tag = open.group_tag(roster.group().as_bytes());
+            assert!(!group_parts::any(open, place.tag, tag)?);
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(bea.group(roster.group()).unwrap().members.len(), 2);
+    }
+
+    #[test]
     fn a_device_that_is_new_hears_of_all_groups_of_its_account_at_once() {
         let (now, rng) = (UnixTime::from_secs(1_800_000_000).unwrap(), &mut Replay::counting());
         let mut client = Client::create(Memory::new(), "ada", now, rng).unwrap();

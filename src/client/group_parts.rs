@@ -85,48 +85,11 @@ fn key(user: Tag, group: Tag) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::{Client, GroupIntention, group_changes, group_rows};
-    use crate::group::Op;
-    use crate::loopback::Loopback;
+    use crate::client::Client;
     use crate::store::Memory;
     use crate::testing::Replay;
 
     const NOW: u64 = 1_800_000_000;
-
-    #[test]
-    fn who_is_added_to_a_group_with_a_history_of_two_contents_is_in() {
-        let (now, rng) = (UnixTime::from_secs(NOW).unwrap(), &mut Replay::counting());
-        let mut server = Loopback::new();
-        let [mut ada, mut bea] =
-            ["ada", "bea"].map(|name| Client::create(Memory::new(), name, now, rng).unwrap());
-        server.sync(&mut ada, now, rng).unwrap();
-        server.sync(&mut bea, now, rng).unwrap();
-        let group = ada.create_group(&[], b"", now, rng).unwrap();
-        ada.run(|open| {
-            let tag = open.group_tag(group.as_bytes());
-            let mut row = group_rows::known(open, tag)?;
-            let (before, key) = (group_rows::roster(open, tag)?, open.account_key()?);
-            let (mut roster, mut made) = (before.clone(), Vec::new());
-            for at in 0..260_u16 {
-                let settings = [&at.to_be_bytes()[..], &[7; 4_094]].concat();
-                let by = roster.members()[0].id;
-                let change = roster.sign(by, &[Op::Settings(settings)], &key)?;
-                made.extend(roster.merge([change]).accepted);
-            }
-            group_changes::keep(open, (tag, &mut row), Some(&before), &roster, &made, now)?;
-            group_rows::put(open, tag, &row)
-        })
-        .unwrap();
-        ada.write("bea", b"hello", now, rng).unwrap();
-        server.sync(&mut ada, now, rng).unwrap();
-        ada.change_group(group, &[GroupIntention::Add("bea")], now, rng).unwrap();
-        server.sync(&mut ada, now, rng).unwrap();
-        let received = server.sync(&mut bea, now, rng).unwrap();
-        // The text, and two contents of changes.
-        assert_eq!((received.len(), bea.groups().unwrap()), (3, Vec::from([group])));
-        assert_eq!(bea.group(group).unwrap().members.len(), 2);
-        assert_eq!(bea.run(|open| open.scan(Table::Group, &[PART], 1)).unwrap(), []);
-    }
 
     #[test]
     fn parts_that_never_make_a_group_take_bounded_room_for_a_day() {
