@@ -55,6 +55,7 @@ mod id;
 mod label;
 mod message;
 mod record;
+mod removed;
 mod roster;
 mod sender_key;
 mod state;

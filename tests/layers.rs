@@ -148,6 +148,7 @@ const INSIDE: &[(&str, &str, &[&str])] = &[
     ("group", "history", &["bits", "change", "id"]),
     ("group", "state", &["bits", "change", "history", "id"]),
     ("group", "roster", &["bits", "change", "history", "id", "state"]),
+    ("group", "removed", &["bits", "change", "history", "id", "roster"]),
     ("group", "voided", &["change", "history", "id", "roster", "state"]),
     ("group", "label", &[]),
     ("group", "message", &["label"]),

@@ -348,13 +348,19 @@ impl Roster {
     /// What somebody lacks who has these changes and all that they are built on. Ids that are not
     /// part of the roster are ignored.
     pub fn changes_since(&self, known: &[ChangeId]) -> impl Iterator<Item = &Change> {
+        let held = self.held_by(known);
+        let lacking = self.history.entries().filter(move |(at, _)| !held.contains(*at));
+        lacking.map(|(_, entry)| &entry.change)
+    }
+
+    /// These changes, as far as they are here, and what they are built on.
+    pub(super) fn held_by(&self, known: &[ChangeId]) -> Bits {
         let mut held = Bits::with_room(self.history.len());
         for at in known.iter().filter_map(|id| self.history.get(id)) {
             held.extend(&self.history.entry(at).ancestors);
             held.insert(at);
         }
-        let lacking = self.history.entries().filter(move |(at, _)| !held.contains(*at));
-        lacking.map(|(_, entry)| &entry.change)
+        held
     }
 
     /// Whether the author of this change saw another state than this roster has for its parents:
@@ -398,25 +404,6 @@ impl Roster {
         let is_of = |op: &Op| matches!(op, Op::Add { user: name, .. } if **name == *user);
         let additions = self.changes().flat_map(Change::additions);
         additions.filter(|(_, _, op)| is_of(op)).map(|(_, id, _)| id).collect()
-    }
-
-    /// The changes that remove this member and count, and what they are built on, without what
-    /// somebody knows.
-    pub(crate) fn removal_of(
-        &self,
-        member: MemberId,
-        known: &[ChangeId],
-    ) -> impl Iterator<Item = &Change> {
-        let mut lacking = Bits::with_room(self.history.len());
-        for (at, entry) in self.history.entries().filter(|(at, _)| self.counts.contains(*at)) {
-            if entry.change.ops().contains(&Op::Remove(member)) {
-                lacking.extend(&entry.ancestors);
-                lacking.insert(at);
-            }
-        }
-        let lacks: BTreeSet<ChangeId> = self.changes_since(known).map(Change::id).collect();
-        let some = self.history.entries().filter(move |(at, _)| lacking.contains(*at));
-        some.map(|(_, entry)| &entry.change).filter(move |change| lacks.contains(&change.id()))
     }
 
     /// Makes a change by this member, on all that is known here, and signs it. It is not part of

@@ -558,6 +558,56 @@ fn a_senior_who_stepped_down_is_kept_from_acting_on_by_somebody_more_senior() {
 }
 
 #[test]
+fn whom_somebody_added_who_was_removed_at_the_same_time_is_told_why_it_is_not_in() {
+    let cast = cast();
+    let roster = cast.roster();
+    let [a, b] = [0, 1].map(|at| roster.history.named(at).id);
+    // A removes B, who adds O, who adds P.
+    let by_b = cast.change(&roster, b, &[0], [add("o", &cast.key, GroupRole::Admin)].into());
+    let theirs = roster.taking(&by_b).unwrap();
+    let o = theirs.ids_of("o")[0];
+    let by_o = cast.change(&theirs, o, &[1], [add("p", &cast.key, GroupRole::Member)].into());
+    let theirs = theirs.taking(&by_o).unwrap();
+    let p = theirs.ids_of("p")[0];
+    let by_a = cast.change(&roster, a, &[0], [Op::Remove(b)].into());
+    let all = theirs.taking(&by_a).unwrap();
+    for who in [o, p] {
+        let is_in = |roster: &Roster| roster.members().iter().any(|member| member.id == who);
+        assert!(is_in(&theirs) && !is_in(&all));
+        let told: Vec<Change> = all.removal_of(who, &[by_o.id()]).cloned().collect();
+        assert_eq!(told, [by_a.clone()]);
+        assert!(!is_in(&theirs.taking(&told[0]).unwrap()));
+    }
+    // Who is in is told of nothing.
+    assert_eq!(all.removal_of(a, &[]).count(), 0);
+}
+
+#[test]
+fn who_knows_its_removal_and_believes_to_be_in_is_told_why_that_counts() {
+    let cast = cast();
+    let roster = cast.roster();
+    let [a, b, c, m] = [0, 1, 2, 3].map(|at| roster.history.named(at).id);
+    // C removes M, and B removes C at the same time: M is in. A, who knows of C's change alone,
+    // removes B.
+    let by_c = cast.change(&roster, c, &[0], [Op::Remove(m)].into());
+    let by_b = cast.change(&roster, b, &[0], [Op::Remove(c)].into());
+    let known = roster.taking(&by_c).unwrap();
+    let by_a = cast.change(&known, a, &[1], [Op::Remove(b)].into());
+    let theirs = known.taking(&by_b).unwrap();
+    let all = theirs.taking(&by_a).unwrap();
+    let is_in = |roster: &Roster| {
+        let ms = roster.members().iter().find(|member| member.id == m);
+        ms.is_some_and(|member| !member.suspended)
+    };
+    assert!(is_in(&roster) && !is_in(&all));
+    let told = |known: &[ChangeId]| all.removal_of(m, known).cloned().collect::<Vec<_>>();
+    assert_eq!(told(&[cast.first.id()]), [by_c.clone()]);
+    assert_eq!(told(&[by_c.id()]), [by_a.clone()]);
+    assert_eq!(told(&[by_c.id(), by_b.id()]), [by_a.clone()]);
+    assert_eq!(told(&[by_a.id(), by_b.id()]), []);
+}
+
+#[test]
 #[ignore = "a measurement"]
 fn cost_of_256_changes_and_1024_members() {
     let cast = cast();
