@@ -23,7 +23,7 @@ const KEPT_FOR: u64 = 24 * 60 * 60;
 /// More than the longest change has: one that adds 63 users and sets the settings.
 const LONGEST_CHANGE: usize = 24 * 1_024;
 
-/// Whether a content had no room for any change more, so that others may come.
+/// Whether a content had no room for another change, so that more contents may come.
 pub(super) const fn is_full(content: &[u8]) -> bool {
     content.len().saturating_add(LONGEST_CHANGE) > group_serve::MOST_CHANGES
 }
