@@ -26,7 +26,7 @@ pub(super) const HANDSHAKES: Allowance = Allowance { kind: 1, burst: 32, period:
 pub(super) const REQUESTS: Allowance = Allowance { kind: 2, burst: 1_000, period: 10 };
 pub(super) const STRANGERS: Allowance = Allowance { kind: 3, burst: 16, period: 300 };
 
-/// What is sent again to the devices of one user, in units of 256 bytes: 16 MiB at once.
+/// What is sent again to the devices of one user, in [`units`]: 16 MiB at once.
 pub(super) const ANSWERS: Allowance = Allowance { kind: 4, burst: 1 << 16, period: 1 };
 
 /// Device lists told to a user unasked.
@@ -75,7 +75,7 @@ pub(super) const OWN_GROUPS: Allowance = Allowance { kind: 16, burst: 1_024, per
 /// What one device of the account proposes to this one.
 pub(super) const PROPOSALS: Allowance = Allowance { kind: 14, burst: 16, period: 3_600 };
 
-/// Changes of groups that the devices of one user tell, in units of 256 bytes: 32 MiB at once. To
+/// Changes of groups that the devices of one user tell, in [`units`]: 32 MiB at once. To
 /// find out that they are worth nothing costs up to 3 seconds for each MiB.
 pub(super) const TOLD: Allowance = Allowance { kind: 15, burst: 1 << 17, period: 1 };
 
@@ -99,6 +99,12 @@ impl Party {
             Self::Anyone => [kind, 3].to_vec(),
         }
     }
+}
+
+/// What something of this length takes of an allowance that counts bytes: a unit for each 256 of
+/// them, and one more.
+pub(super) fn units(bytes: usize) -> u64 {
+    u64::try_from(bytes / 256).unwrap_or(u64::MAX).saturating_add(1)
 }
 
 /// Takes `units` from an allowance, if they are left.

@@ -282,9 +282,9 @@ fn look_again(
     Ok(())
 }
 
-/// Whether a user's devices may have so many bytes of changes looked at.
+/// Whether this device looks at that many bytes of changes, which a user's devices tell it.
 fn listens(open: &mut Open<'_>, from: &From<'_>, bytes: usize) -> Result<bool, Error> {
-    let units = u64::try_from(bytes / 256).unwrap_or(u64::MAX).saturating_add(1);
+    let units = allowances::units(bytes);
     allowances::take(open, &TOLD, Party::Contact(from.place.tag), units, from.now)
 }
 
@@ -537,6 +537,7 @@ pub(super) fn change_ids(heads: &[[u8; 32]]) -> Vec<ChangeId> {
 
 #[cfg(test)]
 mod tests {
+    use alloc::sync::Arc;
     use alloc::vec;
 
     use super::*;
@@ -545,43 +546,56 @@ mod tests {
     use crate::store::Memory;
     use crate::testing::Replay;
 
+    /// A device that tells changes.
+    struct Teller {
+        address: Address,
+        identity: IdentityKey,
+        user: Arc<UserRecord>,
+        key: IdentityKeyPair,
+    }
+
+    impl Teller {
+        fn new(name: &str, now: UnixTime, rng: &mut Replay) -> (Client<Memory>, Self) {
+            let mut client = Client::create(Memory::new(), name, now, rng).unwrap();
+            let (address, identity) = (client.address().clone(), client.identity_key());
+            let own = client.run(|open| Ok((open.own()?.user.clone(), open.account_key()?)));
+            let (user, key) = own.unwrap();
+            (client, Self { address, identity, user, key })
+        }
+
+        fn is_in(&self) -> Op {
+            let (user, account) = (self.user.name.as_str().into(), self.user.list.account());
+            Op::Add { user, account, role: GroupRole::Member }
+        }
+
+        fn at(&self, open: &Open<'_>, now: UnixTime) -> From<'_> {
+            let Self { address, identity, user, .. } = self;
+            let place = open.place(open.tag(&user.name).unwrap(), identity);
+            let (resent, number) = (None, 0);
+            From { address, place, identity: *identity, user, resent, number, now }
+        }
+    }
+
     #[test]
     fn who_tells_changes_without_end_is_not_listened_to_for_a_while() {
         let (now, rng) = (UnixTime::from_secs(1_800_000_000).unwrap(), &mut Replay::counting());
-        let [mut ada, mut bea] =
-            ["ada", "bea"].map(|name| Client::create(Memory::new(), name, now, rng).unwrap());
-        let [adas, beas] =
-            [&mut ada, &mut bea].map(|client| client.run(|open| Ok(open.own()?.user.clone())));
-        let (adas, beas) = (adas.unwrap(), beas.unwrap());
-        let key = ada.run(|open| open.account_key()).unwrap();
-        let account = beas.list.account();
-        let bea_is_in = Op::Add { user: "bea".into(), account, role: GroupRole::Member };
-        let roster = Roster::found("ada", &[bea_is_in], &key, rng).unwrap();
+        let [(_, ada), (mut bea, beas)] = ["ada", "bea"].map(|name| Teller::new(name, now, rng));
+        let roster = Roster::found("ada", &[beas.is_in()], &ada.key, rng).unwrap();
         let (group, mut invitation) = (roster.group(), Vec::new());
         group_serve::append(&mut invitation, roster.changes());
-        let (address, identity) = (ada.address().clone(), ada.identity_key());
         let noise = vec![0; group_serve::MOST_CHANGES];
         bea.run(|open| {
-            let place = open.place(open.tag("ada")?, &identity);
-            let from = |now| From {
-                address: &address,
-                place,
-                identity,
-                user: &adas,
-                resent: None,
-                number: 0,
-                now,
-            };
             // What is left goes in pieces that become smaller.
             for size in (0..=20).map(|halved| noise.len() >> halved) {
                 for _ in 0..33 {
-                    take_changes(open, &from(now), group, &noise[..size], None, rng)?;
+                    let from = ada.at(open, now);
+                    take_changes(open, &from, group, &noise[..size], None, rng)?;
                 }
             }
             let tag = open.group_tag(group.as_bytes());
-            take_changes(open, &from(now), group, &invitation, None, rng)?;
+            let [from, later] = [now, now.after(60 * 60)].map(|time| ada.at(open, time));
+            take_changes(open, &from, group, &invitation, None, rng)?;
             assert!(group_rows::get(open, tag)?.is_none());
-            let later = from(now.after(60 * 60));
             take_changes(open, &later, group, &invitation, None, rng)?;
             assert!(group_rows::get(open, tag)?.is_some());
             Ok(())
@@ -592,18 +606,12 @@ mod tests {
     #[test]
     fn who_is_added_to_a_group_with_a_history_of_two_contents_is_in() {
         let (now, rng) = (UnixTime::from_secs(1_800_000_000).unwrap(), &mut Replay::counting());
-        let [mut ada, mut bea] =
-            ["ada", "bea"].map(|name| Client::create(Memory::new(), name, now, rng).unwrap());
-        let [user, beas] =
-            [&mut ada, &mut bea].map(|client| client.run(|open| Ok(open.own()?.user.clone())));
-        let (user, account) = (user.unwrap(), beas.unwrap().list.account());
-        let key = ada.run(|open| open.account_key()).unwrap();
-        let mut roster = Roster::found("ada", &[], &key, rng).unwrap();
+        let [(_, ada), (mut bea, beas)] = ["ada", "bea"].map(|name| Teller::new(name, now, rng));
+        let mut roster = Roster::found("ada", &[], &ada.key, rng).unwrap();
         let by = roster.members()[0].id;
         let settings = |at: u16| Op::Settings([&at.to_be_bytes()[..], &[7; 4_094]].concat());
-        let bea_is_in = Op::Add { user: "bea".into(), account, role: GroupRole::Member };
-        for op in (0..260).map(settings).chain([bea_is_in]) {
-            let change = roster.sign(by, &[op], &key).unwrap();
+        for op in (0..260).map(settings).chain([beas.is_in()]) {
+            let change = roster.sign(by, &[op], &ada.key).unwrap();
             roster.merge([change]);
         }
         let mut contents = Vec::from([Vec::new()]);
@@ -615,17 +623,13 @@ mod tests {
             group_serve::append(contents.last_mut().unwrap(), [change]);
         }
         assert_eq!(contents.len(), 2);
-        let (address, identity) = (ada.address().clone(), ada.identity_key());
         bea.run(|open| {
-            let place = open.place(open.tag("ada")?, &identity);
-            let (resent, number) = (None, 0);
-            let from =
-                From { address: &address, place, identity, user: &user, resent, number, now };
+            let from = ada.at(open, now);
             for content in &contents {
                 take_changes(open, &from, roster.group(), content, None, rng)?;
             }
             let tag = open.group_tag(roster.group().as_bytes());
-            assert!(!group_parts::any(open, place.tag, tag)?);
+            assert!(!group_parts::any(open, from.place.tag, tag)?);
             Ok(())
         })
         .unwrap();
@@ -635,19 +639,14 @@ mod tests {
     #[test]
     fn a_device_that_is_new_hears_of_all_groups_of_its_account_at_once() {
         let (now, rng) = (UnixTime::from_secs(1_800_000_000).unwrap(), &mut Replay::counting());
-        let mut client = Client::create(Memory::new(), "ada", now, rng).unwrap();
-        let address = Address::new("ada", 2);
+        let (mut client, own) = Teller::new("ada", now, rng);
         let identity = IdentityKeyPair::generate(rng).public_key();
+        let other = Teller { address: Address::new("ada", 2), identity, ..own };
         client
             .run(|open| {
-                let (user, key) = (open.own()?.user.clone(), open.account_key()?);
-                let tag = open.own_tag()?;
-                let place = open.place(tag, &identity);
-                let (resent, number) = (None, 0);
-                let from =
-                    From { address: &address, place, identity, user: &user, resent, number, now };
+                let from = other.at(open, now);
                 for _ in 0..100 {
-                    let roster = Roster::found("ada", &[], &key, rng)?;
+                    let roster = Roster::found("ada", &[], &other.key, rng)?;
                     let mut told = Vec::new();
                     group_serve::append(&mut told, roster.changes());
                     take_changes(open, &from, roster.group(), &told, None, rng)?;

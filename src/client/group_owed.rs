@@ -90,8 +90,8 @@ pub(super) fn answer_later(
     timers::set_answer(open, at, group, place)
 }
 
-/// Answers a device with nothing but this account's list, where nothing was written to it since that
-/// was to be done `at` this time.
+/// Answers a device with nothing but this account's list, where nothing was written to it since
+/// that was to be done `at` this time.
 pub(super) fn answer(
     open: &mut Open<'_>,
     (subject, at): (&[u8], Option<UnixTime>),

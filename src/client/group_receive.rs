@@ -123,7 +123,7 @@ fn tell<'c>(
     let mut content = Vec::new();
     group_serve::append(&mut content, changes);
     let (party, size) = (Party::Contact(from.place.tag), content.len());
-    let units = u64::try_from(size / 256).unwrap_or(u64::MAX).saturating_add(1);
+    let units = allowances::units(size);
     if size == 0
         || size > group_serve::MOST_CHANGES
         || !allowances::take(open, &LISTS, party, 1, from.now)?

@@ -175,7 +175,7 @@ fn tell_changes(
         }
     }
     for content in contents.iter().filter(|content| !content.is_empty()) {
-        let units = u64::try_from(content.len() / 256).unwrap_or(u64::MAX).saturating_add(1);
+        let units = allowances::units(content.len());
         if !allowances::take(open, &ANSWERS, Party::Contact(peer.tag), units, now)? {
             return Ok(());
         }
@@ -242,8 +242,7 @@ fn pay(
     for owed in group_texts::owed(open, plan.group, target.place, MOST_TEXTS)? {
         let mut envelope = None;
         if let Some(text) = log::text(open, &owed.text)? {
-            let units = u64::try_from(text.length() / 256).unwrap_or(u64::MAX);
-            let units = units.saturating_add(1);
+            let units = allowances::units(text.length());
             if !allowances::take(open, &ANSWERS, Party::Contact(peer.tag), units, now)? {
                 return group_rows::set_step(open, plan.group);
             }

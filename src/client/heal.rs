@@ -373,9 +373,8 @@ fn answer_one(
         return Ok(Answered::NoSession);
     }
     let Some(source) = source else { return Ok(Answered::Gone) };
-    let length = source.length().saturating_add(MOST_AROUND);
-    let units = u64::try_from(length).unwrap_or(u64::MAX) / 256;
-    if !allowances::take(open, &ANSWERS, Party::Contact(place.tag), units.saturating_add(1), now)? {
+    let units = allowances::units(source.length().saturating_add(MOST_AROUND));
+    if !allowances::take(open, &ANSWERS, Party::Contact(place.tag), units, now)? {
         return Ok(Answered::Later);
     }
     source.send(open, target, named, reference, now, rng)

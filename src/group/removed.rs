@@ -84,10 +84,9 @@ impl<'r> Reasons<'r> {
         let mut added_in = member.added_in;
         while !self.counts(added_in) {
             self.open.push(added_in);
-            let author = self.author(added_in);
-            for act in author.acts.iter().filter(|act| self.roster.counts.contains(act.by)) {
-                self.told.push(act.by);
-            }
+            let (author, counts) = (self.author(added_in), &self.roster.counts);
+            self.told
+                .extend(author.acts.iter().map(|act| act.by).filter(|by| counts.contains(*by)));
             added_in = author.added_in;
         }
     }

@@ -151,16 +151,22 @@ fn an_account_key_counts_only_from_a_manager_and_only_the_one_of_the_list() {
     }
 }
 
+/// A device without the account's key renews the account, by the old key that it stole.
+fn renewed_by_a_device(world: &mut World) -> (App, Liar, IdentityKeyPair) {
+    let (mut alice, disk) = world.app("alice");
+    let mut device = linked(world, &mut alice, &disk, Role::Device);
+    let own = IdentityKeyPair::generate(&mut world.rng);
+    let list = device.list.renewed_without(&device.account, &own, 99).unwrap();
+    let talk = device.begin(world, &alice.address().clone());
+    let received = device.tell(world, &mut alice, talk, &Saying::account(&own).with(&list));
+    assert_eq!(received, Received::Handled);
+    (alice, device, own)
+}
+
 #[test]
 fn an_ordinary_device_cannot_renew_the_account_even_with_the_old_key() {
     let mut world = World::new("ordinary device renews");
-    let (mut alice, disk) = world.app("alice");
-    let mut device = linked(&mut world, &mut alice, &disk, Role::Device);
-    let own = IdentityKeyPair::generate(&mut world.rng);
-    let list = device.list.renewed_without(&device.account, &own, 99).unwrap();
-    let talk = device.begin(&mut world, &alice.address().clone());
-    let received = device.tell(&mut world, &mut alice, talk, &Saying::account(&own).with(&list));
-    assert_eq!(received, Received::Handled);
+    let (mut alice, device, own) = renewed_by_a_device(&mut world);
     let trust = alice.trust("alice").unwrap().unwrap();
     assert_eq!(
         (trust.account, trust.new_account),
@@ -418,13 +424,7 @@ fn history_is_offered_by_listed_devices_of_the_account_alone() {
 #[test]
 fn while_another_account_key_waits_a_manager_changes_no_device() {
     let mut world = World::new("contested account");
-    let (mut alice, disk) = world.app("alice");
-    let mut device = linked(&mut world, &mut alice, &disk, Role::Device);
-    let own = IdentityKeyPair::generate(&mut world.rng);
-    let list = device.list.renewed_without(&device.account, &own, 99).unwrap();
-    let talk = device.begin(&mut world, &alice.address().clone());
-    let received = device.tell(&mut world, &mut alice, talk, &Saying::account(&own).with(&list));
-    assert_eq!(received, Received::Handled);
+    let (mut alice, device, _) = renewed_by_a_device(&mut world);
     let before = alice.devices("alice").unwrap();
     let changed = subrosa::Error::IdentityChanged("alice".into());
     let code = NewDevice::generate(&mut world.rng).code();

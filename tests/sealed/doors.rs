@@ -3,7 +3,7 @@
 use subrosa::{Action, Delivery, Error, Event, Received};
 
 use super::forgers::rows;
-use super::world::{DAY, World, events, is_initial, read};
+use super::world::{App, DAY, World, events, is_initial, read};
 
 #[test]
 fn who_is_blocked_is_refused_whatever_they_send() {
@@ -169,7 +169,7 @@ fn who_is_blocked_again_changes_no_pass() {
     let world = &mut World::new("blocked twice");
     world.policy.requires_pass = true;
     let mut alice = world.create("alice");
-    let block = |world: &mut World, alice: &mut super::world::App| {
+    let block = |world: &mut World, alice: &mut App| {
         alice.block("bob", world.now, &mut world.rng).unwrap();
         world.work(alice);
         world.pass(DAY);
@@ -181,9 +181,8 @@ fn who_is_blocked_again_changes_no_pass() {
     assert_eq!(block(world, &mut alice), first);
 }
 
-#[test]
-fn an_older_pass_that_comes_late_takes_the_place_of_no_newer_one() {
-    let world = &mut World::new("late pass");
+/// Two who want passes, and have written to each other openly.
+fn openly(world: &mut World) -> (App, App) {
     world.policy.requires_pass = true;
     let (mut alice, mut bob) = (world.create("alice"), world.create("bob"));
     for (app, other) in [(&mut alice, "bob"), (&mut bob, "alice")] {
@@ -191,6 +190,13 @@ fn an_older_pass_that_comes_late_takes_the_place_of_no_newer_one() {
     }
     world.write(&mut bob, "alice", "one");
     world.settle_all(&mut [&mut bob, &mut alice]);
+    (alice, bob)
+}
+
+#[test]
+fn an_older_pass_that_comes_late_takes_the_place_of_no_newer_one() {
+    let world = &mut World::new("late pass");
+    let (mut alice, mut bob) = openly(world);
     let mut texts = Vec::new();
     for text in ["with the first pass", "with the second"] {
         world.write(&mut alice, "bob", text);
@@ -213,13 +219,7 @@ fn an_older_pass_that_comes_late_takes_the_place_of_no_newer_one() {
 #[test]
 fn who_is_blocked_is_not_told_the_pass_by_a_text_to_them() {
     let world = &mut World::new("text to a blocked user");
-    world.policy.requires_pass = true;
-    let (mut alice, mut bob) = (world.create("alice"), world.create("bob"));
-    for (app, other) in [(&mut alice, "bob"), (&mut bob, "alice")] {
-        app.deliver(other, Delivery::Open, world.now, &mut world.rng).unwrap();
-    }
-    world.write(&mut bob, "alice", "one");
-    world.settle_all(&mut [&mut bob, &mut alice]);
+    let (mut alice, mut bob) = openly(world);
     alice.block("bob", world.now, &mut world.rng).unwrap();
     world.write(&mut alice, "bob", "I do not want to hear of you");
     world.settle_all(&mut [&mut bob, &mut alice]);
