@@ -20,6 +20,8 @@ use subrosa::{
     Action, Address, Answer, Client, Error, Item, Open, Policy, Received, Task as Job, UnixTime,
 };
 
+#[path = "overlay/life.rs"]
+mod life;
 #[path = "support/network.rs"]
 mod network;
 #[path = "support/post.rs"]

@@ -9,10 +9,11 @@ use super::group_changes;
 use super::group_intentions;
 use super::group_rows::{self, GroupRow, GroupStanding};
 use super::group_send;
-use super::transaction::Open;
+use super::transaction::{Open, Tag};
 use super::{Client, Scope};
 use crate::error::Error;
 use crate::group::{Change, GroupId, GroupMember, GroupRole, Op, Roster};
+use crate::identity::IdentityKeyPair;
 use crate::time::UnixTime;
 
 /// What becomes of the admins of a group in the one that takes its place: see
@@ -191,14 +192,13 @@ fn found(
     let account = open.account_key()?;
     let name: String = open.account.user.clone();
     let (first, more) = ops.split_at(ops.len().min(Change::MAX_OPS.saturating_sub(1)));
-    let mut roster = Roster::found(&name, first, &account, rng)?;
+    let (tag, mut roster) = first_roster(open, &name, first, &account, now)?;
     let by = roster.members().first().map(|member| member.id).ok_or(Error::Malformed)?;
     for ops in more.chunks(Change::MAX_OPS) {
         let change = roster.sign(by, ops, &account)?;
         roster.merge([change]);
     }
     let id = roster.group();
-    let tag = open.group_tag(id.as_bytes());
     let standing = GroupStanding::Joined;
     let mut row = GroupRow::new(id, standing, now);
     row.tell = true;
@@ -207,4 +207,25 @@ fn found(
     group_rows::put(open, tag, &row)?;
     group_send::step(open, tag, now, rng)?;
     Ok(id)
+}
+
+/// The roster of a group that is not known here. Its id is not drawn: the operation may be run
+/// again over rows that are read meanwhile (`store::Overlay`), and those of another group would be
+/// missing each time.
+fn first_roster(
+    open: &mut Open<'_>,
+    name: &str,
+    ops: &[Op],
+    account: &IdentityKeyPair,
+    now: UnixTime,
+) -> Result<(Tag, Roster), Error> {
+    let mut attempt: u64 = 0;
+    loop {
+        let roster = Roster::found_as(open.founding(now, attempt), name, ops, account)?;
+        let tag = open.group_tag(roster.group().as_bytes());
+        if group_rows::get(open, tag)?.is_none() {
+            return Ok((tag, roster));
+        }
+        attempt = attempt.saturating_add(1);
+    }
 }

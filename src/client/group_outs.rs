@@ -28,6 +28,8 @@ pub(super) struct OutRow {
     pub(super) group: Tag,
     pub(super) message: MessageId,
     pub(super) text: TextKey,
+    /// How many blocks of receivers there were at first.
+    pub(super) blocks: u16,
 }
 
 /// One whom it is for.
@@ -91,31 +93,27 @@ fn envelope_key(name: &RowName) -> Vec<u8> {
     [&[ENVELOPE][..], name].concat()
 }
 
-fn receivers_key(name: &RowName) -> Vec<u8> {
-    [&[RECEIVERS][..], name].concat()
-}
-
 fn block_key(name: &RowName, number: u16) -> Vec<u8> {
     [&[RECEIVERS][..], name, &number.to_be_bytes()].concat()
 }
 
-/// An envelope is to be sent to these receivers.
+/// An envelope of a text of a group is to be sent to these receivers.
 pub(super) fn add(
     open: &mut Open<'_>,
     name: &RowName,
-    row: &OutRow,
+    (group, message, text): (Tag, MessageId, TextKey),
     envelope: &[u8],
     mut receivers: Vec<ReceiverRow>,
 ) -> Result<(), Error> {
     open.put(Table::Group, &envelope_key(name), envelope)?;
-    open.put_as(Table::Group, &out_key(name), row, 128)?;
-    let mut number = 0_u16;
+    let mut blocks = 0_u16;
     while !receivers.is_empty() {
         let rest = receivers.split_off(receivers.len().min(IN_A_BLOCK));
-        put(open, name, &Block { number, receivers })?;
-        (receivers, number) = (rest, number.checked_add(1).ok_or(Error::Exhausted)?);
+        put(open, name, &Block { number: blocks, receivers })?;
+        (receivers, blocks) = (rest, blocks.checked_add(1).ok_or(Error::Exhausted)?);
     }
-    Ok(())
+    let row = OutRow { group, message, text, blocks };
+    open.put_as(Table::Group, &out_key(name), &row, 128)
 }
 
 /// All envelopes that wait, the oldest first.
@@ -138,14 +136,23 @@ pub(super) fn envelope(open: &mut Open<'_>, name: &RowName) -> Result<Option<Vec
 
 /// The blocks in which somebody lacks the envelope.
 pub(super) fn blocks(open: &mut Open<'_>, name: &RowName) -> Result<Vec<Block>, Error> {
-    let number = |key: &[u8]| key.last_chunk().map(|number| u16::from_be_bytes(*number));
-    let rows = open.scan(Table::Group, &receivers_key(name), usize::MAX)?;
-    rows.iter()
-        .map(|(key, row)| {
-            let number = number(key).ok_or(Error::BadState)?;
-            Ok(Block { number, receivers: at_rest::state::decode(1, row)? })
-        })
-        .collect()
+    let keys = block_keys(open, name)?;
+    let rows: Vec<(Table, &[u8])> = keys.iter().map(|key| (Table::Group, &key[..])).collect();
+    open.prefetch(&rows)?;
+    let mut blocks = Vec::new();
+    for (number, key) in (0..).zip(&keys) {
+        if let Some(receivers) = open.get_as(Table::Group, key)? {
+            blocks.push(Block { number, receivers });
+        }
+    }
+    Ok(blocks)
+}
+
+/// The keys of all blocks, those that went among them. Nothing is scanned for: an envelope has
+/// another name each time that its operation is run, and no row may be missing by that.
+fn block_keys(open: &mut Open<'_>, name: &RowName) -> Result<Vec<Vec<u8>>, Error> {
+    let blocks = get(open, name)?.map_or(0, |row| row.blocks);
+    Ok((0..blocks).map(|number| block_key(name, number)).collect())
 }
 
 /// The block of the receiver of a number, and its place there.
@@ -177,7 +184,7 @@ pub(super) fn put(open: &mut Open<'_>, name: &RowName, block: &Block) -> Result<
 
 /// Removes an envelope that all receivers have. False where one lacks it.
 pub(super) fn remove_if_done(open: &mut Open<'_>, name: &RowName) -> Result<bool, Error> {
-    let is_done = open.scan(Table::Group, &receivers_key(name), 1)?.is_empty();
+    let is_done = blocks(open, name)?.is_empty();
     if is_done {
         remove(open, name)?;
     }
@@ -185,8 +192,10 @@ pub(super) fn remove_if_done(open: &mut Open<'_>, name: &RowName) -> Result<bool
 }
 
 pub(super) fn remove(open: &mut Open<'_>, name: &RowName) -> Result<(), Error> {
+    for key in block_keys(open, name)? {
+        open.delete(Table::Group, &key)?;
+    }
     open.delete(Table::Group, &envelope_key(name))?;
-    open.delete_all(Table::Group, &receivers_key(name))?;
     open.delete(Table::Group, &out_key(name))
 }
 

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use super::group_keys;
 use super::group_members::{self, Peer, Settling};
-use super::group_outs::{self, OutRow, ReceiverRow};
+use super::group_outs::{self, ReceiverRow};
 use super::group_rows::{self, GroupRow, GroupStanding};
 use super::group_serve::{MOST_TEXTS, Plan, is_small, serve_all};
 use super::group_texts::{self, PendingRow, TextAt};
@@ -307,8 +307,7 @@ fn release(
         return Ok(None);
     }
     let name = open.row_name(now, text.number(), rng);
-    let row = OutRow { group: plan.group, message: *id, text: *text };
-    group_outs::add(open, &name, &row, envelope, to)?;
+    group_outs::add(open, &name, (plan.group, *id, *text), envelope, to)?;
     Ok(Some(name))
 }
 

@@ -431,6 +431,15 @@ impl<'t> Open<'t> {
         Tag(self.account.short_name(b"group", group))
     }
 
+    /// What a group is founded with:
+    /// `HMAC(row key, "founding" || attempt:u64 || hour:u64 || restorations:u32)[..16]`.
+    pub(super) fn founding(&self, now: UnixTime, attempt: u64) -> [u8; 16] {
+        let hour = now.as_secs() / 3600;
+        let (attempt, hour) = (attempt.to_be_bytes(), hour.to_be_bytes());
+        let of = [&attempt[..], &hour, &self.restorations.to_be_bytes()].concat();
+        self.account.short_name(b"founding", &of)
+    }
+
     /// What stands for a member of a group in keys of rows: `HMAC(row key, "member" || id)[..16]`.
     pub(super) fn member_tag(&self, member: &[u8; 16]) -> Tag {
         Tag(self.account.short_name(b"member", member))

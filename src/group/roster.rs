@@ -116,11 +116,21 @@ impl Roster {
         account: &IdentityKeyPair,
         rng: &mut dyn CryptoRng,
     ) -> Result<Self, Error> {
+        let mut drawn = [0; 16];
+        rng.fill_bytes(&mut drawn);
+        Self::found_as(drawn, user, others, account)
+    }
+
+    /// As [`Roster::found`], of bytes that no other group of this founder is made of.
+    pub(crate) fn found_as(
+        drawn: [u8; 16],
+        user: &str,
+        others: &[Op],
+        account: &IdentityKeyPair,
+    ) -> Result<Self, Error> {
         let creator =
             Op::Add { user: user.into(), account: account.public_key(), role: GroupRole::Admin };
         let ops = [&[creator], others].concat();
-        let mut drawn = [0; 16];
-        rng.fill_bytes(&mut drawn);
         Self::of_first(Change::sign(Place::First(drawn), [0; 32], ops, account)?)
     }
 
