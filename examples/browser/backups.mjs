@@ -113,6 +113,9 @@ export function backups({ open, reload, fresh, ready, until, shoot, chat }) {
             await until(() => bob.run(() => document.querySelector("#trust").dataset.trust === "Unaccepted"), "he is asked");
             assert(!(await texts(bob)).includes("it is me"), "and reads nothing before he has answered");
             await shoot(bob, "key-changed");
+            // The device that was lost learns it from the server.
+            await until(() => alice.run(() => /alice has a new key/.test(document.querySelector("#lines").textContent)), "it is told");
+            await shoot(alice, "lost");
             for (const one of [tab, alice, bob]) await one.close();
         },
     };

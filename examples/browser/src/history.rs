@@ -79,9 +79,9 @@ impl Line {
     }
 }
 
-/// Which conversation an event is about.
-pub(crate) fn about(event: &Event) -> &str {
-    match event {
+/// Which conversation an event is about. What is about this user is shown in all.
+pub(crate) fn about<'e>(event: &'e Event, me: &str) -> &'e str {
+    let with = match event {
         Event::DeviceAdded { user, .. }
         | Event::KeyChanged { user, .. }
         | Event::VerifiedElsewhere { user, .. }
@@ -96,7 +96,8 @@ pub(crate) fn about(event: &Event) -> &str {
         | Event::Unsupported { from } => &from.user,
         Event::Undelivered { to, .. } => to,
         _ => EVERYWHERE,
-    }
+    };
+    if with == me { EVERYWHERE } else { with }
 }
 
 fn words(event: &Event) -> String {

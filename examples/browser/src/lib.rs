@@ -3,6 +3,7 @@
 //!
 //! What an app would take from here: `rows.rs` and `rows.js` as they are, and `settle.rs`.
 
+use std::cell::Cell;
 use std::fmt;
 
 use js_sys::Date;
@@ -32,6 +33,8 @@ pub struct Device {
     rows: Rows,
     server: Server,
     me: Address,
+    /// Whether the server knew the device when it was last asked for mail.
+    is_known: Cell<bool>,
 }
 
 #[wasm_bindgen]
@@ -49,7 +52,7 @@ impl Device {
             Err(Failure::Client(Error::NoAccount)) => rows.transact(|tx| begin(tx, user)).await?,
             opened => opened?,
         };
-        Ok(Self { rows, server: Server::connect().await?, me })
+        Ok(Self { rows, server: Server::connect().await?, me, is_known: Cell::default() })
     }
 
     /// What is written is safe when this resolves. It goes out with [`Device::send`], whenever

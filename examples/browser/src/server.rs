@@ -111,10 +111,14 @@ impl Server {
         sent.await
     }
 
-    /// The mail of a device that it has not acknowledged, the oldest first.
-    pub(crate) async fn mail(&self, to: &Address) -> Result<Vec<Mail>> {
+    /// The mail of a device that it has not acknowledged, the oldest first. None where the server
+    /// does not know the device: it has not registered, or was removed.
+    pub(crate) async fn mail(&self, to: &Address) -> Result<Option<Vec<Mail>>> {
         let mailbox = key(Kind::Mail, to, &[]);
         let found = self.rows.transact(|tx| {
+            if directory(tx, to)?.list().is_none_or(|list| list.get(to.device).is_none()) {
+                return Ok(None);
+            }
             // All of it: what the device leaves for later must not hide what comes after. A real
             // server has pages.
             let rows = tx.scan(Table::App, &mailbox, usize::MAX)?.into_iter();
@@ -122,7 +126,7 @@ impl Server {
                 let (from, envelope) = postcard::from_bytes(&row).map_err(|_| Error::BadState)?;
                 Ok(Mail { id, from, envelope })
             });
-            mail.collect()
+            mail.collect::<Result<_, Error>>().map(Some)
         });
         found.await
     }

@@ -16,6 +16,11 @@ impl Device {
         let mut news = false;
         loop {
             let mail = self.server.mail(&self.me).await?;
+            // Where the server knows the device no more, the client asks what it holds instead.
+            if self.is_known.replace(mail.is_some()) && mail.is_none() {
+                self.rows.act(|client| client.connected()).await?;
+            }
+            let mail = mail.unwrap_or_default();
             let mut any = false;
             for piece in &mail {
                 any |= self.take_in(piece).await?;
@@ -122,7 +127,7 @@ impl Device {
                     Item::Late(text) => {
                         (conversation(text), Line { late: true, ..Line::text(text, at) })
                     }
-                    Item::Event(event) => (history::about(event), Line::notice(event, at)),
+                    Item::Event(event) => (history::about(event, &me), Line::notice(event, at)),
                     // Of a later version of the crate.
                     _ => continue,
                 };
