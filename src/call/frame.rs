@@ -124,18 +124,22 @@ impl Sealer {
         let counter = self.next;
         let header = Header { kid: self.key.kid, counter }.encode();
         let header = header.as_bytes();
+        let associated_data = AssociatedData::new(header, frame.get(..clear).unwrap_or_default());
+        let nonce = self.key.nonce(counter);
+        let sealed = frame.get_mut(clear..).unwrap_or_default();
+        let tag =
+            self.key.gcm.seal(&nonce, associated_data.as_bytes(), sealed).ok_or(Error::TooLong)?;
+        // The header goes in between once the rest is encrypted.
         let start = clear.saturating_add(header.len());
         let end = text.saturating_add(header.len());
         frame.resize(end.saturating_add(TAG_LENGTH), 0);
         frame.copy_within(clear..text, start);
-        let (head, sealed) = frame.split_at_mut(start);
-        let (head_clear, head_header) = head.split_at_mut(clear);
-        head_header.copy_from_slice(header);
-        let associated_data = AssociatedData::new(header, head_clear);
-        let (sealed, tag) = sealed.split_last_chunk_mut().ok_or(Error::TooLong)?;
-        let nonce = self.key.nonce(counter);
-        *tag =
-            self.key.gcm.seal(&nonce, associated_data.as_bytes(), sealed).ok_or(Error::TooLong)?;
+        if let Some(room) = frame.get_mut(clear..start) {
+            room.copy_from_slice(header);
+        }
+        if let Some(room) = frame.get_mut(end..) {
+            room.copy_from_slice(&tag);
+        }
         self.next = counter.saturating_add(1);
         Ok(())
     }
