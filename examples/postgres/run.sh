@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs the program with a PostgreSQL of its own, which is gone afterwards.
-#   examples/postgres/run.sh [WORKERS] [TEXTS OF EACH PEER] [PEERS] [together | apart | cold]
+#   examples/postgres/run.sh [WORKERS] [TEXTS OF EACH PEER] [PEERS] [together | apart | cold | groups]
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 workers=${1:-4} texts=${2:-3} peers=${3:-1000} mode=${4:-together}

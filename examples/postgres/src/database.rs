@@ -19,6 +19,7 @@ create table rows (account text, table_name text, key bytea, value bytea not nul
     primary key (account, table_name, key)) with (fillfactor = 60);
 create table mail (id bigserial primary key, sender text not null, share int not null, envelope bytea not null);
 create table sent (id bigserial primary key, receiver text not null, envelope bytea not null);
+create table blobs (id bigserial primary key, blob bytea not null);
 create table costs (operation text, what text, count bigint);
 create function lock_account(of_account text, alone bool) returns void language sql as $$
     select case when alone then pg_advisory_xact_lock(hashtextextended(of_account, 0))

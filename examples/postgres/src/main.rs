@@ -2,7 +2,7 @@
 //! answer it. `examples/postgres/run.sh` makes a database for it:
 //!
 //! ```text
-//! examples/postgres/run.sh [WORKERS] [TEXTS OF EACH PEER] [PEERS] [together | apart | cold]
+//! examples/postgres/run.sh [WORKERS] [TEXTS OF EACH PEER] [PEERS] [together | apart | cold | groups]
 //! ```
 //!
 //! What an app would take from here: `account.rs` and `database.rs`.
@@ -13,6 +13,7 @@ use std::{env, error, str};
 
 mod account;
 mod database;
+mod files;
 mod peers;
 mod worker;
 
@@ -27,6 +28,8 @@ enum Mode {
     Apart,
     /// The same, and nothing read is kept from one transaction to the next.
     Cold,
+    /// Peers write to groups, with files, and are answered so.
+    Groups,
 }
 
 impl str::FromStr for Mode {
@@ -37,18 +40,20 @@ impl str::FromStr for Mode {
             "together" => Ok(Self::Together),
             "apart" => Ok(Self::Apart),
             "cold" => Ok(Self::Cold),
+            "groups" => Ok(Self::Groups),
             _ => Err(USAGE),
         }
     }
 }
 
-const USAGE: &str = "postgres URL WORKERS TEXTS PEERS (together | apart | cold)";
+const USAGE: &str = "postgres URL WORKERS TEXTS PEERS (together | apart | cold | groups)";
 
 /// All workers, and what came of it.
 async fn workers(url: &str, [workers, texts, peers]: [usize; 3], mode: &str) -> Result<()> {
+    let in_groups = mode.parse::<Mode>()? == Mode::Groups;
     let database = database::connect(url).await?;
     database.batch_execute(database::SCHEMA).await?;
-    let mut all = peers::Peers::prepare(url, peers, texts).await?;
+    let mut all = peers::Peers::prepare(url, peers, texts, in_groups).await?;
     let begun = Instant::now();
     let start = |number: usize| {
         let numbers = [workers, number].map(|number| number.to_string());
@@ -82,7 +87,7 @@ async fn run() -> Result<()> {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [url, count, texts, peers, mode] => {
             // A text that two workers list at the same time would be answered by both.
-            if mode.parse::<Mode>()? != Mode::Together && count != "1" {
+            if matches!(mode.parse()?, Mode::Apart | Mode::Cold) && count != "1" {
                 return Err("apart and cold are for one worker".into());
             }
             workers(url, [count.parse()?, texts.parse()?, peers.parse()?], mode).await

@@ -1,11 +1,15 @@
 //! A worker: receives the mail of its share of the peers, and answers it.
 
-use subrosa::{Action, Address, Answer, Client, Error, Item, Open, Received, SystemRng, UnixTime};
+use std::slice;
+
+use subrosa::{
+    Action, Address, Answer, Client, Error, Item, Open, Outgoing, Received, SystemRng, UnixTime,
+};
 
 use crate::account::Account;
 use crate::database::Transport;
 use crate::peers::{ACCOUNT, answer_to};
-use crate::{Mode, Result};
+use crate::{Mode, Result, files};
 
 /// Mail that a worker takes at a time.
 const BATCH: i64 = 64;
@@ -32,6 +36,7 @@ pub(crate) async fn work(url: &str, number: i32, workers: i32, mode: Mode) -> Re
             match mode {
                 Mode::Together => together(&mut account, mail).await?,
                 Mode::Apart | Mode::Cold => apart(&mut account, mail).await?,
+                Mode::Groups => in_a_group(&mut account, mail).await?,
             }
         }
     }
@@ -113,6 +118,37 @@ async fn apart(account: &mut Account, mail: &Mail) -> Result<()> {
             .await?;
     }
     Ok(())
+}
+
+/// A message to a group, with a file: it is received, its file is fetched, and both are answered
+/// once the blob of the answer is there.
+async fn in_a_group(account: &mut Account, mail: &Mail) -> Result<()> {
+    let now = UnixTime::now()?;
+    let received = account.act("receive", |client, transport| {
+        transport.received = Some(mail.id);
+        let received = client.receive(Some(&mail.from), &mail.envelope, now, &mut SystemRng)?;
+        send(client, transport, now)?;
+        Ok(received)
+    });
+    let (id, group, text) = match received.await? {
+        Received::Incoming(incoming) => match incoming.item {
+            Item::Group(text) => (incoming.id, text.group, text.text),
+            item => return Err(format!("{} sent {item:?}", mail.from).into()),
+        },
+        // What opens the texts that come.
+        Received::Handled => return Ok(()),
+        received => return Err(format!("{} sent: {received:?}", mail.from).into()),
+    };
+    files::get(account.database.connection(), &text).await?;
+    let answer = answer_to(&text.text);
+    let (file, _) = files::put(account.database.connection(), &answer).await?;
+    let answered = account.act("answer", |client, transport| {
+        client.acknowledge(id)?;
+        let message = Outgoing::new(&answer).files(slice::from_ref(&file));
+        client.write_to_group(group, message, now, &mut SystemRng)?;
+        send(client, transport, now)
+    });
+    answered.await
 }
 
 /// Gives the transport what there is to send. Both happen in one transaction, or neither.
