@@ -70,6 +70,14 @@ pub fn moves(data: &[u8]) {
                 }
                 choice => {
                     let (kind, body) = a_move(choice, &id, &mut input);
+                    // Where nothing is under way, it begins a comparison of its own under the id.
+                    if kind == 9
+                        && before.is_none()
+                        && let Some((id, _)) = body.split_first_chunk()
+                    {
+                        begun.remove(id);
+                        opened.remove(id);
+                    }
                     reference[15] = step;
                     let said = content(kind, list, &[], &body);
                     let envelope = liar.envelope(reference, &said, rng);
