@@ -71,12 +71,10 @@ pub fn moves(data: &[u8]) {
                 choice => {
                     let (kind, body) = a_move(choice, &id, &mut input);
                     // Where nothing is under way, it begins a comparison of its own under the id.
-                    if kind == 9
-                        && before.is_none()
-                        && let Some((id, _)) = body.split_first_chunk()
-                    {
-                        begun.remove(id);
-                        opened.remove(id);
+                    if kind == 9 && before.is_none() {
+                        let begins = |begun: &[u8; 16]| body.starts_with(begun);
+                        begun.retain(|id| !begins(id));
+                        opened.retain(|id, _| !begins(id));
                     }
                     reference[15] = step;
                     let said = content(kind, list, &[], &body);
@@ -94,21 +92,15 @@ pub fn moves(data: &[u8]) {
             assert!(is_foreseen, "{done:?}");
             post.settle(&mut phone, now, rng);
             for mail in post.take(liar.address()) {
-                let Some(said) = liar.hear(&mail) else { continue };
-                // The fields are over at the end: a body follows a zero.
-                match said.first() {
-                    Some(9) => {
-                        let id = said[said.len() - 48..][..16].try_into().expect("16 bytes");
+                let Some((kind, id, rest)) = liar.hear(&mail).and_then(|said| heard(&said)) else {
+                    continue;
+                };
+                match kind {
+                    9 => {
                         ids.push(id);
                         begun.insert(id);
                     }
-                    Some(10) => {
-                        let (id, nonce) = said[said.len() - 48..].split_at(16);
-                        let id: [u8; 16] = id.try_into().expect("16 bytes");
-                        if begun.contains(&id) {
-                            opened.entry(id).or_default().insert(nonce.to_vec());
-                        }
-                    }
+                    10 if begun.contains(&id) => drop(opened.entry(id).or_default().insert(rest)),
                     _ => {}
                 }
             }
@@ -130,6 +122,14 @@ pub fn moves(data: &[u8]) {
         let mut store = phone.into_store();
         assert!(contents(&mut store).len() < contents(&mut door.phone.clone()).len() + 128);
     });
+}
+
+/// What the device hears: a kind of content, an id, and what follows. The fields are over at the
+/// end: a body follows a zero.
+fn heard(said: &[u8]) -> Option<(u8, [u8; 16], Vec<u8>)> {
+    let (_, body) = said.split_last_chunk::<48>()?;
+    let (id, rest) = body.split_first_chunk()?;
+    Some((*said.first()?, *id, rest.to_vec()))
 }
 
 /// What the device says: a kind of content, and a body.
