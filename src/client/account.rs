@@ -49,6 +49,7 @@ impl<S: Scope> Client<S> {
     ///
     /// A manager that is removed still knows the account key, so the account gets a new one: the
     /// other devices are told it, and other users see that it changed, and have to accept it.
+    /// In groups the user is given nothing and writes nothing until an admin removes and adds them.
     ///
     /// # Errors
     /// [`Error::NotPermitted`]: this device does not hold the account key, or is the one to remove.
