@@ -216,6 +216,33 @@ impl DeviceList {
         Ok((Self::signed(account, previous, version, last_device, devices), device))
     }
 
+    /// The list after this one and another one of the same version, where two managers each made
+    /// one. It has the devices of this list but for those that the other one removed, and those
+    /// that the other one added under numbers which this one never gave. A manager of this list
+    /// stays: removing one takes a new account key.
+    ///
+    /// # Errors
+    /// [`Error::ForkedDeviceList`]: the two are no such lists. [`Error::Exhausted`].
+    pub(crate) fn merged(&self, other: &Self, account: &IdentityKeyPair) -> Result<Self, Error> {
+        if (self.account, self.version) != (other.account, other.version) {
+            return Err(Error::ForkedDeviceList);
+        }
+        let was_removed = |listed: &&ListedDevice| {
+            listed.role == Role::Device
+                && listed.device <= other.last_device
+                && other.get(listed.device).is_none()
+        };
+        let is_new = |listed: &&ListedDevice| {
+            listed.device > self.last_device && self.device_of(&listed.identity).is_none()
+        };
+        let kept = self.devices.iter().filter(|listed| !was_removed(listed));
+        let added = other.devices.iter().filter(is_new);
+        let devices = kept.chain(added).copied().take(Self::MAX_DEVICES).collect();
+        let last_device = self.last_device.max(other.last_device);
+        let version = self.next_version(0)?;
+        Ok(Self::signed(account, self.previous.clone(), version, last_device, devices))
+    }
+
     fn others(&self, device: u32) -> Result<Vec<ListedDevice>, Error> {
         let others: Vec<ListedDevice> =
             self.devices.iter().filter(|listed| listed.device != device).copied().collect();

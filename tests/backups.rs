@@ -380,6 +380,24 @@ fn a_backup_is_restored_on_as_many_devices_as_one_likes_and_into_no_store_twice(
 }
 
 #[test]
+fn of_two_devices_that_are_restored_at_once_one_hears_that_it_is_not_in() {
+    let world = &mut World::new("restored at once");
+    let [mut rosa, ..] = world.of_three();
+    let archive = world.export(&mut rosa, &[]);
+    let mut first = world.restore(&archive, Others::Keep).unwrap();
+    let mut second = world.restore(&archive, Others::Keep).unwrap();
+    assert_eq!(first.address(), second.address());
+    world.settle(&mut first);
+    for _ in 0..3 {
+        world.settle(&mut second);
+        world.now = world.now.after(60 * 60);
+    }
+    assert_eq!(second.write("carol", b"hello", world.now, &mut world.rng), Err(Error::Unlinked));
+    world.settle(&mut first);
+    assert!(first.write("carol", b"hello", world.now, &mut world.rng).is_ok());
+}
+
+#[test]
 fn an_older_list_of_the_server_does_not_bring_an_older_version() {
     let mut world = World::new("older");
     let mut rosa = world.create("rosa");

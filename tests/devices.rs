@@ -30,8 +30,7 @@
 //! envelopes of a device have the same header nonce.
 //!
 //! Not in these worlds, since nobody could keep a promise then: two managers change the device list
-//! at the same time (a server lets the first one in, and a manager takes in the server's list
-//! before it makes the next), and a manager is restored to before it renewed the account key (it
+//! at the same time (a device that the second one linked may have to be linked again), and a manager is restored to before it renewed the account key (it
 //! held the only copy).
 //!
 //! The network acknowledges: what it loses stays in the outbox and goes again, what it delivers may

@@ -26,7 +26,9 @@ impl<S: Scope> Client<S> {
     /// [`Role::Manager`] gets the account key, and can link and remove devices as well.
     ///
     /// The new list is uploaded by the next tasks. Where two managers change the list at the same
-    /// time, the list that comes second is refused: fetch the list, and do it again.
+    /// time, the server refuses the list that comes second, and the manager that made it makes the
+    /// next one of both. What either removed is gone. Where both linked a device, only that of the
+    /// first list is in: the other one hears that it was removed, and is linked again.
     ///
     /// # Errors
     /// [`Error::BadLinkCode`]: mistyped. [`Error::NotPermitted`]: this device does not hold the
@@ -47,6 +49,7 @@ impl<S: Scope> Client<S> {
     ///
     /// A manager that is removed still knows the account key, so the account gets a new one: the
     /// other devices are told it, and other users see that it changed, and have to accept it.
+    /// In groups the user is given nothing and writes nothing until an admin removes and adds them.
     ///
     /// # Errors
     /// [`Error::NotPermitted`]: this device does not hold the account key, or is the one to remove.
@@ -175,6 +178,35 @@ fn remove_device(
     let tag = open.tag(&own.name)?;
     devices::adopt(open, tag, &mut own, list, now, rng)?;
     // Texts that waited for that device alone wait no more.
+    devices::go_on(open, tag, &own, now)?;
+    upload::request(open)?;
+    telling::tell_own(open, None, now, rng)
+}
+
+/// Two managers changed the device list at the same time, and the server took the other list: makes
+/// the next one of both, which everybody takes who has either of the two.
+///
+/// # Errors
+/// [`Error::ForkedDeviceList`]: it is no such list, or another device has to do it.
+pub(super) fn merge(
+    open: &mut Open<'_>,
+    held: DeviceList,
+    now: UnixTime,
+    rng: &mut dyn CryptoRng,
+) -> Result<(), Error> {
+    let (account_key, mut own) = match own_to_change(open) {
+        Err(Error::NotPermitted | Error::Unlinked | Error::IdentityChanged(_)) => {
+            return Err(Error::ForkedDeviceList);
+        }
+        own => own?,
+    };
+    let list = held.merged(&own.list, &account_key)?;
+    let tag = open.tag(&own.name)?;
+    if list.device_of(&open.account.identity).is_none() {
+        // The other list gave this device's number to another one: this one never got in.
+        return devices::adopt(open, tag, &mut own, held, now, rng);
+    }
+    devices::adopt(open, tag, &mut own, list, now, rng)?;
     devices::go_on(open, tag, &own, now)?;
     upload::request(open)?;
     telling::tell_own(open, None, now, rng)

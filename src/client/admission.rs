@@ -77,9 +77,7 @@ pub(super) fn admit(
             user.unvouched = vouched == Vouches::No;
             open.put_user(tag, &user)?;
             devices::look_again(open, &user, now)?;
-            if user.unvouched {
-                wants::want(open, Want::Devices(address.user.clone()), now)?;
-            } else {
+            if !user.unvouched {
                 wants::have(open, &Want::Devices(address.user.clone()))?;
             }
             devices::go_on(open, tag, &user, now)?;
@@ -118,6 +116,10 @@ pub(super) fn admit(
         }
         (Some(user), None) => user,
     };
+    // Also where the server was asked before, in vain.
+    if user.unvouched {
+        wants::want(open, Want::Devices(address.user.clone()), now)?;
+    }
     Ok(match user.standing(address.device, identity, now) {
         Standing::Listed => Admitted::Device(user),
         Standing::Unknown => Admitted::Refused(Error::UnknownDevice(Box::new(address.clone()))),

@@ -83,21 +83,7 @@ fn complete(
             }
             Ok(Completed::Handled)
         }
-        (Key::Devices(user), Answer::Devices(list)) => {
-            let updated = DeviceList::decode(list)
-                .and_then(|list| devices::update(open, user, list, now, rng));
-            let want = Want::Devices(user.clone());
-            match updated {
-                // The server has no newer one either.
-                Err(Error::StaleDeviceList) => {
-                    wants::have(open, &want)?;
-                    let tag = open.tag(user)?;
-                    send::settle(open, tag)?;
-                    Ok(Completed::Handled)
-                }
-                updated => retried(open, &want, updated, now, rng),
-            }
-        }
+        (Key::Devices(user), Answer::Devices(list)) => fetched(open, user, list, now, rng),
         (Key::Bundle(address), Answer::Bundle(bundle)) => {
             let added = bundles::add(open, address, bundle, now, rng);
             if let Err(Error::UnknownDevice(_) | Error::DevicesNeeded(_)) = &added {
@@ -138,6 +124,38 @@ fn complete(
         }
         (Key::Summary, _) => upload::failed(open, now).map(|()| Completed::Later),
         (Key::Upload(_), _) => upload::refused(open, now).map(|()| Completed::Later),
+    }
+}
+
+/// The server's list of a user came.
+fn fetched(
+    open: &mut Open<'_>,
+    user: &str,
+    list: &[u8],
+    now: UnixTime,
+    rng: &mut dyn CryptoRng,
+) -> Result<Completed, Error> {
+    let want = Want::Devices(user.into());
+    let list = match DeviceList::decode(list) {
+        Ok(list) => list,
+        Err(error) => return retried(open, &want, Err(error), now, rng),
+    };
+    match devices::update(open, user, list.clone(), now, rng) {
+        // The server has no newer one either.
+        Err(Error::StaleDeviceList) => {
+            wants::have(open, &want)?;
+            let tag = open.tag(user)?;
+            send::settle(open, tag)?;
+            Ok(Completed::Handled)
+        }
+        Err(Error::ForkedDeviceList) if open.is_own(user) => {
+            let merged = account::merge(open, list, now, rng);
+            if merged.is_ok() {
+                wants::have(open, &want)?;
+            }
+            retried(open, &want, merged, now, rng)
+        }
+        updated => retried(open, &want, updated, now, rng),
     }
 }
 

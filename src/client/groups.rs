@@ -150,7 +150,8 @@ impl<S: Scope> Client<S> {
     /// the account key, and by a manager of the account otherwise.
     ///
     /// # Errors
-    /// [`Error::UnknownGroup`]: there is no such invitation. [`Error::Store`].
+    /// [`Error::UnknownGroup`]: there is no such invitation; a group that was joined is left by
+    /// [`Client::change_group`]. [`Error::Store`].
     pub fn decline_group(
         &mut self,
         group: GroupId,
@@ -212,8 +213,8 @@ impl<S: Scope> Client<S> {
     ///
     /// # Errors
     /// [`Error::UnknownGroup`]: there is no such group, or this user is not in it, or has not
-    /// joined. [`Error::NotPermitted`]: the membership of this user is suspended.
-    /// [`Error::TooLong`], [`Error::Unlinked`], [`Error::Store`].
+    /// joined. [`Error::NotPermitted`]: the membership of this user is suspended, or is under the
+    /// account key before this one. [`Error::TooLong`], [`Error::Unlinked`], [`Error::Store`].
     pub fn write_to_group<'m>(
         &mut self,
         group: GroupId,
@@ -290,7 +291,9 @@ fn decline(
     rng: &mut dyn CryptoRng,
 ) -> Result<(), Error> {
     let tag = open.group_tag(group.as_bytes());
-    group_rows::known(open, tag)?;
+    if group_rows::known(open, tag)?.standing != GroupStanding::Invited {
+        return Err(Error::UnknownGroup);
+    }
     match open.account_key() {
         Ok(_) => group_intentions::change(open, group, &[GroupIntention::Leave], now, rng),
         Err(Error::NotPermitted) => {

@@ -220,7 +220,10 @@ fn write(
             }
             row.is_draft = is_draft;
         }
-        None if open.user(tag)?.is_none() => wants::want(open, Want::Devices(to.into()), now)?,
+        // A user whom nobody vouches for waits for the server's list as well.
+        None if open.user(tag)?.is_none_or(|user| user.unvouched) => {
+            wants::want(open, Want::Devices(to.into()), now)?;
+        }
         None => {}
     }
     messages::put(open, tag, id, row)?;

@@ -1,12 +1,14 @@
 //! What people decide about users: by the key on the screen, and about nobody else.
 
 use subrosa::store::{Memory, Store, Table};
-use subrosa::{Action, Address, Client, Error, Event, Item, NewDevice, Policy, Role, Trust};
+use subrosa::{
+    Action, Address, Client, DeviceList, Error, Event, Item, NewDevice, Policy, Role, Trust,
+};
 
-use super::{World, events, from, texts};
+use super::{DAY, World, events, from, texts};
 
 /// The device list of an account that somebody else made under a user's name.
-fn other_account(world: &mut World, user: &str) -> subrosa::DeviceList {
+fn other_account(world: &mut World, user: &str) -> DeviceList {
     let other = Client::create(Memory::new(), user, world.now, &mut world.rng);
     other.unwrap().devices(user).unwrap().unwrap()
 }
@@ -170,4 +172,92 @@ fn while_another_key_waits_no_session_is_begun_with_the_user_and_no_group() {
     assert_eq!(refused, Err(changed.clone()));
     let refused = alice.create_group(&["bob"], b"roses", now, &mut world.rng);
     assert_eq!(refused.err(), Some(changed));
+}
+
+/// The server takes the list of the phone, and not that of the tablet.
+fn two_managers(
+    world: &mut World,
+    change: impl FnOnce(&mut World, &mut Client<Memory>, &mut Client<Memory>),
+) -> (Client<Memory>, Client<Memory>, Client<Memory>) {
+    let (mut phone, mut bob) = (world.create("alice"), world.create("bob"));
+    let mut laptop = world.link(&mut phone, Role::Device);
+    let mut tablet = world.link(&mut phone, Role::Manager);
+    world.write(&mut bob, "alice", "hello");
+    world.settle(&mut [&mut phone, &mut laptop, &mut tablet, &mut bob]);
+    change(world, &mut phone, &mut tablet);
+    for _ in 0..4 {
+        world.settle(&mut [&mut phone, &mut tablet, &mut bob]);
+        world.pass(DAY);
+    }
+    let list = Some(phone.devices("alice").unwrap().unwrap());
+    assert_eq!(list.as_ref().map(DeviceList::encode), Some(world.list("alice")));
+    assert_eq!(tablet.devices("alice").unwrap(), list);
+    for client in [&mut phone, &mut laptop, &mut tablet] {
+        let incoming = client.inbox(100).unwrap();
+        incoming.iter().for_each(|incoming| client.acknowledge(incoming.id).unwrap());
+    }
+    world.write(&mut bob, "alice", "are you there?");
+    world.settle(&mut [&mut phone, &mut tablet, &mut bob]);
+    assert_eq!(bob.devices("alice").unwrap(), list);
+    for client in [&mut phone, &mut tablet] {
+        assert_eq!(texts(client), [from("bob/1", "are you there?")]);
+    }
+    (phone, tablet, laptop)
+}
+
+#[test]
+fn of_two_devices_that_two_managers_link_at_once_one_is_linked_again() {
+    let world = &mut World::new("linked at once");
+    let mut new = Vec::new();
+    let (phone, mut tablet, _) = two_managers(world, |world, phone, tablet| {
+        for manager in [phone, tablet] {
+            let device = NewDevice::generate(&mut world.rng);
+            let grant =
+                manager.link(&device.code(), Role::Device, world.now, &mut world.rng).unwrap();
+            world.connect(manager);
+            let store = Memory::new();
+            new.push(Client::join(store, &device, &grant, world.now, &mut world.rng).unwrap());
+        }
+    });
+    let [listed, other] = &mut new[..] else { unreachable!() };
+    world.settle(&mut [listed, other]);
+    world.pass(DAY);
+    world.settle(&mut [listed, other]);
+    assert_eq!(events(listed), []);
+    // It hears of the device that has its number, too.
+    assert_eq!(events(other).first(), Some(&Event::Unlinked));
+    let again = world.link(&mut tablet, Role::Device);
+    assert_eq!(again.address().device, 5);
+    drop(phone);
+}
+
+#[test]
+fn what_one_manager_removes_while_another_links_is_gone_and_what_that_one_links_is_in() {
+    for removes_first in [true, false] {
+        let world = &mut World::new("removed while another is linked");
+        let mut new = None;
+        let (mut phone, _, mut laptop) = two_managers(world, |world, phone, tablet| {
+            let (removes, links) = if removes_first { (phone, tablet) } else { (tablet, phone) };
+            removes.remove_device(2, world.now, &mut world.rng).unwrap();
+            let device = NewDevice::generate(&mut world.rng);
+            let grant =
+                links.link(&device.code(), Role::Device, world.now, &mut world.rng).unwrap();
+            if removes_first {
+                world.connect(removes);
+                world.connect(links);
+            } else {
+                world.connect(links);
+                world.connect(removes);
+            }
+            let store = Memory::new();
+            new = Some(Client::join(store, &device, &grant, world.now, &mut world.rng).unwrap());
+        });
+        let mut new = new.unwrap();
+        world.settle(&mut [&mut new, &mut laptop]);
+        assert_eq!(events(&mut new), []);
+        assert_eq!(events(&mut laptop).first(), Some(&Event::Unlinked));
+        let list = phone.devices("alice").unwrap().unwrap();
+        let numbers: Vec<u32> = list.devices().iter().map(|listed| listed.device).collect();
+        assert_eq!(numbers, [1, 3, 4]);
+    }
 }

@@ -192,7 +192,10 @@ fn a_laptop_proposes_and_a_manager_signs_through_every_failure() {
     world.settle(&mut [&mut alice, &mut bob, &mut laptop]);
     world.now = world.now.after(8 * 24 * 60 * 60);
     world.settle(&mut [&mut alice, &mut bob, &mut laptop]);
-    world.call(&mut laptop, Call::DeclineGroup(group)).unwrap();
+    let found = Call::CreateGroup(Vec::from(["bob".into()]), b"tulips".to_vec());
+    let Ok(Did::Groups(groups)) = world.call(&mut alice, found) else { panic!("no group") };
+    world.settle(&mut [&mut alice, &mut bob, &mut laptop]);
+    world.call(&mut laptop, Call::DeclineGroup(groups[0])).unwrap();
     world.settle(&mut [&mut alice, &mut bob, &mut laptop]);
     world.report(&["GroupProposal", "GroupProposalExpired", "change_group, set"]);
 }

@@ -200,3 +200,22 @@ fn who_declines_on_a_laptop_or_on_a_phone_is_out_for_all() {
         assert!(world.devices[&all[0]].events.contains(&left));
     }
 }
+
+#[test]
+fn who_is_in_a_group_declines_nothing() {
+    let (mut world, all, laptop) = with_laptop(56);
+    let group = world.group.unwrap();
+    world.devices.get_mut(&all[0]).unwrap().on = false;
+    for of in [&all[1], &laptop] {
+        // What it wrote stays as well.
+        world.write(of).unwrap();
+        let (now, keys) = (world.now, &mut world.keys);
+        let client = &mut world.devices.get_mut(of).unwrap().client;
+        assert_eq!(client.decline_group(group, now, keys), Err(Error::UnknownGroup), "{of}");
+        assert_eq!(client.group(group).unwrap().standing, GroupStanding::Joined);
+    }
+    world.devices.get_mut(&all[0]).unwrap().on = true;
+    world.settle();
+    assert_eq!(world.members(&all[0]), ["ada", "bea", "cyd"]);
+    world.check_all(&|_| true);
+}

@@ -65,6 +65,38 @@ fn nothing_is_written_to_somebody_nobody_vouches_for() {
 }
 
 #[test]
+fn the_list_of_somebody_nobody_vouches_for_is_asked_for_anew_once_it_was_given_up() {
+    // By a text to them, and by one of theirs.
+    for writes in [true, false] {
+        let world = &mut World::new("given up");
+        let (mut alice, mut bob) = (world.create("alice"), world.create("bob"));
+        world.write(&mut alice, "bob", "hello");
+        world.work(&mut alice);
+        world.fetch(&mut bob);
+        for _ in 0..32 * 4 {
+            world.pass(6 * 60 * MINUTE);
+            for task in bob.tasks(100, world.now, &mut world.rng).unwrap() {
+                drop(bob.complete(&task.id, subrosa::Answer::Failed, world.now, &mut world.rng));
+            }
+        }
+        let is_asked = |task: &subrosa::Task| matches!(&task.action, subrosa::Action::FetchDevices(user) if user == "alice");
+        world.pass(DAY);
+        assert!(!bob.tasks(100, world.now, &mut world.rng).unwrap().iter().any(is_asked));
+        if writes {
+            world.write(&mut bob, "alice", "who are you?");
+        } else {
+            world.write(&mut alice, "bob", "it is me");
+            world.work(&mut alice);
+            world.fetch(&mut bob);
+            world.pass(10 * MINUTE);
+        }
+        world.settle_all(&mut [&mut bob, &mut alice]);
+        assert_eq!(bob.trust("alice").unwrap().unwrap().trust, Trust::FirstUse, "{writes}");
+        assert_eq!(read(&mut alice).len(), usize::from(writes));
+    }
+}
+
+#[test]
 fn the_list_of_somebody_who_wrote_sealed_is_not_fetched_at_once() {
     // Otherwise the server would see whose envelope came.
     let mut delays = Vec::new();
