@@ -41,6 +41,8 @@ pub(super) struct Opened {
     pub(super) plaintext: Zeroizing<Vec<u8>>,
     /// Whether nothing of the sender was opened in the session before.
     pub(super) is_first: bool,
+    /// Whether the sender had read something of what is written in the session now.
+    pub(super) is_answer: bool,
     /// What a handshake used up, where the message began the session.
     pub(super) handshake: Option<prekeys::Used>,
 }
@@ -57,7 +59,7 @@ impl Begun {
     pub(super) fn of(self, candidate: Candidate) -> Opened {
         let Self { session, plaintext, used } = self;
         let handshake = Some(used);
-        Opened { candidate, session, plaintext, is_first: true, handshake }
+        Opened { candidate, session, plaintext, is_first: true, is_answer: false, handshake }
     }
 }
 
@@ -122,10 +124,11 @@ pub(super) fn open_message(
             match decrypt(open, &mut session, envelope, &bound, party, arrival.now)? {
                 Decrypted::Not(Error::UnknownHeader) if message.kind() == MessageKind::Regular => {}
                 Decrypted::Not(error) => return Ok(Opening::Failed(error)),
-                Decrypted::Text(plaintext) => {
+                Decrypted::Text { plaintext, is_answer } => {
                     let candidate = candidates.swap_remove(index);
                     let handshake = None;
-                    let opened = Opened { candidate, session, plaintext, is_first, handshake };
+                    let opened =
+                        Opened { candidate, session, plaintext, is_first, is_answer, handshake };
                     return Ok(Opening::Opened(Box::new(opened)));
                 }
             }
@@ -165,7 +168,7 @@ pub(super) fn open_handshake(
         Err(error) => return Ok(Opening::Failed(error)),
     };
     let plaintext = match decrypt(open, &mut session, envelope, bound, party, now)? {
-        Decrypted::Text(plaintext) => plaintext,
+        Decrypted::Text { plaintext, .. } => plaintext,
         Decrypted::Not(error) => return Ok(Opening::Failed(error)),
     };
     Session::consume(&mut some.prekeys, message)?;
@@ -197,13 +200,16 @@ fn decrypt(
         return Ok(Decrypted::Not(Error::RateLimited));
     }
     Ok(match session.decrypt_opened(&envelope.message, &header, bound) {
-        Ok(plaintext) => Decrypted::Text(Zeroizing::new(plaintext)),
+        Ok(plaintext) => Decrypted::Text {
+            plaintext: Zeroizing::new(plaintext),
+            is_answer: Session::is_answer(&header),
+        },
         Err(error) => Decrypted::Not(error),
     })
 }
 
 enum Decrypted {
-    Text(Zeroizing<Vec<u8>>),
+    Text { plaintext: Zeroizing<Vec<u8>>, is_answer: bool },
     Not(Error),
 }
 

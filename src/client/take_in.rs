@@ -79,7 +79,7 @@ pub(super) fn take_in(
     rng: &mut dyn CryptoRng,
 ) -> Result<Received, Error> {
     let Arrival { from, tag, is_sealed, now } = arrival;
-    let Opened { candidate, session, plaintext, is_first, handshake } = opened;
+    let Opened { candidate, session, plaintext, is_first, is_answer, handshake } = opened;
     let Candidate { place, mut record } = candidate;
     let content = match Content::decode(&plaintext) {
         Ok(content) => content,
@@ -137,7 +137,7 @@ pub(super) fn take_in(
     if standing == Standing::Listed {
         let (session, asks) = (session.id(), content.asks);
         let (is_old, writing) = (record.is_old(&session), record.writing().map(|entry| entry.id));
-        let heard = Heard { session, is_first, is_old, asks, writing };
+        let heard = Heard { session, is_first, is_answer, is_old, asks, writing };
         take_fields(open, (from, place), (&record, &heard), &content.sealed, now, rng)?;
     }
     let (number, asked_in) = (record.opened, session.id());

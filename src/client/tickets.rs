@@ -107,6 +107,8 @@ pub(super) struct Heard {
     /// later session brought.
     pub(super) is_first: bool,
     pub(super) is_old: bool,
+    /// Whether the device had read something of what is written in that session now.
+    pub(super) is_answer: bool,
     /// Whether the device writes its other contents in another session.
     pub(super) asks: bool,
     /// The session that is written in now.
@@ -179,6 +181,10 @@ impl PeerRow {
         let unheard = self.unheard.as_mut()?;
         let is_writing = heard.writing == Some(heard.session);
         if heard.session == unheard.session {
+            if !heard.is_answer {
+                // It was written before the text came.
+                return None;
+            }
             match heard.writing.filter(|_| !is_writing) {
                 // Later texts are in this one.
                 Some(writing) => unheard.session = writing,
@@ -474,10 +480,22 @@ mod tests {
         assert!(row.unheard.is_none());
     }
 
+    #[test]
+    fn what_was_written_before_a_text_came_says_nothing_of_it() {
+        let [here, there, _] = sessions();
+        let mut row = PeerRow::default();
+        row.wrote(Unheard { since: since(), number: 7, session: here });
+        for writing in [here, there] {
+            let heard = Heard { is_answer: false, ..an_answer(here, writing) };
+            assert!(row.heard(&heard).is_none());
+            assert_eq!(row.unheard.map(|unheard| unheard.session), Some(here));
+        }
+    }
+
     /// An answer in this session, while that one is written in.
     const fn an_answer(session: SessionId, writing: SessionId) -> Heard {
-        let (is_first, is_old, asks) = (false, false, false);
-        Heard { session, is_first, is_old, asks, writing: Some(writing) }
+        let (is_first, is_old, is_answer, asks) = (false, false, true, false);
+        Heard { session, is_first, is_old, is_answer, asks, writing: Some(writing) }
     }
 
     fn sessions() -> [SessionId; 3] {

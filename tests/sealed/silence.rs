@@ -49,7 +49,8 @@ fn the_tickets_of_a_new_session_count_though_its_first_text_was_here_before() {
         world.write(&mut alice, "bob", text);
     }
     world.settle_all(&mut [&mut alice, &mut bob]);
-    assert_eq!(read(&mut bob), ["four", "five"]);
+    // "three" was no answer to "two", which the copy has not seen.
+    assert_eq!(read(&mut bob), ["four", "five", "two"]);
 }
 
 #[test]
@@ -144,6 +145,17 @@ fn tickets_of_a_former_life_go_with_the_first_answer_in_a_session() {
     all.iter().for_each(|text| world.write(&mut alice, "bob", text));
     world.settle_all(&mut [&mut alice, &mut bob]);
     assert_eq!(read(&mut bob), all);
+}
+
+#[test]
+fn what_was_written_before_a_text_came_does_not_end_the_silence() {
+    let world = &mut World::with_certificates("no answer");
+    let (mut alice, mut bob, late) = restored(world);
+    for mail in &late {
+        assert!(matches!(world.give(&mut alice, mail), Received::Incoming(_)));
+    }
+    days(world, 6, &mut alice, &mut bob);
+    assert_eq!(read(&mut bob), ["seven"]);
 }
 
 #[test]
