@@ -204,7 +204,7 @@ enum Wait {
 }
 
 /// A request cannot be answered before somebody decides about the account key, nor while as many
-/// wait as there is room for. A text cannot be held where there is no room. One to a group has to
+/// wait as there is room for; and nobody can be asked before for changes of a group. A text cannot be held where there is no room. One to a group has to
 /// wait until its sender is known to be a member.
 fn has_to_wait(
     open: &mut Open<'_>,
@@ -217,6 +217,11 @@ fn has_to_wait(
         (Standing::Removed, Body::Request { .. }) => Wait::No,
         (_, Body::Request { .. }) if !may_reply => Wait::ForPerson,
         (_, Body::Request { .. }) if !asking::has_room(open, place)? => Wait::ForRoom,
+        (Standing::Listed, Body::Group(body))
+            if !may_reply && group_receive::asks_back(open, body)? =>
+        {
+            Wait::ForPerson
+        }
         (Standing::Listed, Body::Group(GroupBody::Text { group, .. }))
             if group_receive::is_early(open, *group, user)? =>
         {
