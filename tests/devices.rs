@@ -26,7 +26,8 @@
 //!
 //! and except for what a device opened after a backup that it is restored from: its app's memory is
 //! that of the backup as well, so it is shown again or not at all. In one life, the backup's past
-//! included, nothing is shown twice. Nothing else is lost, and no event says so of anything else,
+//! included, nothing is shown twice, but for what was shown of somebody whom nobody vouched for and
+//! who then was not that user, as a server said that is behind (sealed.md, 4). Nothing else is lost, and no event says so of anything else,
 //! whether or not the server has a stamp that shows that a store is a copy; where it has, no two
 //! envelopes of a device have the same header nonce.
 //!

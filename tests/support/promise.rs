@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use subrosa::{Address, Completed, Event, Item, MessageId, Received, Text, UnixTime};
+use subrosa::{Address, Completed, DeviceList, Event, Item, MessageId, Received, Text, UnixTime};
 
 /// A text, and for whom it was written.
 pub(crate) struct Written {
@@ -56,6 +56,8 @@ pub(crate) struct Life {
     shown: BTreeSet<usize>,
     /// Texts that the server has whole, as the app was told.
     marked: BTreeSet<usize>,
+    /// Those that are said not to be their user's, and may come as such.
+    disowned: BTreeSet<usize>,
 }
 
 #[derive(Default)]
@@ -196,8 +198,9 @@ impl Promise {
         if let Received::Incoming(incoming) = received {
             let (Item::Text(text) | Item::Late(text)) = &incoming.item else { return };
             let index = index_of(text);
-            let first = self.lives.entry(to.clone()).or_default().opened.insert(index);
-            assert!(first, "#{index} comes a second time to {to}");
+            let life = self.lives.entry(to.clone()).or_default();
+            let is_right = life.opened.insert(index) || life.disowned.contains(&index);
+            assert!(is_right, "#{index} comes a second time to {to}");
             return;
         }
         let Some((index, addressee)) = self.envelopes.get(&reference(envelope)) else { return };
@@ -216,6 +219,17 @@ impl Promise {
         if let Some(due) = written.due.get_mut(to) {
             due.stage = stage;
             due.owed &= !written.forgotten || stage == Stage::Aside && is_readable;
+        }
+    }
+
+    /// A device takes what it showed of a user for somebody else's, but for what these devices sent.
+    pub(crate) fn disowned(&mut self, at: &Address, user: &str, known: Option<&DeviceList>) {
+        let Some(life) = self.lives.get_mut(at) else { return };
+        for index in &life.opened {
+            let from = &self.written[*index].from;
+            if from.user == user && known.is_none_or(|list| list.get(from.device).is_none()) {
+                life.disowned.insert(*index);
+            }
         }
     }
 
@@ -291,7 +305,8 @@ impl Promise {
         assert_eq!(text.copy_to, copy_to, "#{index}");
         let life = self.lives.entry(at.clone()).or_default();
         life.opened.insert(index);
-        assert!(life.shown.insert(index), "#{index} is shown a second time on {at}");
+        let is_right = life.shown.insert(index) || life.disowned.remove(&index);
+        assert!(is_right, "#{index} is shown a second time on {at}");
         self.shown += 1;
     }
 
