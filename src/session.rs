@@ -265,6 +265,12 @@ impl Session {
         self.state.ratchet.skipped_by(header)
     }
 
+    /// Whether who sent a message with this header had read something of what is sent since the last
+    /// such message. It says nothing of a message that begins a session.
+    pub(crate) fn is_answer(header: &OpenedHeader) -> bool {
+        TripleRatchet::is_answer(header)
+    }
+
     /// Whether this is the session that an initial message belongs to: the one made from the same
     /// handshake, by initiating or by responding. False for regular messages, which do not say.
     #[must_use]

@@ -20,12 +20,14 @@
 //! - where mail is sealed, the device refused it, since its prekey is not there, or since it was
 //!   restored to before it knew the sender, so that nothing says whom to ask. It is owed even so,
 //!   and comes once the silence is over (sealed.md, 5), when these worlds end; but not where the
-//!   device was ever restored, since mail that it sent before may come later and end the silence,
-//!   nor where its sender is restored afterwards, or keeps it no more by then;
+//!   device is restored afterwards, or was restored and not told so, or where something comes to
+//!   the sender afterwards that the device sent before it was restored, since that may end the
+//!   silence; nor where the sender is restored afterwards, or keeps it no more by then;
 //!
 //! and except for what a device opened after a backup that it is restored from: its app's memory is
 //! that of the backup as well, so it is shown again or not at all. In one life, the backup's past
-//! included, nothing is shown twice. Nothing else is lost, and no event says so of anything else,
+//! included, nothing is shown twice, but for what was shown of somebody whom nobody vouched for and
+//! who then was not that user, as a server said that is behind (sealed.md, 4). Nothing else is lost, and no event says so of anything else,
 //! whether or not the server has a stamp that shows that a store is a copy; where it has, no two
 //! envelopes of a device have the same header nonce.
 //!

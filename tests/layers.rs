@@ -362,6 +362,7 @@ const INSIDE: &[(&str, &str, &[&str])] = &[
             "group_owed",
             "group_proposals",
             "group_rows",
+            "group_serve",
             "inbox",
             "log",
             "moves",

@@ -263,6 +263,27 @@ pub(super) fn is_early(
     }
 }
 
+/// Whether a content counts only once its sender was asked for the group that it names, or for
+/// changes of it.
+pub(super) fn asks_back(open: &mut Open<'_>, body: &GroupBody<'_>) -> Result<bool, Error> {
+    let (group, heads) = match body {
+        GroupBody::Heads { group, heads } => (*group, *heads),
+        GroupBody::Chain(bytes) => match Distribution::decode(bytes) {
+            // Where the group is known, the chain counts at once.
+            Ok(given) => (GroupId::from(given.group), &[][..]),
+            Err(_) => return Ok(false),
+        },
+        _ => return Ok(false),
+    };
+    let tag = open.group_tag(group.as_bytes());
+    let Some(row) = group_rows::get(open, tag)? else { return Ok(true) };
+    if row.standing == GroupStanding::Out || heads.is_empty() {
+        return Ok(false);
+    }
+    let roster = group_rows::roster(open, tag)?;
+    Ok(group_changes::change_ids(heads).iter().any(|head| !roster.contains(head)))
+}
+
 fn take_text(
     open: &mut Open<'_>,
     from: &From<'_>,

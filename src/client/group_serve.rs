@@ -130,8 +130,7 @@ fn serve(
     if gives {
         give_chain(open, plan, &mut target, peer, now, rng)?;
     } else if is_due {
-        let (group, heads) = (plan.roster.group(), bytes_of(&told(plan.roster)));
-        post(open, &mut target, GroupBody::Heads { group, heads: &heads }, None, now, rng)?;
+        post_heads(open, plan.roster, &mut target, now, rng)?;
         peer.due = false;
     }
     if is_target && peer.owed > 0 {
@@ -260,6 +259,19 @@ fn pay(
         group_texts::paid(open, target.place, peer, &owed, envelope)?;
     }
     Ok(())
+}
+
+/// Tells a device which changes are known here: it asks for those that it lacks. The caller writes
+/// the record.
+pub(super) fn post_heads(
+    open: &mut Open<'_>,
+    roster: &Roster,
+    target: &mut outbox::Target,
+    now: UnixTime,
+    rng: &mut dyn CryptoRng,
+) -> Result<(), Error> {
+    let (group, heads) = (roster.group(), bytes_of(&told(roster)));
+    post(open, target, GroupBody::Heads { group, heads: &heads }, None, now, rng)
 }
 
 /// Sends a content about a group. The caller writes the record.

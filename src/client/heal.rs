@@ -16,6 +16,7 @@ use super::events::{EnvelopeId, Event};
 use super::group_owed;
 use super::group_proposals;
 use super::group_rows;
+use super::group_serve;
 use super::inbox;
 use super::log;
 use super::moves;
@@ -279,6 +280,7 @@ pub(super) fn answer(
 ) -> Result<bool, Error> {
     let (mut answers, mut bytes) = (0_usize, 0_usize);
     let mut gone: Vec<[u8; 16]> = Vec::new();
+    let mut groups = BTreeSet::new();
     let mut is_left = false;
     for (key, mut queued) in asking::queued(open, target.place)? {
         order(open, target, &mut queued);
@@ -288,7 +290,10 @@ pub(super) fn answer(
             let Some(reference) = rest.next() else { break };
             answers = answers.saturating_add(1);
             match answer_one(open, target, &queued, Reference(reference), now, rng)? {
-                Answered::Sent(length) => bytes = bytes.saturating_add(length),
+                Answered::Sent(length, group) => {
+                    bytes = bytes.saturating_add(length);
+                    groups.extend(group);
+                }
                 Answered::Gone => gone.push(reference),
                 Answered::Nothing => {}
                 Answered::NoSession | Answered::Later => {
@@ -302,6 +307,11 @@ pub(super) fn answer(
         if queued.references.len() != before {
             asking::put_queued(open, &key, &queued)?;
         }
+    }
+    // The device may know the group of a text no more, or not as it is, and then the text waits.
+    for group in groups {
+        let roster = group_rows::roster(open, group)?;
+        group_serve::post_heads(open, &roster, target, now, rng)?;
     }
     if !gone.is_empty() && switch_to_writing(open, target)? {
         let letter =
@@ -327,7 +337,8 @@ fn order(open: &Open<'_>, target: &Target, queued: &mut Queued) {
 }
 
 enum Answered {
-    Sent(usize),
+    /// So many bytes, which are a text to this group perhaps.
+    Sent(usize, Option<Tag>),
     /// It was for this device, and is not here any more.
     Gone,
     /// Nothing that this device made for the asker.
@@ -476,7 +487,7 @@ impl Source {
                 moves::again(open, target, now, rng)?;
             }
         }
-        Ok(Answered::Sent(length))
+        Ok(Answered::Sent(length, None))
     }
 }
 
@@ -490,9 +501,9 @@ fn again_to_group(
     now: UnixTime,
     rng: &mut dyn CryptoRng,
 ) -> Result<Answered, Error> {
-    let group = pointer.text.tag();
-    let row = group_rows::get(open, group)?;
-    let is_member = group_rows::peer(open, group, target.place)?.is_some_and(|peer| !peer.is_out);
+    let tag = pointer.text.tag();
+    let row = group_rows::get(open, tag)?;
+    let is_member = group_rows::peer(open, tag, target.place)?.is_some_and(|peer| !peer.is_out);
     let Some(row) = row.filter(|_| is_member) else { return Ok(Answered::Gone) };
     if !log::take_resend(open, target.place, named.number, &pointer)? {
         return Ok(Answered::Gone);
@@ -504,7 +515,7 @@ fn again_to_group(
     let (_, number) = outbox::post(open, target, &letter, now, rng)?;
     let pointer = pointer.of_resent(named.number, now);
     log::point(open, target.place, &mut target.record, (number, pointer))?;
-    Ok(Answered::Sent(text.length()))
+    Ok(Answered::Sent(text.length(), Some(tag)))
 }
 
 /// Makes a session the one that is written in next. False where it is not there.

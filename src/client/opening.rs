@@ -39,6 +39,10 @@ pub(super) struct Opened {
     pub(super) candidate: Candidate,
     pub(super) session: Session,
     pub(super) plaintext: Zeroizing<Vec<u8>>,
+    /// Whether nothing of the sender was opened in the session before.
+    pub(super) is_first: bool,
+    /// Whether the sender had read something of what is written in the session now.
+    pub(super) is_answer: bool,
     /// What a handshake used up, where the message began the session.
     pub(super) handshake: Option<prekeys::Used>,
 }
@@ -48,6 +52,15 @@ pub(super) struct Begun {
     pub(super) session: Session,
     pub(super) plaintext: Zeroizing<Vec<u8>>,
     pub(super) used: prekeys::Used,
+}
+
+impl Begun {
+    /// The same, of this device.
+    pub(super) fn of(self, candidate: Candidate) -> Opened {
+        let Self { session, plaintext, used } = self;
+        let handshake = Some(used);
+        Opened { candidate, session, plaintext, is_first: true, is_answer: false, handshake }
+    }
 }
 
 /// How opening ended.
@@ -107,12 +120,15 @@ pub(super) fn open_message(
             if message.kind() == MessageKind::Initial && !session.matches(message) {
                 continue;
             }
+            let is_first = !session.is_answered();
             match decrypt(open, &mut session, envelope, &bound, party, arrival.now)? {
                 Decrypted::Not(Error::UnknownHeader) if message.kind() == MessageKind::Regular => {}
                 Decrypted::Not(error) => return Ok(Opening::Failed(error)),
-                Decrypted::Text(plaintext) => {
+                Decrypted::Text { plaintext, is_answer } => {
                     let candidate = candidates.swap_remove(index);
-                    let opened = Opened { candidate, session, plaintext, handshake: None };
+                    let handshake = None;
+                    let opened =
+                        Opened { candidate, session, plaintext, is_first, is_answer, handshake };
                     return Ok(Opening::Opened(Box::new(opened)));
                 }
             }
@@ -123,15 +139,14 @@ pub(super) fn open_message(
         return Ok(Opening::Failed(Error::UnknownHeader));
     }
     let begun = open_handshake(open, envelope, &bound, (party, &HANDSHAKES), arrival.now)?;
-    let Begun { session, plaintext, used } = match begun {
+    let begun = match begun {
         Opening::Opened(begun) => *begun,
         Opening::Failed(error) => return Ok(Opening::Failed(error)),
     };
-    let place = open.place(arrival.tag, &session.peer());
-    let record = open.record(place, &session.peer())?;
-    let candidate = Candidate { place, record };
-    let opened = Opened { candidate, session, plaintext, handshake: Some(used) };
-    Ok(Opening::Opened(Box::new(opened)))
+    let peer = begun.session.peer();
+    let place = open.place(arrival.tag, &peer);
+    let record = open.record(place, &peer)?;
+    Ok(Opening::Opened(Box::new(begun.of(Candidate { place, record }))))
 }
 
 /// Makes the session that an initial message begins, where its sender's allowance is not used up.
@@ -153,7 +168,7 @@ pub(super) fn open_handshake(
         Err(error) => return Ok(Opening::Failed(error)),
     };
     let plaintext = match decrypt(open, &mut session, envelope, bound, party, now)? {
-        Decrypted::Text(plaintext) => plaintext,
+        Decrypted::Text { plaintext, .. } => plaintext,
         Decrypted::Not(error) => return Ok(Opening::Failed(error)),
     };
     Session::consume(&mut some.prekeys, message)?;
@@ -185,13 +200,16 @@ fn decrypt(
         return Ok(Decrypted::Not(Error::RateLimited));
     }
     Ok(match session.decrypt_opened(&envelope.message, &header, bound) {
-        Ok(plaintext) => Decrypted::Text(Zeroizing::new(plaintext)),
+        Ok(plaintext) => Decrypted::Text {
+            plaintext: Zeroizing::new(plaintext),
+            is_answer: Session::is_answer(&header),
+        },
         Err(error) => Decrypted::Not(error),
     })
 }
 
 enum Decrypted {
-    Text(Zeroizing<Vec<u8>>),
+    Text { plaintext: Zeroizing<Vec<u8>>, is_answer: bool },
     Not(Error),
 }
 

@@ -13,9 +13,7 @@ use super::group_receive::{self, Arrived};
 use super::group_rows;
 use super::heal::{self, Healing, Unreadable};
 use super::inbox;
-use super::opening::{
-    Arrival, Begun, Candidate, Opened, Opening, candidates, open_handshake, open_message,
-};
+use super::opening::{Arrival, Candidate, Opening, candidates, open_handshake, open_message};
 use super::seen;
 use super::take_in::{Received, take_in};
 use super::tickets::{self, Shown};
@@ -268,15 +266,16 @@ fn begin(
             return fail(open, (&from, true), envelope, why, now, rng);
         }
     };
-    let Begun { session, plaintext, used } = *opened;
-    let claimed = match Content::decode(&plaintext).map(|content| content.sealed.sender) {
+    let begun = *opened;
+    let claimed = match Content::decode(&begun.plaintext).map(|content| content.sealed.sender) {
         Ok(Some(claimed)) => Address::new(claimed.user, claimed.device),
         Ok(None) => return Ok(Judged::nobodys(Received::Refused(Error::Malformed))),
         Err(error) => return Ok(Judged::nobodys(Received::Refused(error))),
     };
     let tag = open.tag(&claimed.user)?;
     let own = open.own()?;
-    let refused = if claimed == open.account.address() || session.peer() == open.account.identity {
+    let identity = begun.session.peer();
+    let refused = if claimed == open.account.address() || identity == open.account.identity {
         Some(Error::OwnIdentity)
     } else if transport.is_some_and(|transport| *transport != claimed) {
         Some(Error::Decrypt)
@@ -288,11 +287,9 @@ fn begin(
     if let Some(error) = refused {
         return Ok(Judged::nobodys(Received::Refused(error)));
     }
-    let identity = session.peer();
     let place = open.place(tag, &identity);
     let record = open.record(place, &identity)?;
-    let candidate = Candidate { place, record };
-    let opened = Opened { candidate, session, plaintext, handshake: Some(used) };
+    let opened = begun.of(Candidate { place, record });
     let known = open.user(tag)?;
     let arrival = Arrival { from: &claimed, tag, is_sealed: true, now };
     let received = take_in(open, arrival, envelope.reference, opened, (known, &own), rng)?;

@@ -79,8 +79,8 @@ pub(super) fn take_in(
     rng: &mut dyn CryptoRng,
 ) -> Result<Received, Error> {
     let Arrival { from, tag, is_sealed, now } = arrival;
-    let Opened { candidate: Candidate { place, mut record }, session, plaintext, handshake } =
-        opened;
+    let Opened { candidate, session, plaintext, is_first, is_answer, handshake } = opened;
+    let Candidate { place, mut record } = candidate;
     let content = match Content::decode(&plaintext) {
         Ok(content) => content,
         Err(error) => return Ok(Received::Refused(error)),
@@ -123,7 +123,6 @@ pub(super) fn take_in(
         let is_text = content.body.message().is_some();
         seen::note(open, place, &mut record, &keys, is_text)?;
     }
-    let began = handshake.is_some();
     if let Some(used) = handshake {
         prekeys::consume(open, used)?;
         if is_sealed {
@@ -136,8 +135,10 @@ pub(super) fn take_in(
     open.put_record(place, &record)?;
     // Also where what it says was here before: it may have begun a session.
     if standing == Standing::Listed {
-        let in_session = (&record, session.id(), began);
-        take_fields(open, (from, place), in_session, &content, now, rng)?;
+        let (session, asks) = (session.id(), content.asks);
+        let (is_old, writing) = (record.is_old(&session), record.writing().map(|entry| entry.id));
+        let heard = Heard { session, is_first, is_answer, is_old, asks, writing };
+        take_fields(open, (from, place), (&record, &heard), &content.sealed, now, rng)?;
     }
     let (number, asked_in) = (record.opened, session.id());
     let (address, stamp) = (from.clone(), user.stamp());
@@ -172,21 +173,17 @@ fn names(reference: Reference, content: &Content<'_>) -> Vec<seen::Name> {
     names.into_iter().flatten().collect()
 }
 
-/// Takes in what a content brought for sealed mail to its sender: in a session, which it `began` or
-/// not.
+/// Takes in what a content brought for sealed mail to its sender.
 fn take_fields(
     open: &mut Open<'_>,
     (from, place): (&Address, Place),
-    (record, session, began): (&DeviceRecord, SessionId, bool),
-    content: &Content<'_>,
+    (record, heard): (&DeviceRecord, &Heard),
+    fields: &SealedFields<'_>,
     now: UnixTime,
     rng: &mut dyn CryptoRng,
 ) -> Result<(), Error> {
-    let SealedFields { tickets, pass, knows_pass, .. } = content.sealed;
-    let writing = record.writing().map(|entry| entry.id);
-    let is_old = record.is_old(&session);
-    let heard = Heard { session, began, is_old, asks: content.asks, writing };
-    if let Some(lost) = tickets::take_in(open, place, tickets, knows_pass, &heard)? {
+    let SealedFields { tickets, pass, knows_pass, .. } = *fields;
+    if let Some(lost) = tickets::take_in(open, place, tickets, knows_pass, heard)? {
         silence::again(open, from, place, (record, lost), now, rng)?;
     }
     if let Some(pass) = pass
@@ -207,7 +204,7 @@ enum Wait {
 }
 
 /// A request cannot be answered before somebody decides about the account key, nor while as many
-/// wait as there is room for. A text cannot be held where there is no room. One to a group has to
+/// wait as there is room for; and nobody can be asked before for changes of a group. A text cannot be held where there is no room. One to a group has to
 /// wait until its sender is known to be a member.
 fn has_to_wait(
     open: &mut Open<'_>,
@@ -220,6 +217,11 @@ fn has_to_wait(
         (Standing::Removed, Body::Request { .. }) => Wait::No,
         (_, Body::Request { .. }) if !may_reply => Wait::ForPerson,
         (_, Body::Request { .. }) if !asking::has_room(open, place)? => Wait::ForRoom,
+        (Standing::Listed, Body::Group(body))
+            if !may_reply && group_receive::asks_back(open, body)? =>
+        {
+            Wait::ForPerson
+        }
         (Standing::Listed, Body::Group(GroupBody::Text { group, .. }))
             if group_receive::is_early(open, *group, user)? =>
         {

@@ -103,9 +103,12 @@ pub(super) struct Unheard {
 pub(super) struct Heard {
     /// The session that it came in.
     pub(super) session: SessionId,
-    /// Whether it began that session, and whether it is older than what a later session brought.
-    pub(super) began: bool,
+    /// Whether it is the device's first one in that session, and whether it is older than what a
+    /// later session brought.
+    pub(super) is_first: bool,
     pub(super) is_old: bool,
+    /// Whether the device had read something of what is written in that session now.
+    pub(super) is_answer: bool,
     /// Whether the device writes its other contents in another session.
     pub(super) asks: bool,
     /// The session that is written in now.
@@ -178,6 +181,10 @@ impl PeerRow {
         let unheard = self.unheard.as_mut()?;
         let is_writing = heard.writing == Some(heard.session);
         if heard.session == unheard.session {
+            if !heard.is_answer {
+                // It was written before the text came.
+                return None;
+            }
             match heard.writing.filter(|_| !is_writing) {
                 // Later texts are in this one.
                 Some(writing) => unheard.session = writing,
@@ -267,7 +274,7 @@ pub(super) fn put_peer(open: &mut Open<'_>, place: Place, row: &PeerRow) -> Resu
 }
 
 /// Takes in what a content brought of the device's tickets, and the number of the pass it has.
-/// Where the content began a session, the device may not know its tickets of before any more.
+/// With the first content in a session the device may not know its tickets of before any more.
 /// Returns the first text that is to be sent to the device again.
 pub(super) fn take_in(
     open: &mut Open<'_>,
@@ -283,7 +290,7 @@ pub(super) fn take_in(
     let lost = row.heard(heard);
     // The device may have none of the keys that it made its former tickets with.
     if !heard.is_old {
-        if heard.began {
+        if heard.is_first {
             row.held.clear();
         }
         row.add(tickets);
@@ -447,8 +454,7 @@ mod tests {
         let heard = |session, asks, writing| {
             let mut row = PeerRow::default();
             row.wrote(Unheard { since: since(), number: 7, session: here });
-            let heard =
-                Heard { session, began: false, is_old: false, asks, writing: Some(writing) };
+            let heard = Heard { asks, ..an_answer(session, writing) };
             let again = row.heard(&heard).map(|lost| lost.number);
             (again, row.unheard.is_some())
         };
@@ -467,15 +473,29 @@ mod tests {
         let [former, later, _] = sessions();
         let mut row = PeerRow::default();
         row.wrote(Unheard { since: since(), number: 7, session: former });
-        let heard = |session| {
-            let (began, is_old, asks) = (false, false, false);
-            Heard { session, began, is_old, asks, writing: Some(later) }
-        };
-        assert!(row.heard(&heard(former)).is_none());
+        assert!(row.heard(&an_answer(former, later)).is_none());
         let unheard = row.unheard.map(|unheard| (unheard.number, unheard.session));
         assert_eq!(unheard, Some((7, later)));
-        assert!(row.heard(&heard(later)).is_none());
+        assert!(row.heard(&an_answer(later, later)).is_none());
         assert!(row.unheard.is_none());
+    }
+
+    #[test]
+    fn what_was_written_before_a_text_came_says_nothing_of_it() {
+        let [here, there, _] = sessions();
+        let mut row = PeerRow::default();
+        row.wrote(Unheard { since: since(), number: 7, session: here });
+        for writing in [here, there] {
+            let heard = Heard { is_answer: false, ..an_answer(here, writing) };
+            assert!(row.heard(&heard).is_none());
+            assert_eq!(row.unheard.map(|unheard| unheard.session), Some(here));
+        }
+    }
+
+    /// An answer in this session, while that one is written in.
+    const fn an_answer(session: SessionId, writing: SessionId) -> Heard {
+        let (is_first, is_old, is_answer, asks) = (false, false, true, false);
+        Heard { session, is_first, is_old, is_answer, asks, writing: Some(writing) }
     }
 
     fn sessions() -> [SessionId; 3] {

@@ -121,6 +121,12 @@ impl TripleRatchet {
         self.double.skipped_by(opened.opened_by, &opened.header)
     }
 
+    /// Whether the sender of a message had read one of those that this side sends now: its ratchet
+    /// took a step since.
+    pub(crate) fn is_answer(opened: &OpenedHeader) -> bool {
+        opened.opened_by == OpenedBy::Next
+    }
+
     /// The key of a received message, and what receiving it changes.
     ///
     /// # Errors

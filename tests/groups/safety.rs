@@ -1,7 +1,9 @@
 //! What must hold when somebody is removed, when a store is restored from a copy, and when texts
 //! wait.
 
-use subrosa::{Action, Address, Error, Event, GroupIntention, GroupStanding, Progress, Trust};
+use subrosa::{
+    Action, Address, Error, Event, GroupIntention, GroupStanding, MessageId, Progress, Trust,
+};
 
 use crate::world::{HOUR, Mail, World, receive};
 
@@ -586,4 +588,42 @@ fn two_groups_that_are_founded_alike_are_two_groups() {
     for group in groups {
         assert_eq!(founder.group(group).unwrap().members.len(), 3);
     }
+}
+
+/// A device is restored from a copy that is older than the group, and is written to.
+fn text_to_a_copy_older_than_the_group(mut world: World, of: &Address) -> (World, MessageId) {
+    let ada = Address::new("ada", 1);
+    world.back_up(of);
+    world.meet(&ada, &of.user);
+    let (now, keys) = (world.now, &mut world.keys);
+    let client = &mut world.devices.get_mut(&ada).unwrap().client;
+    world.group = Some(client.create_group(&[&of.user], b"lilies", now, keys).unwrap());
+    world.settle();
+    world.join(of);
+    for by in [&ada, of] {
+        world.write(by).unwrap();
+        world.settle();
+    }
+    assert!(world.restore(of));
+    let text = world.write(&ada).unwrap();
+    (world, text)
+}
+
+#[test]
+fn a_copy_older_than_the_group_asks_for_a_sealed_text_and_is_told_of_the_group() {
+    let (world, all) = talking(World::sealed(42));
+    let (mut world, text) = text_to_a_copy_older_than_the_group(world, &all[2]);
+    world.settle();
+    assert_eq!(world.devices[&all[2]].shown.get(&text), Some(&1));
+}
+
+#[test]
+fn a_copy_older_than_its_contacts_is_told_of_the_group_once_the_silence_is_over() {
+    let (mut world, _) = World::sealed(43).founding(&["bea"]);
+    let cyd = world.create("cyd");
+    let (mut world, text) = text_to_a_copy_older_than_the_group(world, &cyd);
+    for _ in 0..6 {
+        world.settle();
+    }
+    assert_eq!(world.devices[&cyd].shown.get(&text), Some(&1));
 }

@@ -276,6 +276,11 @@ impl Story {
             }
             self.world.settle();
         }
+        // A device that was restored may know nobody's ticket any more. What it refused comes once
+        // the silence is over (docs/sealed.md, 5): after four days and 13 hours at most.
+        if self.world.delivery == Delivery::Sealed {
+            (0..5).for_each(|_| self.world.settle());
+        }
         // What a device cannot have that never comes back is given up.
         for _ in 0..2 {
             self.world.now = self.world.now.after(20 * 24 * HOUR);

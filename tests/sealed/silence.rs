@@ -3,6 +3,7 @@
 use subrosa::store::Memory;
 use subrosa::{Client, Error, Received};
 
+use super::post::Mail;
 use super::world::{App, DAY, MINUTE, World, is_initial, read};
 
 /// Days pass; the app of the one who wrote is open once a day, and the other's receives.
@@ -48,7 +49,8 @@ fn the_tickets_of_a_new_session_count_though_its_first_text_was_here_before() {
         world.write(&mut alice, "bob", text);
     }
     world.settle_all(&mut [&mut alice, &mut bob]);
-    assert_eq!(read(&mut bob), ["four", "five"]);
+    // "three" was no answer to "two", which the copy has not seen.
+    assert_eq!(read(&mut bob), ["four", "five", "two"]);
 }
 
 #[test]
@@ -103,6 +105,57 @@ fn tickets_of_a_former_life_that_come_late_are_not_used() {
     }
     world.settle_all(&mut [&mut alice, &mut bob]);
     assert_eq!(read(&mut bob), ["five", "six", "seven", "eight", "nine", "ten"]);
+}
+
+/// Bob is restored to before he knew Alice, who has twelve tickets of his, and two texts of his that
+/// are still on their way. What she writes then he refuses.
+fn restored(world: &mut World) -> (App, App, Vec<Mail>) {
+    let bob = world.create("bob");
+    let copy = bob.into_store();
+    let (mut bob, mut alice) = (world.open(copy.clone()), world.create("alice"));
+    world.write(&mut alice, "bob", "one");
+    world.settle_all(&mut [&mut alice, &mut bob]);
+    for text in ["two", "three", "four"] {
+        world.write(&mut bob, "alice", text);
+    }
+    world.settle_all(&mut [&mut alice, &mut bob]);
+    for text in ["five", "six"] {
+        world.write(&mut bob, "alice", text);
+    }
+    world.work(&mut bob);
+    let late = world.post.take(alice.address());
+    drop((read(&mut alice), bob));
+    let mut bob = world.open(copy);
+    world.work(&mut bob);
+    world.write(&mut alice, "bob", "seven");
+    world.work(&mut alice);
+    assert_eq!(world.fetch(&mut bob), [Received::Refused(Error::UnknownHeader)]);
+    (alice, bob, late)
+}
+
+#[test]
+fn tickets_of_a_former_life_go_with_the_first_answer_in_a_session() {
+    let world = &mut World::with_certificates("first answer");
+    let (mut alice, mut bob, _) = restored(world);
+    days(world, 6, &mut alice, &mut bob);
+    assert_eq!(read(&mut bob), ["seven"]);
+    world.write(&mut bob, "alice", "eight");
+    world.settle_all(&mut [&mut alice, &mut bob]);
+    let all = ["nine", "ten", "eleven", "twelve"];
+    all.iter().for_each(|text| world.write(&mut alice, "bob", text));
+    world.settle_all(&mut [&mut alice, &mut bob]);
+    assert_eq!(read(&mut bob), all);
+}
+
+#[test]
+fn what_was_written_before_a_text_came_does_not_end_the_silence() {
+    let world = &mut World::with_certificates("no answer");
+    let (mut alice, mut bob, late) = restored(world);
+    for mail in &late {
+        assert!(matches!(world.give(&mut alice, mail), Received::Incoming(_)));
+    }
+    days(world, 6, &mut alice, &mut bob);
+    assert_eq!(read(&mut bob), ["seven"]);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use subrosa::{Address, Completed, Event, Item, MessageId, Received, Text, UnixTime};
+use subrosa::{Address, Completed, DeviceList, Event, Item, MessageId, Received, Text, UnixTime};
 
 /// A text, and for whom it was written.
 pub(crate) struct Written {
@@ -40,6 +40,15 @@ struct Due {
     is_unasked: bool,
 }
 
+/// A device that was restored from a copy.
+#[derive(Clone, Copy, Default)]
+struct Restored {
+    /// How often.
+    lives: usize,
+    /// The first text that was written since.
+    since: usize,
+}
+
 /// What a device's app remembers: it goes into a backup with the store, and comes back with it.
 #[derive(Clone, Default)]
 pub(crate) struct Life {
@@ -47,6 +56,8 @@ pub(crate) struct Life {
     shown: BTreeSet<usize>,
     /// Texts that the server has whole, as the app was told.
     marked: BTreeSet<usize>,
+    /// Those that are said not to be their user's, and may come as such.
+    disowned: BTreeSet<usize>,
 }
 
 #[derive(Default)]
@@ -63,7 +74,12 @@ pub(crate) struct Promise {
     nonces: HashMap<(Address, [u8; 12]), Vec<u8>>,
     /// Restored from a backup, and not told so by the server: these use keys a second time.
     unaware: BTreeSet<Address>,
-    restored: BTreeSet<Address>,
+    restored: BTreeMap<Address, Restored>,
+    /// Who handed out each envelope, and in which life.
+    makers: HashMap<[u8; 16], (Address, usize)>,
+    /// Of a writer and a reader, the texts before which something came that the reader wrote before
+    /// it was restored.
+    late: BTreeMap<(Address, Address), usize>,
     renewed: BTreeSet<String>,
     pub(crate) shown: usize,
     pub(crate) excused: usize,
@@ -120,6 +136,8 @@ impl Promise {
         from: &Address,
         (to, envelope, message): (&Address, &[u8], Option<MessageId>),
     ) {
+        let life = self.restored.get(from).map_or(0, |restored| restored.lives);
+        self.makers.entry(reference(envelope)).or_insert_with(|| (from.clone(), life));
         if let Some(message) = message {
             let index = self.ids[&message];
             let written = &self.written[index];
@@ -128,7 +146,7 @@ impl Promise {
             let reference = reference(envelope);
             self.envelopes.insert(reference, (index, to.clone()));
             let first = *self.firsts.entry((index, to.clone())).or_insert(reference);
-            let is_one = first == reference || self.restored.contains(from);
+            let is_one = first == reference || self.restored.contains_key(from);
             assert!(is_one, "#{index} is encrypted for {to} a second time");
         }
         if self.unaware.contains(from) {
@@ -176,11 +194,13 @@ impl Promise {
         envelope: &[u8],
         (received, is_readable): (&Received, bool),
     ) {
+        self.came_late(to, envelope, received);
         if let Received::Incoming(incoming) = received {
             let (Item::Text(text) | Item::Late(text)) = &incoming.item else { return };
             let index = index_of(text);
-            let first = self.lives.entry(to.clone()).or_default().opened.insert(index);
-            assert!(first, "#{index} comes a second time to {to}");
+            let life = self.lives.entry(to.clone()).or_default();
+            let is_right = life.opened.insert(index) || life.disowned.contains(&index);
+            assert!(is_right, "#{index} comes a second time to {to}");
             return;
         }
         let Some((index, addressee)) = self.envelopes.get(&reference(envelope)) else { return };
@@ -202,19 +222,54 @@ impl Promise {
         }
     }
 
+    /// A device takes what it showed of a user for somebody else's, but for what these devices sent.
+    pub(crate) fn disowned(&mut self, at: &Address, user: &str, known: Option<&DeviceList>) {
+        let Some(life) = self.lives.get_mut(at) else { return };
+        for index in &life.opened {
+            let from = &self.written[*index].from;
+            if from.user == user && known.is_none_or(|list| list.get(from.device).is_none()) {
+                life.disowned.insert(*index);
+            }
+        }
+    }
+
+    /// Something that a device wrote before it was restored may end the silence of whoever reads it.
+    fn came_late(&mut self, writer: &Address, envelope: &[u8], received: &Received) {
+        let before = match received {
+            Received::Refused(_) | Received::AskedAgain(_) => return,
+            // It may be opened at any time.
+            Received::SetAside => usize::MAX,
+            _ => self.written.len(),
+        };
+        let Some((reader, life)) = self.makers.get(&reference(envelope)) else { return };
+        if self.restored.get(reader).is_none_or(|restored| restored.lives <= *life) {
+            return;
+        }
+        let late = self.late.entry((writer.clone(), reader.clone())).or_default();
+        *late = before.max(*late);
+        for written in self.written.iter_mut().filter(|written| written.from == *writer) {
+            if let Some(due) = written.due.get_mut(reader) {
+                due.owed &= !due.is_unasked;
+            }
+        }
+    }
+
     /// A device refused a genuine envelope, since it does not know whose it is: says whether it was
     /// restored, which is why it does not.
     pub(crate) fn refused(&mut self, to: &Address, envelope: &[u8]) -> bool {
+        let restored = self.restored.get(to);
         if let Some((index, _)) = self.envelopes.get(&reference(envelope)) {
             let written = &mut self.written[*index];
+            let late = self.late.get(&(written.from.clone(), to.clone()));
+            let since = restored.map_or(0, |restored| restored.since).max(late.map_or(0, |at| *at));
             if let Some(due) = written.due.get_mut(to)
                 && due.stage != Stage::Aside
             {
                 due.is_unasked = true;
-                due.owed &= !written.forgotten && !self.restored.contains(to);
+                due.owed &= !written.forgotten && since <= *index && !self.unaware.contains(to);
             }
         }
-        self.restored.contains(to)
+        restored.is_some()
     }
 
     /// What waits in the inbox of a device, or is held there, was opened.
@@ -250,7 +305,8 @@ impl Promise {
         assert_eq!(text.copy_to, copy_to, "#{index}");
         let life = self.lives.entry(at.clone()).or_default();
         life.opened.insert(index);
-        assert!(life.shown.insert(index), "#{index} is shown a second time on {at}");
+        let is_right = life.shown.insert(index) || life.disowned.remove(&index);
+        assert!(is_right, "#{index} is shown a second time on {at}");
         self.shown += 1;
     }
 
@@ -280,7 +336,9 @@ impl Promise {
                 assert!(is_gone, "#{index} is given up for {to}, {device:?}");
                 self.excused += 1;
             }
-            Event::Restored => assert!(self.restored.contains(at), "{at} takes itself for a copy"),
+            Event::Restored => {
+                assert!(self.restored.contains_key(at), "{at} takes itself for a copy")
+            }
             Event::Unlinked => assert!(self.gone.contains(at), "{at} takes itself for removed"),
             Event::Unsupported { .. } => panic!("{at} cannot show something: {event:?}"),
             _ => {}
@@ -317,7 +375,8 @@ impl Promise {
         if !is_noticed {
             self.unaware.insert(device.clone());
         }
-        self.restored.insert(device.clone());
+        let restored = self.restored.entry(device.clone()).or_default();
+        *restored = Restored { lives: restored.lives + 1, since: self.written.len() };
         let before = self.lives.insert(device.clone(), life).unwrap_or_default();
         let lives = &self.lives;
         for (index, written) in self.written.iter_mut().enumerate() {

@@ -6,7 +6,7 @@ use subrosa::directory::Summary;
 use subrosa::store::Memory;
 use subrosa::{
     Action, Address, Client, Completed, Delivery, DeviceList, Error, IdentityKey, Item, NewDevice,
-    Policy, Progress, Received, Role, Task, Trust, UnixTime,
+    Policy, Progress, Received, Role, Task, Trust, UnixTime, UserTrust,
 };
 
 use super::network::{NOW, Seeded};
@@ -330,9 +330,19 @@ impl World {
 
     fn complete(&mut self, at: usize, task: &Task, reply: &Reply) {
         let address = self.address(at);
+        let unvouched = self.unvouched(at, &task.action);
         let completed = self.with(at, |client, now, keys| {
             client.complete(&task.id, reply.answer(), now, keys).unwrap()
         });
+        if let Some((user, account)) = unvouched {
+            let known = self.with(at, |client, _, _| client.trust(&user).unwrap());
+            let is_theirs =
+                |known: UserTrust| known.account == account || known.new_account == Some(account);
+            if !known.is_some_and(is_theirs) {
+                let list = self.with(at, |client, _, _| client.devices(&user).unwrap());
+                self.promise.disowned(&address, &user, list.as_ref());
+            }
+        }
         self.note(|| {
             let reply = match reply {
                 Reply::Devices(bytes) => {
@@ -357,6 +367,14 @@ impl World {
             }
             _ => {}
         }
+    }
+
+    /// The user whom a device asks the server about and nobody vouches for, and the account key that
+    /// is claimed.
+    fn unvouched(&mut self, at: usize, action: &Action) -> Option<(String, IdentityKey)> {
+        let Action::FetchDevices(user) = action else { return None };
+        let known = self.with(at, |client, _, _| client.trust(user).unwrap())?;
+        (known.trust == Trust::Unvouched).then(|| (user.clone(), known.account))
     }
 
     /// What the server says. In bad times it is behind, silent, or hands out a bundle that it has
