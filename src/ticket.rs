@@ -63,12 +63,11 @@ impl TicketKeys {
     /// An upper bound of the stored form.
     pub(crate) const MOST_BYTES: usize = Self::KEPT * 76 + 8;
 
-    /// Whether there is no pair of keys, or the newest is a week old. One from the future was made
-    /// by a clock that was ahead, and would never grow old.
+    /// Whether no pair of keys is from within a week, before or after. One from later was made by a
+    /// clock that was ahead, and would never grow old; and a clock that goes there and back again
+    /// uses up none of those that are kept.
     pub(crate) fn is_due(&self, now: UnixTime) -> bool {
-        self.0.last().is_none_or(|week| {
-            now.since(week.since) >= Self::WEEK || week.since.since(now) >= Self::WEEK
-        })
+        self.0.iter().all(|week| now.apart(week.since) >= Self::WEEK)
     }
 
     /// Adds a pair of keys, and drops the oldest above [`TicketKeys::KEPT`]. Draws 64 bytes.
@@ -221,8 +220,23 @@ mod tests {
         }
         keys.renew(at(9), rng);
         assert_eq!(keys.read(ticket), None);
-        // A clock that was ahead does not keep the keys for ever.
-        assert!(keys.is_due(at(8)) && !keys.is_due(at(8).after(1)));
+    }
+
+    #[test]
+    fn a_clock_that_is_wrong_for_a_while_keeps_no_keys_for_ever_and_uses_none_up() {
+        let rng = &mut Replay::stream("tickets", 4);
+        let mut keys = TicketKeys::default();
+        // Until the network says what time it is, it is the one that the device was made at.
+        for boot in 0..40 {
+            for now in [at(0), at(300).after(boot * TicketKeys::WEEK / 40)] {
+                if keys.is_due(now) {
+                    keys.renew(now, rng);
+                }
+            }
+        }
+        assert_eq!(keys.0.len(), 2);
+        keys.renew(at(900), rng);
+        assert!(!keys.is_due(at(300).after(1)) && keys.is_due(at(301)));
     }
 
     #[test]

@@ -299,3 +299,21 @@ fn what_could_not_leave_is_not_taken_for_silence() {
     assert!(of_alice.all(|mail| !is_initial(&mail.envelope)));
     assert_eq!(read(&mut alice), Vec::<String>::new());
 }
+
+#[test]
+fn what_is_written_to_a_device_whose_clock_starts_anew_each_day_comes() {
+    let world = &mut World::with_certificates("clock");
+    let (mut alice, mut bob) = world.talking();
+    let mut carol = world.create("carol");
+    for _ in 0..12 {
+        // Before the network says what time it is.
+        let now = subrosa::UnixTime::from_secs(1_600_000_000).unwrap();
+        alice.write("carol", b"as it starts", now, &mut world.rng).unwrap();
+        world.write(&mut alice, "carol", "later");
+        world.settle(&mut [&mut alice, &mut carol]);
+        world.pass(DAY);
+    }
+    world.write(&mut bob, "alice", "is it you?");
+    world.settle(&mut [&mut bob, &mut alice]);
+    assert_eq!(read(&mut alice), ["is it you?"]);
+}
