@@ -74,7 +74,7 @@ pub(super) struct PeerRow {
     is_used: bool,
     /// The number of this account's pass that it says it has.
     pub(super) knows_pass: u32,
-    /// The first sealed text since something of it was opened.
+    /// The first sealed text since it answered.
     unheard: Option<Unheard>,
     timer: Timer,
 }
@@ -89,7 +89,7 @@ pub(super) enum Timer {
     Over,
 }
 
-/// A sealed text to a device, of which nothing came since.
+/// A sealed text to a device, which has not answered since.
 #[derive(Clone, Copy, Serialize, Deserialize)]
 pub(super) struct Unheard {
     pub(super) since: UnixTime,
@@ -150,7 +150,7 @@ impl PeerRow {
         Some(ticket)
     }
 
-    /// The first text since something of the device was opened.
+    /// The first text since the device answered.
     pub(super) const fn unheard(&self) -> Option<Unheard> {
         self.unheard
     }
