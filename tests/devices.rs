@@ -27,13 +27,13 @@
 //! and except for what a device opened after a backup that it is restored from: its app's memory is
 //! that of the backup as well, so it is shown again or not at all. In one life, the backup's past
 //! included, nothing is shown twice, but for what was shown of somebody whom nobody vouched for and
-//! who then was not that user, as a server said that is behind (sealed.md, 4). Nothing else is lost, and no event says so of anything else,
-//! whether or not the server has a stamp that shows that a store is a copy; where it has, no two
-//! envelopes of a device have the same header nonce.
+//! who then was not that user, as a server said that is behind (sealed.md, 4). Nothing else is
+//! lost, and no event says so of anything else, whether or not the server has a stamp that shows
+//! that a store is a copy; where it has, no two envelopes of a device have the same header nonce.
 //!
 //! Not in these worlds, since nobody could keep a promise then: two managers change the device list
-//! at the same time (a device that the second one linked may have to be linked again), and a manager is restored to before it renewed the account key (it
-//! held the only copy).
+//! at the same time (a device that the second one linked may have to be linked again), and a
+//! manager is restored to before it renewed the account key (it held the only copy).
 //!
 //! The network acknowledges: what it loses stays in the outbox and goes again, what it delivers may
 //! go again too. Answers to tasks are lost, late, doubled, or say that something failed. It
