@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::at_rest;
-use crate::devices::{self, DeviceList, ListStamp};
+use crate::devices::{self, DeviceList, ListStamp, Role};
 use crate::error::Error;
 use crate::identity::{self, IdentityKey};
 use crate::time::UnixTime;
@@ -221,13 +221,15 @@ impl UserRecord {
         for listed in self.list.devices() {
             if list.device_of(&listed.identity).is_none() {
                 let (device, identity) = (listed.device, listed.identity);
+                self.gone.retain(|gone| gone.identity != identity);
                 self.gone.push(Gone { device, identity, since: now });
             }
         }
-        self.gone.retain(|gone| list.device_of(&gone.identity).is_none());
         let mut forgotten = self.forget_gone(now);
         let too_many = self.gone.len().saturating_sub(MAX_GONE);
         forgotten.extend(self.gone.drain(..too_many).map(|gone| gone.identity));
+        // One that is listed again is in.
+        forgotten.retain(|identity| list.device_of(identity).is_none());
         self.doubted.retain(|doubted| list.device_of(&doubted.0).is_some());
         self.dismissed.retain(|dismissed| dismissed.0 != list.account());
         let is_new = |identity: &IdentityKey| self.list.device_of(identity).is_none();
@@ -299,11 +301,26 @@ impl UserRecord {
         !self.gone.is_empty()
     }
 
-    /// Forgets the devices whose grace has ended, and returns them.
+    /// The devices without the account key that were removed lately and are listed again: somebody
+    /// made the list who did not know.
+    pub(crate) fn returned(&self) -> Vec<u32> {
+        let listed = self.list.devices().iter().filter(|listed| {
+            listed.role == Role::Device
+                && self.gone.iter().any(|gone| gone.identity == listed.identity)
+        });
+        listed.map(|listed| listed.device).collect()
+    }
+
+    /// Forgets the devices whose grace has ended, and returns those that are not listed again.
     pub(crate) fn forget_gone(&mut self, now: UnixTime) -> Vec<IdentityKey> {
         let ended = |gone: &Gone| now.since(gone.since) > GRACE;
-        let identities =
-            self.gone.iter().filter(|gone| ended(gone)).map(|gone| gone.identity).collect();
+        let is_listed = |gone: &Gone| self.list.device_of(&gone.identity).is_some();
+        let identities = self
+            .gone
+            .iter()
+            .filter(|gone| ended(gone) && !is_listed(gone))
+            .map(|gone| gone.identity)
+            .collect();
         self.gone.retain(|gone| !ended(gone));
         identities
     }

@@ -212,6 +212,32 @@ pub(super) fn merge(
     telling::tell_own(open, None, now, rng)
 }
 
+/// Another manager, who did not know that a device was removed, made a newer list with it: the next
+/// one is without it. A device that is linked again has another identity.
+pub(super) fn keep_out(
+    open: &mut Open<'_>,
+    now: UnixTime,
+    rng: &mut dyn CryptoRng,
+) -> Result<(), Error> {
+    let (account_key, mut own) = match own_to_change(open) {
+        // Another manager does it.
+        Err(Error::NotPermitted | Error::Unlinked | Error::IdentityChanged(_)) => return Ok(()),
+        own => own?,
+    };
+    let mut list = own.list.clone();
+    for device in own.returned() {
+        list = list.without(&account_key, device)?;
+    }
+    if list == own.list {
+        return Ok(());
+    }
+    let tag = open.tag(&own.name)?;
+    devices::adopt(open, tag, &mut own, list, now, rng)?;
+    devices::go_on(open, tag, &own, now)?;
+    upload::request(open)?;
+    telling::tell_own(open, None, now, rng)
+}
+
 /// Where an account was restored without its other devices, and the server has its list by now:
 /// renews the account key, which those devices still know.
 pub(super) fn renew_if_due(

@@ -140,7 +140,12 @@ fn fetched(
         Ok(list) => list,
         Err(error) => return retried(open, &want, Err(error), now, rng),
     };
-    match devices::update(open, user, list.clone(), now, rng) {
+    let updated = devices::update(open, user, list.clone(), now, rng);
+    if open.is_own(user) && matches!(updated, Ok(()) | Err(Error::StaleDeviceList)) {
+        account::keep_out(open, now, rng)?;
+        wants::have(open, &want)?;
+    }
+    match updated {
         // The server has no newer one either.
         Err(Error::StaleDeviceList) => {
             wants::have(open, &want)?;

@@ -162,6 +162,10 @@ pub(super) fn go_on(
     now: UnixTime,
 ) -> Result<(), Error> {
     asking::keep(open, tag, (now, GRACE), |device| user.is_known(device))?;
+    if open.is_own(&user.name) && !user.returned().is_empty() {
+        // A manager makes the next list once it knows what the server has.
+        wants::want(open, Want::Devices(user.name.clone()), now)?;
+    }
     if user.waits() {
         return Ok(());
     }

@@ -261,3 +261,26 @@ fn what_one_manager_removes_while_another_links_is_gone_and_what_that_one_links_
         assert_eq!(numbers, [1, 3, 4]);
     }
 }
+
+#[test]
+fn what_one_manager_removes_stays_out_where_another_one_made_a_newer_list() {
+    for removes_first in [true, false] {
+        let world = &mut World::new("removed, and listed again");
+        let (mut phone, _, mut laptop) = two_managers(world, |world, phone, tablet| {
+            phone.remove_device(2, world.now, &mut world.rng).unwrap();
+            if removes_first {
+                world.connect(phone);
+            }
+            for _ in 0..2 {
+                let code = NewDevice::generate(&mut world.rng).code();
+                tablet.link(&code, Role::Device, world.now, &mut world.rng).unwrap();
+            }
+            world.connect(tablet);
+        });
+        let list = phone.devices("alice").unwrap().unwrap();
+        let numbers: Vec<u32> = list.devices().iter().map(|listed| listed.device).collect();
+        assert_eq!(numbers, [1, 3, 4, 5]);
+        world.settle(&mut [&mut laptop]);
+        assert_eq!(events(&mut laptop).first(), Some(&Event::Unlinked));
+    }
+}
