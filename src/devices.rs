@@ -243,6 +243,17 @@ impl DeviceList {
         Ok(Self::signed(account, self.previous.clone(), version, last_device, devices))
     }
 
+    /// This list again, with a version above that of another one, by an account key of before.
+    ///
+    /// # Errors
+    /// [`Error::Exhausted`]
+    pub(crate) fn ahead_of(&self, other: &Self, account: &IdentityKeyPair) -> Result<Self, Error> {
+        let version = self.next_version(0)?.max(other.next_version(0)?);
+        let last_device = self.last_device.max(other.last_device);
+        let (previous, devices) = (self.previous.clone(), self.devices.clone());
+        Ok(Self::signed(account, previous, version, last_device, devices))
+    }
+
     fn others(&self, device: u32) -> Result<Vec<ListedDevice>, Error> {
         let others: Vec<ListedDevice> =
             self.devices.iter().filter(|listed| listed.device != device).copied().collect();

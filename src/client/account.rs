@@ -160,7 +160,7 @@ fn remove_device(
     now: UnixTime,
     rng: &mut dyn CryptoRng,
 ) -> Result<(), Error> {
-    let (account_key, mut own) = own_to_change(open)?;
+    let (account_key, own) = own_to_change(open)?;
     let removed = own.list.get(device).copied();
     let removed =
         removed.ok_or_else(|| Error::UnknownDevice(Address::new(&own.name, device).into()))?;
@@ -175,12 +175,8 @@ fn remove_device(
     } else {
         own.list.without(&account_key, device)?
     };
-    let tag = open.tag(&own.name)?;
-    devices::adopt(open, tag, &mut own, list, now, rng)?;
     // Texts that waited for that device alone wait no more.
-    devices::go_on(open, tag, &own, now)?;
-    upload::request(open)?;
-    telling::tell_own(open, None, now, rng)
+    put_next(open, own, list, now, rng)
 }
 
 /// Two managers changed the device list at the same time, and the server took the other list: makes
@@ -201,36 +197,46 @@ pub(super) fn merge(
         own => own?,
     };
     let list = held.merged(&own.list, &account_key)?;
-    let tag = open.tag(&own.name)?;
     if list.device_of(&open.account.identity).is_none() {
         // The other list gave this device's number to another one: this one never got in.
+        let tag = open.tag(&own.name)?;
         return devices::adopt(open, tag, &mut own, held, now, rng);
     }
-    devices::adopt(open, tag, &mut own, list, now, rng)?;
-    devices::go_on(open, tag, &own, now)?;
-    upload::request(open)?;
-    telling::tell_own(open, None, now, rng)
+    put_next(open, own, list, now, rng)
 }
 
-/// Another manager, who did not know that a device was removed, made a newer list with it: the next
-/// one is without it. A device that is linked again has another identity.
+/// Another manager made a newer list, `held`, and did not know that a device was removed: the next
+/// list is without it. Where a manager was removed, `held` is by the account key of before, and this
+/// device's list goes ahead of it. A device that is linked again has another identity.
 pub(super) fn keep_out(
     open: &mut Open<'_>,
+    held: &DeviceList,
     now: UnixTime,
     rng: &mut dyn CryptoRng,
 ) -> Result<(), Error> {
-    let (account_key, mut own) = match own_to_change(open) {
+    let (account_key, own) = match own_to_change(open) {
         // Another manager does it.
         Err(Error::NotPermitted | Error::Unlinked | Error::IdentityChanged(_)) => return Ok(()),
         own => own?,
     };
     let mut list = own.list.clone();
+    if own.has_replaced(&held.account()) && held.succeeds(&list) {
+        list = list.ahead_of(held, &account_key)?;
+    }
     for device in own.returned() {
         list = list.without(&account_key, device)?;
     }
-    if list == own.list {
-        return Ok(());
-    }
+    if list == own.list { Ok(()) } else { put_next(open, own, list, now, rng) }
+}
+
+/// This device made the next list: it counts here, and the server and the other devices get it.
+fn put_next(
+    open: &mut Open<'_>,
+    mut own: UserRecord,
+    list: DeviceList,
+    now: UnixTime,
+    rng: &mut dyn CryptoRng,
+) -> Result<(), Error> {
     let tag = open.tag(&own.name)?;
     devices::adopt(open, tag, &mut own, list, now, rng)?;
     devices::go_on(open, tag, &own, now)?;

@@ -226,6 +226,7 @@ pub(super) fn take_account_key(
     open: &mut Open<'_>,
     sender: &Sender<'_>,
     seed: &[u8; 32],
+    now: UnixTime,
 ) -> Result<(), Error> {
     let own = open.own()?;
     let key = IdentityKeyPair::from_seed(&Secret::new(*seed));
@@ -234,6 +235,8 @@ pub(super) fn take_account_key(
     if is_meant && is_manager(&own.user.list, sender) && key.public_key() == own.user.list.account()
     {
         open.put_account_key(Some(&key))?;
+        // The list may have come before the key.
+        devices::keep_out(open, &own.user, now)?;
     }
     Ok(())
 }

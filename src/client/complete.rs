@@ -142,7 +142,7 @@ fn fetched(
     };
     let updated = devices::update(open, user, list.clone(), now, rng);
     if open.is_own(user) && matches!(updated, Ok(()) | Err(Error::StaleDeviceList)) {
-        account::keep_out(open, now, rng)?;
+        account::keep_out(open, &list, now, rng)?;
         wants::have(open, &want)?;
     }
     match updated {

@@ -162,9 +162,8 @@ pub(super) fn go_on(
     now: UnixTime,
 ) -> Result<(), Error> {
     asking::keep(open, tag, (now, GRACE), |device| user.is_known(device))?;
-    if open.is_own(&user.name) && !user.returned().is_empty() {
-        // A manager makes the next list once it knows what the server has.
-        wants::want(open, Want::Devices(user.name.clone()), now)?;
+    if open.is_own(&user.name) {
+        keep_out(open, user, now)?;
     }
     if user.waits() {
         return Ok(());
@@ -180,6 +179,15 @@ pub(super) fn go_on(
         }
     }
     Ok(())
+}
+
+/// Where the account's list has a device again that was removed, a manager makes the next one, once
+/// it knows what the server has.
+pub(super) fn keep_out(open: &mut Open<'_>, own: &UserRecord, now: UnixTime) -> Result<(), Error> {
+    if own.returned().is_empty() {
+        return Ok(());
+    }
+    wants::want(open, Want::Devices(own.name.clone()), now)
 }
 
 /// What was set aside is looked at once more, since other lists may judge it now.

@@ -278,7 +278,7 @@ fn handle(
         }
         Body::Gone(references) => heal::gone(open, from, *place, references, *now, rng)?,
         Body::Account(Some(seed)) if is_listed && is_own => {
-            admission::take_account_key(open, sender, seed)?;
+            admission::take_account_key(open, sender, seed, *now)?;
         }
         Body::Mark { verified, account, user } if is_listed && is_own => {
             trust::take_mark(open, user, account, verified, *now, rng)?;

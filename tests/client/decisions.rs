@@ -284,3 +284,67 @@ fn what_one_manager_removes_stays_out_where_another_one_made_a_newer_list() {
         assert_eq!(events(&mut laptop).first(), Some(&Event::Unlinked));
     }
 }
+
+/// The numbers of the devices that a client knows of the account.
+fn numbers(client: &mut Client<Memory>) -> Vec<u32> {
+    let list = client.devices("alice").unwrap().unwrap();
+    list.devices().iter().map(|listed| listed.device).collect()
+}
+
+#[test]
+fn a_removed_manager_stays_out_where_another_manager_made_a_list_of_a_higher_version() {
+    for removes_first in [true, false] {
+        let world = &mut World::new("removed, and overtaken");
+        let mut phone = world.create("alice");
+        let mut tablet = world.link(&mut phone, Role::Manager);
+        let mut stolen = world.link(&mut phone, Role::Manager);
+        world.settle(&mut [&mut phone, &mut tablet, &mut stolen]);
+        phone.remove_device(3, world.now, &mut world.rng).unwrap();
+        if removes_first {
+            world.connect(&mut phone);
+        }
+        let version =
+            |client: &mut Client<Memory>| client.devices("alice").unwrap().unwrap().version();
+        let renewed = version(&mut phone);
+        while version(&mut tablet) <= renewed {
+            let code = NewDevice::generate(&mut world.rng).code();
+            tablet.link(&code, Role::Device, world.now, &mut world.rng).unwrap();
+            let added = *numbers(&mut tablet).last().unwrap();
+            tablet.remove_device(added, world.now, &mut world.rng).unwrap();
+        }
+        world.connect(&mut tablet);
+        for _ in 0..3 {
+            world.settle(&mut [&mut phone, &mut tablet]);
+            world.pass(DAY + 1);
+        }
+        for client in [&mut phone, &mut tablet] {
+            assert_eq!(numbers(client), [1, 2]);
+            assert_eq!(client.devices("alice").unwrap().unwrap().encode(), world.list("alice"));
+        }
+    }
+}
+
+#[test]
+fn what_was_removed_is_kept_out_by_a_manager_that_gets_the_account_key_after_the_list() {
+    let world = &mut World::new("removed, and the key came later");
+    let mut phone = world.create("alice");
+    let mut tablet = world.link(&mut phone, Role::Manager);
+    world.link(&mut phone, Role::Manager);
+    world.link(&mut phone, Role::Device);
+    world.settle(&mut [&mut phone, &mut tablet]);
+    phone.remove_device(4, world.now, &mut world.rng).unwrap();
+    tablet.remove_device(3, world.now, &mut world.rng).unwrap();
+    world.connect(&mut tablet);
+    world.pass(DAY + 1);
+    // The server's list comes before what the tablet says.
+    world.connect(&mut phone);
+    let account = tablet.trust("alice").unwrap().unwrap().account;
+    phone.accept_new_key("alice", &account, world.now, &mut world.rng).unwrap();
+    world.connect(&mut phone);
+    assert_eq!(numbers(&mut phone), [1, 2, 4]);
+    for _ in 0..3 {
+        world.settle(&mut [&mut phone, &mut tablet]);
+        world.pass(DAY + 1);
+    }
+    assert_eq!((numbers(&mut phone), numbers(&mut tablet)), (vec![1, 2], vec![1, 2]));
+}
