@@ -32,7 +32,8 @@ impl<S: Scope> Client<S> {
     ///
     /// # Errors
     /// [`Error::BadLinkCode`]: mistyped. [`Error::NotPermitted`]: this device does not hold the
-    /// account key. [`Error::AccountExists`]: the device is linked already.
+    /// account key. [`Error::AccountExists`]: the device is linked already, or was removed less than
+    /// seven days ago; it has to show the code of another [`NewDevice`].
     /// [`Error::TooManyDevices`]: 32 are. [`Error::IdentityChanged`]: another account key of the
     /// own user waits to be accepted. [`Error::Unlinked`], [`Error::Store`].
     pub fn link(
@@ -143,6 +144,10 @@ fn link(
 ) -> Result<Vec<u8>, Error> {
     let (account_key, mut own) = own_to_change(open)?;
     let code = Code::decode(code)?;
+    if own.knows(&code.identity) {
+        // Managers who know it as removed would take it off the list again.
+        return Err(Error::AccountExists);
+    }
     let (list, device) = own.list.with(&account_key, code.identity, role)?;
     let account = (role == Role::Manager).then_some(account_key);
     let grant = Grant { user: own.name.clone(), device, list: list.clone(), account };

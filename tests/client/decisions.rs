@@ -348,3 +348,15 @@ fn what_was_removed_is_kept_out_by_a_manager_that_gets_the_account_key_after_the
     }
     assert_eq!((numbers(&mut phone), numbers(&mut tablet)), (vec![1, 2], vec![1, 2]));
 }
+
+#[test]
+fn a_code_of_a_device_that_was_removed_is_not_taken_again() {
+    let world = &mut World::new("linked again by the same code");
+    let mut phone = world.create("alice");
+    let code = NewDevice::generate(&mut world.rng).code();
+    phone.link(&code, Role::Device, world.now, &mut world.rng).unwrap();
+    phone.remove_device(2, world.now, &mut world.rng).unwrap();
+    let again = phone.link(&code, Role::Device, world.now, &mut world.rng);
+    assert_eq!(again.err(), Some(Error::AccountExists));
+    assert_eq!(numbers(&mut phone), [1]);
+}
