@@ -379,6 +379,18 @@ impl<S: Store> Client<S> {
 
     /// Opens the account in a store.
     ///
+    /// ```
+    /// # use subrosa::{Client, Error, SystemRng, UnixTime, store::Memory};
+    /// # let (now, rng, mut store) = (UnixTime::now()?, &mut SystemRng, Memory::new());
+    /// let is_new = matches!(Client::open(&mut store), Err(Error::NoAccount));
+    /// let client = match is_new {
+    ///     true => Client::create(store, "alice", now, rng)?,
+    ///     false => Client::open(store)?,
+    /// };
+    /// # assert_eq!(client.address().user, "alice");
+    /// # Ok::<(), Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::NoAccount`]: [`Client::create`] or [`Client::join`] one. [`Error::BadState`]: the
     /// store is damaged. [`Error::Store`]; with
