@@ -360,3 +360,30 @@ fn a_code_of_a_device_that_was_removed_is_not_taken_again() {
     assert_eq!(again.err(), Some(Error::AccountExists));
     assert_eq!(numbers(&mut phone), [1]);
 }
+
+#[test]
+fn managers_whose_people_accepted_contrary_keys_do_not_overtake_each_other_for_ever() {
+    let world = &mut World::new("contrary keys");
+    let mut phone = world.create("alice");
+    let mut tablet = world.link(&mut phone, Role::Manager);
+    world.link(&mut phone, Role::Manager);
+    world.settle(&mut [&mut phone, &mut tablet]);
+    for manager in [&mut phone, &mut tablet] {
+        manager.remove_device(3, world.now, &mut world.rng).unwrap();
+    }
+    let keys = [&mut phone, &mut tablet].map(|one| one.trust("alice").unwrap().unwrap().account);
+    for _ in 0..2 {
+        world.settle(&mut [&mut phone, &mut tablet]);
+        world.pass(DAY + 1);
+    }
+    for (manager, other) in [(&mut phone, keys[1]), (&mut tablet, keys[0])] {
+        manager.accept_new_key("alice", &other, world.now, &mut world.rng).unwrap();
+    }
+    let mut versions = Vec::new();
+    for _ in 0..8 {
+        world.settle(&mut [&mut phone, &mut tablet]);
+        world.pass(DAY + 1);
+        versions.push(DeviceList::decode(&world.list("alice")).unwrap().version());
+    }
+    assert_eq!(versions[7], versions[2], "{versions:?}");
+}
