@@ -265,8 +265,8 @@ impl Session {
         self.state.ratchet.skipped_by(header)
     }
 
-    /// Whether who sent a message with this header had read something of what is sent since the last
-    /// such message. It says nothing of a message that begins a session.
+    /// Whether the sender of a message with this header had read something that was sent since the
+    /// last such message. It says nothing of a message that begins a session.
     pub(crate) fn is_answer(header: &OpenedHeader) -> bool {
         TripleRatchet::is_answer(header)
     }

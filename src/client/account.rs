@@ -32,8 +32,8 @@ impl<S: Scope> Client<S> {
     ///
     /// # Errors
     /// [`Error::BadLinkCode`]: mistyped. [`Error::NotPermitted`]: this device does not hold the
-    /// account key. [`Error::AccountExists`]: the device is linked already, or was removed less than
-    /// seven days ago; it has to show the code of another [`NewDevice`].
+    /// account key. [`Error::AccountExists`]: the device is linked already, or was removed less
+    /// than seven days ago; it has to show the code of another [`NewDevice`].
     /// [`Error::TooManyDevices`]: 32 are. [`Error::IdentityChanged`]: another account key of the
     /// own user waits to be accepted. [`Error::Unlinked`], [`Error::Store`].
     pub fn link(
@@ -211,8 +211,8 @@ pub(super) fn merge(
 }
 
 /// Another manager made a newer list, `held`, and did not know that a device was removed: the next
-/// list is without it. Where a manager was removed, `held` is by the account key of before, and this
-/// device's list goes ahead of it. A device that is linked again has another identity.
+/// list is without it. Where a manager was removed, `held` is by the account key of before, and
+/// this device's list goes ahead of it. A device that is linked again has another identity.
 pub(super) fn keep_out(
     open: &mut Open<'_>,
     held: &DeviceList,

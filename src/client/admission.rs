@@ -236,7 +236,7 @@ pub(super) fn take_account_key(
     {
         open.put_account_key(Some(&key))?;
         // The list may have come before the key.
-        devices::keep_out(open, &own.user, now)?;
+        devices::look_for_returned(open, &own.user, now)?;
     }
     Ok(())
 }

@@ -163,7 +163,7 @@ pub(super) fn go_on(
 ) -> Result<(), Error> {
     asking::keep(open, tag, (now, GRACE), |device| user.is_known(device))?;
     if open.is_own(&user.name) {
-        keep_out(open, user, now)?;
+        look_for_returned(open, user, now)?;
     }
     if user.waits() {
         return Ok(());
@@ -181,9 +181,13 @@ pub(super) fn go_on(
     Ok(())
 }
 
-/// Where the account's list has a device again that was removed, a manager makes the next one, once
-/// it knows what the server has.
-pub(super) fn keep_out(open: &mut Open<'_>, own: &UserRecord, now: UnixTime) -> Result<(), Error> {
+/// Where the account's list has a device again that was removed, asks for the server's list: a
+/// manager makes the next one once it knows that.
+pub(super) fn look_for_returned(
+    open: &mut Open<'_>,
+    own: &UserRecord,
+    now: UnixTime,
+) -> Result<(), Error> {
     if own.returned().is_empty() {
         return Ok(());
     }

@@ -29,7 +29,7 @@ pub(super) struct OutRow {
     pub(super) message: MessageId,
     pub(super) text: TextKey,
     /// How many blocks of receivers there were at first.
-    pub(super) blocks: u16,
+    blocks: u16,
 }
 
 /// One whom it is for.

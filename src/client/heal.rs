@@ -337,7 +337,7 @@ fn order(open: &Open<'_>, target: &Target, queued: &mut Queued) {
 }
 
 enum Answered {
-    /// So many bytes, which are a text to this group perhaps.
+    /// How many bytes were sent, and to which group, where they are a text to one.
     Sent(usize, Option<Tag>),
     /// It was for this device, and is not here any more.
     Gone,

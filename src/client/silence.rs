@@ -1,6 +1,6 @@
-//! A device that was written to sealed, and that did not answer for four days. It may not be able to
-//! read any of it, and cannot say so: it does not know who wrote (docs/sealed.md, 5). A session is
-//! begun with it anew, and what was written since is sent again. If the device writes itself
+//! A device that was written to sealed, and that did not answer for four days. It may not be able
+//! to read any of it, and cannot say so: it does not know who wrote (docs/sealed.md, 5). A session
+//! is begun with it anew, and what was written since is sent again. If the device writes itself
 //! meanwhile, and in another session, it is sent again at once.
 
 use alloc::vec::Vec;

@@ -204,8 +204,9 @@ enum Wait {
 }
 
 /// A request cannot be answered before somebody decides about the account key, nor while as many
-/// wait as there is room for; and nobody can be asked before for changes of a group. A text cannot be held where there is no room. One to a group has to
-/// wait until its sender is known to be a member.
+/// wait as there is room for. Before that decision, nobody can be asked for changes of a group
+/// either. A text cannot be held where there is no room. One to a group has to wait until its
+/// sender is known to be a member.
 fn has_to_wait(
     open: &mut Open<'_>,
     (place, user): (Place, &UserRecord),

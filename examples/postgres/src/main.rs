@@ -2,8 +2,10 @@
 //! answer it. `examples/postgres/run.sh` makes a database for it:
 //!
 //! ```text
-//! examples/postgres/run.sh [WORKERS] [TEXTS OF EACH PEER] [PEERS] [together | apart | cold | groups]
+//! examples/postgres/run.sh [WORKERS] [TEXTS OF EACH PEER] [PEERS] [MODE]
 //! ```
+//!
+//! The mode is `together`, `apart`, `cold` or `groups`.
 //!
 //! What an app would take from here: `account.rs` and `database.rs`.
 
