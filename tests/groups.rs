@@ -104,6 +104,57 @@ fn added_means_invited_and_before_that_nothing_is_given() {
 }
 
 #[test]
+fn a_member_who_is_removed_and_added_before_anybody_hears_of_it_is_read_on() {
+    for world in [World::new(83), World::sealed(83)] {
+        let (mut world, all) = world.founding(&["bea", "cyd"]);
+        let [ada, bea, cyd] = &all[..] else { panic!("three") };
+        for by in &all {
+            world.write(by).unwrap();
+            world.settle();
+        }
+        // Under the id of before, which is on its way while she gets another one.
+        world.write(cyd).unwrap();
+        remove_and_add(&mut world, ada, "cyd", &all);
+        world.settle();
+        for _ in 0..2 {
+            for by in &all {
+                world.write(by).unwrap();
+                world.settle();
+            }
+        }
+        world.check_nobody_else();
+        assert_eq!(world.check_all(&|_| true), 2 * 10);
+        // Bea hears of it after what Cyd writes under the new id.
+        remove_and_add(&mut world, ada, "cyd", &all);
+        world.connect(ada, 0);
+        let told = world.post.take(bea);
+        world.connect(cyd, 0);
+        world.write(cyd).unwrap();
+        world.connect(cyd, 0);
+        world.connect(bea, 0);
+        let (now, keys) = (world.now, &mut world.keys);
+        let device = world.devices.get_mut(bea).unwrap();
+        told.iter().for_each(|mail| receive(device, mail, now, keys));
+        world.settle();
+        world.check_nobody_else();
+        assert_eq!(world.check_all(&|_| true), 2 * 11);
+        for address in [ada, bea] {
+            assert!(world.devices[address].late.is_empty(), "{address}");
+        }
+    }
+}
+
+/// Somebody is removed and added again, and there is no session by which anybody hears of the first
+/// without the second.
+fn remove_and_add(world: &mut World, by: &Address, user: &str, all: &[Address]) {
+    for device in all.iter().filter(|device| *device != by) {
+        world.client(by).reset(device).unwrap();
+    }
+    world.change(by, GroupIntention::Remove(user)).unwrap();
+    world.change(by, GroupIntention::Add(user)).unwrap();
+}
+
+#[test]
 fn what_waits_when_new_chains_begin_opens_all_the_same() {
     let (mut world, all) = World::with_group(82, &["bea"]);
     for by in &all {

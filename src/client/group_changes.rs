@@ -325,10 +325,19 @@ pub(super) fn keep(
     if gone.is_empty() {
         return Ok(());
     }
-    // From now on what their devices write is late.
+    // From now on what their devices write is late, unless their user is in again by now.
     for (place, mut giver) in group_keys::givers(open, tag)? {
-        if gone.contains(&giver.member) && giver.gone.is_none() {
-            group_members::set_gone(open, tag, place, &mut giver, now)?;
+        if !gone.contains(&giver.member) || giver.gone.is_some() {
+            continue;
+        }
+        let given_for = roster.was_given_for(giver.member);
+        let mut members = roster.members().iter();
+        match members.find(|one| given_for == Some((&*one.user, one.account))) {
+            Some(member) => {
+                giver.member = member.id;
+                group_keys::put_giver(open, tag, place, &giver)?;
+            }
+            None => group_members::set_gone(open, tag, place, &mut giver, now)?,
         }
     }
     Ok(())

@@ -26,7 +26,9 @@ use crate::content::attachment::Files;
 use crate::content::{Body, Content, GroupBody, MessageId, Written, attachment};
 use crate::crypto::stack;
 use crate::error::Error;
-use crate::group::{Change, Distribution, Envelope, GroupId, MemberId, Roster, Sender, Taken};
+use crate::group::{
+    Change, Distribution, Envelope, GroupId, Hint, MemberId, Roster, Sender, Taken,
+};
 use crate::sesame::{Standing, Trust, UserRecord};
 use crate::time::UnixTime;
 
@@ -229,7 +231,7 @@ fn take_chain(
         Some(giver) => giver,
         None => GiverRow::new(from.address.clone(), from.identity, member),
     };
-    giver.member = member;
+    (giver.member, giver.gone, giver.late) = (member, None, 0);
     let mut record = giver.record()?;
     let before = group_keys::labels(&record);
     record.expire(from.now);
@@ -398,6 +400,34 @@ const fn is_asked_for(why: &Error) -> bool {
     matches!(why, Error::UnknownHeader | Error::Duplicate | Error::TooOld | Error::TooFarAhead)
 }
 
+/// As whom a device says that it wrote an envelope.
+enum Author {
+    /// As a member that its user is, or was.
+    Theirs(MemberId),
+    SomebodyElse,
+    /// Changes may come that give an id to its user.
+    Unknown,
+}
+
+/// Whoever is removed and added again has another id than when they gave their chain.
+fn author(
+    open: &mut Open<'_>,
+    group: Tag,
+    user: &UserRecord,
+    giver: &GiverRow,
+    hint: &Hint,
+) -> Result<Author, Error> {
+    let is_named = |id: &MemberId| hint.names(id.as_bytes(), giver.address.device);
+    if is_named(&giver.member) {
+        return Ok(Author::Theirs(giver.member));
+    }
+    let roster = group_rows::roster(open, group)?;
+    let Some(id) = roster.ids().find(is_named) else { return Ok(Author::Unknown) };
+    let theirs = Some((user.name.as_str(), user.list.account()));
+    let is_theirs = roster.was_given_for(id) == theirs;
+    Ok(if is_theirs { Author::Theirs(id) } else { Author::SomebodyElse })
+}
+
 fn open_given(
     open: &mut Open<'_>,
     (from, user): (&Address, &UserRecord),
@@ -413,13 +443,21 @@ fn open_given(
         return Ok(Arrived::Refused(Error::UnknownGroup));
     }
     let mut record = giver.record()?;
-    // What nobody who holds the label key wrote is noise.
-    let Some(hint) = record.label_keys().find_map(|key| envelope.hint(key)) else {
+    // What nobody who holds the label key wrote is noise, and so is what names another device.
+    let is_of = |hint: &Hint| hint.device() == from.device;
+    let Some(hint) = record.label_keys().find_map(|key| envelope.hint(key)).filter(is_of) else {
         return Ok(Arrived::Refused(Error::Decrypt));
+    };
+    let member = match author(open, group, user, &giver, &hint)? {
+        Author::Theirs(member) => member,
+        Author::SomebodyElse => return Ok(Arrived::Refused(Error::Decrypt)),
+        Author::Unknown => {
+            return Ok(Arrived::Unreadable(Error::UnknownHeader, envelope.reference()));
+        }
     };
     let sender = Sender {
         group: row.id.as_bytes(),
-        member: giver.member.as_bytes(),
+        member: member.as_bytes(),
         identity: &giver.identity,
         address: from,
     };
@@ -466,7 +504,7 @@ fn open_given(
     stack::wipe();
     let item = match content.body {
         Body::Text(written) => {
-            Item::Group(shown((from, user), (row.id, giver.member), written, is_late)?)
+            Item::Group(shown((from, user), (row.id, member), written, is_late)?)
         }
         Body::Unsupported => Item::Event(Event::Unsupported { from: from.clone() }),
         _ => return Ok(Arrived::Handled),

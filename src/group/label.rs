@@ -128,7 +128,8 @@ impl Hint {
         self.number
     }
 
-    pub(super) fn names(&self, member: &[u8; 16], device: u32) -> bool {
+    /// Whether it says to be of this device of this member.
+    pub(crate) fn names(&self, member: &[u8; 16], device: u32) -> bool {
         (self.member, self.device) == (front_of(member), device)
     }
 

@@ -409,6 +409,11 @@ impl Roster {
         of.map(|member| member.role).max()
     }
 
+    /// Every id that was ever given, of whoever.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = MemberId> {
+        self.changes().flat_map(Change::additions).map(|(_, id, _)| id)
+    }
+
     /// Every id that was ever given for a user.
     pub(crate) fn ids_of(&self, user: &str) -> Vec<MemberId> {
         let is_of = |op: &Op| matches!(op, Op::Add { user: name, .. } if **name == *user);

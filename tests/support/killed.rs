@@ -455,7 +455,11 @@ impl App {
 
     fn reset(&mut self, at: usize) {
         let with = (at + 1 + self.rng.below(DEVICES.len() - 1)) % DEVICES.len();
-        self.devices[at].client.reset(&address(DEVICES[with])).unwrap();
+        match self.devices[at].client.reset(&address(DEVICES[with])) {
+            // They have not met yet.
+            Ok(()) | Err(Error::DevicesNeeded(_)) => {}
+            Err(error) => panic!("{error}"),
+        }
     }
 
     /// Delivers and shows everything.
