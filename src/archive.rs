@@ -38,7 +38,6 @@
 //! assert_eq!(archive.check()?.app_frames, 2); // all of it is there, and as it was written
 //! # Ok(())
 //! # }
-//! # main().unwrap();
 //! ```
 //!
 //! What is never in an archive: sessions, ratchets, prekeys, a device's identity, inbox, outbox and

@@ -62,7 +62,6 @@ impl<S: Store> Client<S> {
     /// # assert_eq!(lines, 1);
     /// # Ok(())
     /// # }
-    /// # main().unwrap();
     /// ```
     ///
     /// # Errors
