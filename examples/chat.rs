@@ -201,6 +201,9 @@ impl Chat {
             let handled = self.handle(event);
             let flow = self.bear(handled)?;
             let settled = self.settle();
+            if matches!(settled, Err(Failure::Offline)) {
+                self.due = Instant::now().checked_add(Duration::from_secs(1));
+            }
             self.bear(settled)?;
             if flow.is_some_and(|flow| flow.is_break()) {
                 return Ok(());

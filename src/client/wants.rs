@@ -58,7 +58,8 @@ pub(super) const OUTSIDE: &[u8] = &[PASS, CERTIFICATE, DEVICES, BUNDLE];
 /// A stranger brings about no want where there are this many already.
 const MOST_WANTS: usize = 2_048;
 
-const BACK_OFF: BackOff = BackOff { first: 15, last: 6 * 60 * 60 };
+/// It begins with a second: a device that was just linked leaves its prekeys a moment later.
+const BACK_OFF: BackOff = BackOff { first: 1, last: 6 * 60 * 60 };
 
 impl WantRow {
     fn is_due(&self, now: UnixTime) -> bool {
