@@ -26,7 +26,7 @@ export SUBROSA_WORLDS=${SUBROSA_WORLDS:-3}
 
 # What shows a value to a person decides nothing.
 arguments=(--package subrosa --output target --no-shuffle --timeout "${TIMEOUT:-300}" --jobs "${JOBS:-1}"
-    --exclude-re 'impl (core::)?fmt::|impl (Debug|Display) for|-> &.static str' --cap-lints=true)
+    --test-package subrosa,subrosa-tests --exclude-re 'impl (core::)?fmt::|impl (Debug|Display) for|-> &.static str' --cap-lints=true)
 [ "$shard" = all ] || arguments+=(--shard "$shard")
 for room in "${rooms[@]}"; do arguments+=(--file "$room"); done
 

@@ -42,7 +42,6 @@
 //! assert_eq!(text, voice_note);
 //! # Ok(())
 //! # }
-//! # main().unwrap();
 //! # }
 //! ```
 

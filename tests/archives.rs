@@ -179,7 +179,7 @@ fn known_answers() {
 
 #[test]
 fn every_fault_in_the_folder_is_refused() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/reject");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("vectors/reject");
     let mut count = 0;
     for file in fs::read_dir(folder).unwrap() {
         let name = file.unwrap().file_name().into_string().unwrap();

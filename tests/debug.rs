@@ -39,18 +39,29 @@ impl Secrets {
         Self { windows }
     }
 
-    /// The first window that the text shows, in hexadecimal or as a list of numbers.
-    fn shown_in(&self, text: &str) -> Option<&[u8; WINDOW]> {
-        let text: String =
-            text.chars().filter(|c| !c.is_whitespace()).collect::<String>().to_lowercase();
-        self.windows.iter().find(|window| {
-            let joined = |separator: &str, write: fn(&u8) -> String| {
-                window.iter().map(write).collect::<Vec<_>>().join(separator)
-            };
-            text.contains(&joined("", |byte| format!("{byte:02x}")))
-                || text.contains(&joined(",", |byte| format!("{byte}")))
-                || text.contains(&joined(",", |byte| format!("{byte:x}")))
-        })
+    /// A window that the text shows, in hexadecimal or as a list of numbers.
+    fn shown_in(&self, text: &str) -> Option<[u8; WINDOW]> {
+        let text = text.split_whitespace().collect::<String>().to_lowercase();
+        let digits = |at| {
+            let digit = |byte: &u8| char::from(*byte).to_digit(16);
+            let digits = text.as_bytes().get(at..at + 2 * WINDOW)?;
+            let digits = digits.iter().map(digit).collect::<Option<Vec<u32>>>()?;
+            let bytes = digits.chunks(2).map(|pair| u8::try_from(16 * pair[0] + pair[1]).unwrap());
+            bytes.collect::<Vec<u8>>().try_into().ok()
+        };
+        let runs = text.split(|c: char| !c.is_ascii_alphanumeric() && c != ',');
+        let lists = runs.flat_map(|run| {
+            [10, 16].map(|radix| {
+                run.split(',').map(|number| u8::from_str_radix(number, radix).ok()).collect()
+            })
+        });
+        let in_lists = lists.flat_map(|list: Vec<Option<u8>>| {
+            let bytes = |window: &[Option<u8>]| window.iter().copied().collect::<Option<Vec<u8>>>();
+            list.windows(WINDOW).filter_map(bytes).collect::<Vec<_>>()
+        });
+        let in_lists = in_lists.map(|bytes| bytes.try_into().unwrap());
+        let mut shown = (0..text.len()).filter_map(digits).chain(in_lists);
+        shown.find(|window| self.windows.contains(window))
     }
 
     fn are_not_in(&self, value: &impl Debug) {

@@ -1061,7 +1061,7 @@ fn is_test(module: &[String]) -> bool {
 
 /// All files of src, by module. The front door is the empty path.
 fn sources() -> Vec<(Module, String)> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../src");
     let mut files = Vec::new();
     let mut folders = vec![(root, Module::new())];
     while let Some((folder, module)) = folders.pop() {

@@ -397,7 +397,7 @@ fn sizes() {
 /// it.
 #[test]
 fn every_fault_in_the_folder_is_refused() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/reject");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("vectors/reject");
     let mut count = 0;
     for file in std::fs::read_dir(folder).unwrap() {
         let file = file.unwrap().file_name();

@@ -33,5 +33,5 @@ pub(crate) fn write(file: &str, answers: &Value, faults: &[Fault]) {
 }
 
 fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("vectors")
 }

@@ -68,13 +68,18 @@ const LARGE: [Set; 5] = [
 ];
 
 fn check(sets: &[Set], healthy: bool, prompt: bool, late: usize) {
-    for &(bounds, least, most) in sets {
+    let explore = |&(bounds, least, most): &Set| {
         let found = explore(&Right, &Search { bounds, healthy, prompt, late })
             .unwrap_or_else(|why| panic!("{why}"));
         std::println!("{bounds:?}: {found:?}");
         assert!(found.states >= least, "{bounds:?} has only {found:?}");
         assert!(found.deliveries <= most, "{bounds:?} takes {found:?}");
-    }
+    };
+    std::thread::scope(|scope| {
+        for set in sets {
+            scope.spawn(move || explore(set));
+        }
+    });
 }
 
 #[test]
