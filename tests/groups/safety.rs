@@ -1,6 +1,7 @@
 //! What must hold when somebody is removed, when a store is restored from a copy, and when texts
 //! wait.
 
+use subrosa::store::Memory;
 use subrosa::{
     Action, Address, Error, Event, GroupIntention, GroupStanding, MessageId, Progress, Trust,
 };
@@ -626,4 +627,112 @@ fn a_copy_older_than_its_contacts_is_told_of_the_group_once_the_silence_is_over(
         world.settle();
     }
     assert_eq!(world.devices[&cyd].shown.get(&text), Some(&1));
+}
+
+/// The account key that a device takes for a user's.
+fn account(world: &mut World, of: &Address, user: &str) -> subrosa::IdentityKey {
+    world.client(of).devices(user).unwrap().unwrap().account()
+}
+
+fn accept(world: &mut World, of: &Address, user: &str, key: &subrosa::IdentityKey) {
+    let (now, keys) = (world.now, &mut world.keys);
+    world.devices.get_mut(of).unwrap().client.accept_new_key(user, key, now, keys).unwrap();
+}
+
+#[test]
+fn what_comes_to_a_group_while_a_person_is_to_decide_waits_for_the_decision() {
+    let (mut world, all) = talking(World::sealed(60));
+    // The server makes up a list: until Cyd decides, nobody vouches for Bea's device.
+    let (now, keys) = (world.now, &mut world.keys);
+    let mut other = subrosa::Client::create(Memory::new(), "bea", now, keys).unwrap();
+    let list = other.devices("bea").unwrap().unwrap().encode();
+    let cyd = &mut world.devices.get_mut(&all[2]).unwrap().client;
+    cyd.update_devices("bea", &list, now, keys).unwrap();
+    let text = world.write(&all[1]).unwrap();
+    world.settle();
+    assert!(world.devices[&all[0]].shown.contains_key(&text));
+    assert!(!world.devices[&all[2]].shown.contains_key(&text));
+    let known = account(&mut world, &all[2], "bea");
+    accept(&mut world, &all[2], "bea", &known);
+    world.settle();
+    world.check_all(&|_| true);
+    world.check_nobody_else();
+    assert!(world.devices[&all[2]].late.is_empty());
+}
+
+#[test]
+fn what_a_device_writes_under_an_account_key_that_nobody_accepted_yet_waits_too() {
+    for delivery in [subrosa::Delivery::Open, subrosa::Delivery::Sealed] {
+        let mut world = World::new(61);
+        world.delivery = delivery;
+        let (mut world, all) = talking(world);
+        let group = world.group.unwrap();
+        let tablet = world.link(&all[1], subrosa::Role::Manager);
+        world.settle();
+        let (now, keys) = (world.now, &mut world.keys);
+        let bea = &mut world.devices.get_mut(&all[1]).unwrap().client;
+        bea.remove_device(tablet.device, now, keys).unwrap();
+        world.devices.get_mut(&tablet).unwrap().gone = true;
+        world.connect(&all[1], 0);
+        let laptop = world.link(&all[1], subrosa::Role::Device);
+        world.settle();
+        let renewed = account(&mut world, &laptop, "bea");
+        world.meet(&all[0], "bea");
+        world.meet(&all[2], "bea");
+        accept(&mut world, &all[0], "bea", &renewed);
+        let again = [GroupIntention::Remove("bea"), GroupIntention::Add("bea")];
+        let (now, keys) = (world.now, &mut world.keys);
+        let ada = &mut world.devices.get_mut(&all[0]).unwrap().client;
+        ada.change_group(group, &again, now, keys).unwrap();
+        world.settle();
+        world.join(&all[1]);
+        world.settle();
+        let text = world.write(&laptop).unwrap();
+        world.settle();
+        assert!(!world.devices[&all[2]].shown.contains_key(&text), "{delivery:?}");
+        accept(&mut world, &all[2], "bea", &renewed);
+        world.settle();
+        assert!(world.devices[&all[2]].shown.contains_key(&text), "{delivery:?}");
+        assert!(world.devices[&all[2]].late.is_empty(), "{delivery:?}");
+        world.check_nobody_else();
+    }
+}
+
+#[test]
+fn what_a_device_wrote_to_a_group_before_it_was_removed_is_shown_apart() {
+    for (delivery, is_known) in [subrosa::Delivery::Open, subrosa::Delivery::Sealed]
+        .into_iter()
+        .flat_map(|delivery| [(delivery, false), (delivery, true)])
+    {
+        let mut world = World::new(62);
+        world.delivery = delivery;
+        let (mut world, all) = talking(world);
+        let laptop = world.link(&all[1], subrosa::Role::Device);
+        world.settle();
+        world.write(&all[2]).unwrap();
+        world.settle();
+        if is_known {
+            world.write(&laptop).unwrap();
+            world.settle();
+        }
+        // Cyd is away, and hears of the removal first.
+        world.devices.get_mut(&all[2]).unwrap().on = false;
+        let texts: Vec<MessageId> = (0..33).map(|_| world.write(&laptop).unwrap()).collect();
+        for _ in 0..3 {
+            world.connect(&laptop, 0);
+        }
+        let (now, keys) = (world.now, &mut world.keys);
+        let bea = &mut world.devices.get_mut(&all[1]).unwrap().client;
+        bea.remove_device(laptop.device, now, keys).unwrap();
+        world.connect(&all[1], 0);
+        world.devices.get_mut(&laptop).unwrap().gone = true;
+        world.meet(&all[2], "bea");
+        world.settle();
+        let cyd = &world.devices[&all[2]];
+        let of = |set: &dyn Fn(&MessageId) -> bool| texts.iter().filter(|id| set(id)).count();
+        let shown = (of(&|id| cyd.shown.contains_key(id)), of(&|id| cyd.late.contains(id)));
+        // Some, and not without end.
+        assert_eq!(shown, (32, 32), "{delivery:?} {is_known}");
+        world.check_nobody_else();
+    }
 }
