@@ -310,6 +310,11 @@ pub(super) fn put_in_place(
     rng: &mut dyn CryptoRng,
 ) -> Result<Vec<u32>, Error> {
     let is_own = open.is_own(&user.name);
+    for listed in user.list.devices() {
+        if list.device_of(&listed.identity).is_none() {
+            send::withhold(open, &Address::new(&user.name, listed.device))?;
+        }
+    }
     let Changes { added, forgotten } = user.replace(list, now);
     for identity in forgotten {
         forget_device(open, open.place(tag, &identity), &identity)?;

@@ -140,6 +140,10 @@ impl Settling<'_> {
                 }
                 (false, _) => {
                     is_lost |= mem::take(&mut peer.holds);
+                    // What somebody wrote who leaves is for those who were in.
+                    if !peer.is_out && !is_out {
+                        group_texts::withhold(open, group, place, &peer.address)?;
+                    }
                     (peer.is_out, peer.due) = (true, false);
                     group_texts::owe_nothing(open, group, place, &mut peer)?;
                     if !peer.owed_changes {

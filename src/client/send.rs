@@ -358,6 +358,18 @@ pub(super) fn any_for(
     Ok(false)
 }
 
+/// A device was removed: what waits to be sent to it does not leave. Nobody misses it.
+pub(super) fn withhold(open: &mut Open<'_>, from: &Address) -> Result<(), Error> {
+    for (name, _, message) in outbox::waiting_for(open, from)? {
+        outbox::remove(open, &name)?;
+        if let Some(id) = message {
+            messages::left(open, id, &name)?;
+            group_texts::left(open, id, &name)?;
+        }
+    }
+    Ok(())
+}
+
 /// Closes drafts for which no device is left, since a list of this user says so now. That of the
 /// account's own is about every draft, since its devices get the copies.
 pub(super) fn settle(open: &mut Open<'_>, tag: Tag) -> Result<(), Error> {

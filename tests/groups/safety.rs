@@ -736,3 +736,16 @@ fn what_a_device_wrote_to_a_group_before_it_was_removed_is_shown_apart() {
         world.check_nobody_else();
     }
 }
+
+#[test]
+fn what_waits_apart_when_a_member_was_removed_does_not_leave() {
+    let (mut world, all) = talking(World::sealed(63));
+    let text = world.write(&all[0]).unwrap();
+    world.written.last_mut().unwrap().to.remove(&all[2]);
+    world.change(&all[0], GroupIntention::Remove("cyd")).unwrap();
+    world.settle();
+    assert_eq!(world.members(&all[2]), ["ada", "bea"]);
+    assert_eq!(world.client(&all[0]).progress(text), Ok(Progress::Sent));
+    world.check_all(&|_| true);
+    world.check_nobody_else();
+}
