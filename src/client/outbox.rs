@@ -237,7 +237,7 @@ impl Seal {
             seal.certificate = certificates::own(open)?.map(|own| own.encode());
         }
         seal.given = tickets::give(open, address, record, &mut peer, now, rng)?;
-        (seal.pass, seal.knows_pass) = doors::to_tell(open, place.tag, &peer)?;
+        (seal.pass, seal.knows_pass) = doors::to_tell(open, *place, &peer)?;
         tickets::put_peer(open, *place, &peer)?;
         Ok(seal)
     }

@@ -187,7 +187,7 @@ fn take_fields(
         silence::again(open, from, place, (record, lost), now, rng)?;
     }
     if let Some(pass) = pass
-        && doors::take_in(open, (&from.user, place.tag), pass, now)?
+        && doors::take_in(open, (&from.user, place), pass, now)?
     {
         outbox::hurry(open, &from.user)?;
     }
