@@ -749,3 +749,42 @@ fn what_waits_apart_when_a_member_was_removed_does_not_leave() {
     world.check_all(&|_| true);
     world.check_nobody_else();
 }
+
+#[test]
+fn a_group_in_which_an_account_is_only_under_its_former_key_can_be_left() {
+    let (mut world, all) = talking(World::new(64));
+    let group = world.group.unwrap();
+    let laptop = world.link(&all[1], subrosa::Role::Device);
+    let tablet = world.link(&all[1], subrosa::Role::Manager);
+    world.settle();
+    let (now, keys) = (world.now, &mut world.keys);
+    let bea = &mut world.devices.get_mut(&all[1]).unwrap().client;
+    bea.remove_device(tablet.device, now, keys).unwrap();
+    world.devices.get_mut(&tablet).unwrap().gone = true;
+    world.settle();
+    for of in [&all[1], &laptop] {
+        assert_eq!(world.write(of), Err(Error::NotPermitted), "{of}");
+        let (now, keys) = (world.now, &mut world.keys);
+        let client = &mut world.devices.get_mut(of).unwrap().client;
+        let left = client.change_group(group, &[GroupIntention::Leave], now, keys);
+        assert_eq!(left, Ok(subrosa::GroupChange::Made), "{of}");
+        assert_eq!(client.groups(), Ok(Vec::new()), "{of}");
+    }
+    world.settle();
+    // An admin adds the account anew: that is an invitation like any other.
+    let renewed = account(&mut world, &all[1], "bea");
+    world.meet(&all[0], "bea");
+    accept(&mut world, &all[0], "bea", &renewed);
+    let again = [GroupIntention::Remove("bea"), GroupIntention::Add("bea")];
+    let (now, keys) = (world.now, &mut world.keys);
+    let ada = &mut world.devices.get_mut(&all[0]).unwrap().client;
+    ada.change_group(group, &again, now, keys).unwrap();
+    world.settle();
+    let standing = world.client(&all[1]).group(group).unwrap().standing;
+    assert_eq!(standing, GroupStanding::Invited);
+    // One that nobody wants is declined.
+    let (now, keys) = (world.now, &mut world.keys);
+    let bea = &mut world.devices.get_mut(&all[1]).unwrap().client;
+    bea.decline_group(group, now, keys).unwrap();
+    assert_eq!(bea.groups(), Ok(Vec::new()));
+}
