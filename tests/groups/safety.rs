@@ -661,6 +661,37 @@ fn what_comes_to_a_group_while_a_person_is_to_decide_waits_for_the_decision() {
 }
 
 #[test]
+fn what_was_written_before_a_person_is_to_decide_waits_for_the_decision_too() {
+    for delivery in [subrosa::Delivery::Open, subrosa::Delivery::Sealed] {
+        let mut world = World::new(65);
+        world.delivery = delivery;
+        let (mut world, all) = talking(world);
+        let before = world.write(&all[0]).unwrap();
+        // The server makes up a list: until Ada decides, nothing more is given to Cyd.
+        let (now, keys) = (world.now, &mut world.keys);
+        let mut other = subrosa::Client::create(Memory::new(), "cyd", now, keys).unwrap();
+        let list = other.devices("cyd").unwrap().unwrap().encode();
+        let ada = &mut world.devices.get_mut(&all[0]).unwrap().client;
+        ada.update_devices("cyd", &list, now, keys).unwrap();
+        let meanwhile = world.write(&all[0]).unwrap();
+        world.settle();
+        let progress = world.client(&all[0]).progress(meanwhile);
+        assert_eq!(progress, Ok(Progress::Waiting), "{delivery:?}");
+        for text in [before, meanwhile] {
+            assert!(world.devices[&all[1]].shown.contains_key(&text), "{delivery:?}");
+        }
+        let known = account(&mut world, &all[0], "cyd");
+        accept(&mut world, &all[0], "cyd", &known);
+        world.settle();
+        world.write(&all[0]).unwrap();
+        world.settle();
+        world.check_all(&|_| true);
+        world.check_nobody_else();
+        world.check_progress();
+    }
+}
+
+#[test]
 fn what_a_device_writes_under_an_account_key_that_nobody_accepted_yet_waits_too() {
     for delivery in [subrosa::Delivery::Open, subrosa::Delivery::Sealed] {
         let mut world = World::new(61);
