@@ -644,6 +644,26 @@ fn what_waits_to_be_sent_to_a_device_that_was_removed_does_not_leave() {
 }
 
 #[test]
+fn a_text_that_waits_for_the_only_device_of_a_user_who_has_another_one_now_is_said_to_be_lost() {
+    let calm = &mut Calm::new("another phone");
+    let (mut alice, mut bob) = (calm.create("alice"), calm.create("bob"));
+    calm.write(&mut alice, "bob", "hi");
+    calm.sync(&mut bob);
+    calm.write(&mut bob, "alice", "hi");
+    calm.sync(&mut alice);
+    let message = alice.write("bob", b"waits", calm.now, &mut calm.rng).unwrap();
+    let mut phone = calm.link(&mut bob, Role::Manager);
+    calm.remove(&mut phone, 1);
+    let list = phone.devices("bob").unwrap().unwrap();
+    alice.update_devices("bob", &list.encode(), calm.now, &mut calm.rng).unwrap();
+    alice.accept_new_key("bob", &list.account(), calm.now, &mut calm.rng).unwrap();
+    let (to, device) = ("bob".into(), Some(1));
+    let lost = Item::Event(Event::Undelivered { message, to, device });
+    assert!(alice.inbox(100).unwrap().iter().any(|incoming| incoming.item == lost));
+    assert_eq!(alice.progress(message), Ok(Progress::Sent));
+}
+
+#[test]
 fn what_the_server_says_of_a_device_that_was_removed_meanwhile_is_taken() {
     let calm = &mut Calm::new("removed meanwhile");
     let mut phone = calm.create("alice");

@@ -314,7 +314,8 @@ pub(super) fn put_in_place(
     let is_own = open.is_own(&user.name);
     for listed in user.list.devices() {
         if list.device_of(&listed.identity).is_none() {
-            send::withhold(open, &Address::new(&user.name, listed.device))?;
+            let address = Address::new(&user.name, listed.device);
+            send::withhold(open, &address, &list, now, rng)?;
             doors::forget_device(open, open.place(tag, &listed.identity))?;
         }
     }
