@@ -127,7 +127,8 @@ impl<S: Scope> Client<S> {
         self.run(|open| open.whole(|open| change(open, group, intentions, now, rng)))
     }
 
-    /// Joins a group that somebody added this user to. Before that, this device gives it no keys.
+    /// Joins a group that somebody added this user to. Before that, this device gives it no keys. A
+    /// device that declined can still join, as long as no manager of the account had it leave.
     ///
     /// # Errors
     /// [`Error::UnknownGroup`]: there is no such invitation. [`Error::Store`].
@@ -140,8 +141,12 @@ impl<S: Scope> Client<S> {
         self.run(|open| {
             open.whole(|open| {
                 let tag = open.group_tag(group.as_bytes());
-                let mut row = group_rows::known(open, tag)?;
-                if row.standing == GroupStanding::Invited {
+                let mut row = group_rows::get(open, tag)?.ok_or(Error::UnknownGroup)?;
+                if row.standing == GroupStanding::Out {
+                    let roster = group_rows::roster(open, tag)?;
+                    group_members::own_member(open, &roster)?.ok_or(Error::UnknownGroup)?;
+                }
+                if row.standing != GroupStanding::Joined {
                     row.standing = GroupStanding::Joined;
                     group_rows::put(open, tag, &row)?;
                 }
