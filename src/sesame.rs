@@ -296,6 +296,11 @@ impl UserRecord {
             || self.gone.iter().any(|gone| gone.identity == *identity)
     }
 
+    /// Since when a device is known to be removed.
+    pub(crate) fn gone_since(&self, identity: &IdentityKey) -> Option<UnixTime> {
+        self.gone.iter().find(|gone| gone.identity == *identity).map(|gone| gone.since)
+    }
+
     /// Whether devices were removed lately.
     pub(crate) const fn has_gone(&self) -> bool {
         !self.gone.is_empty()

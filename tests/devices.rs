@@ -606,6 +606,64 @@ fn a_text_waits_for_no_copy_to_a_device_that_was_removed() {
 }
 
 #[test]
+fn what_waits_to_be_sent_to_a_device_that_was_removed_does_not_leave() {
+    for delivery in [Delivery::Open, Delivery::Sealed] {
+        let calm = &mut Calm::new("waits for a removed device");
+        let mut policy = Policy::default();
+        policy.delivery = delivery;
+        let create = |calm: &mut Calm, user| calm.create(user).with_policy(policy.clone());
+        let (mut alice, mut bob) = (create(calm, "alice"), create(calm, "bob"));
+        let mut tablet = calm.link(&mut bob, Role::Device).with_policy(policy.clone());
+        for round in 0..4 {
+            calm.write(&mut alice, "bob", &format!("{round}"));
+            calm.write(&mut bob, "alice", &format!("{round}"));
+            for _ in 0..2 {
+                for client in [&mut alice, &mut bob, &mut tablet] {
+                    calm.now = calm.now.after(11 * 60);
+                    calm.sync(client);
+                }
+            }
+        }
+        assert_eq!(texts(&mut tablet).last().unwrap(), "3");
+        let text = alice.write("bob", b"waits", calm.now, &mut calm.rng).unwrap();
+        let copy = bob.write("alice", b"a copy waits", calm.now, &mut calm.rng).unwrap();
+        bob.remove_device(2, calm.now, &mut calm.rng).unwrap();
+        let list = bob.devices("bob").unwrap().unwrap().encode();
+        alice.update_devices("bob", &list, calm.now, &mut calm.rng).unwrap();
+        for (client, text) in [(&mut alice, text), (&mut bob, copy)] {
+            assert_eq!(client.progress(text), Ok(Progress::Queued), "{delivery:?}");
+            let before = calm.post.past.len();
+            calm.sync(client);
+            assert_eq!(client.progress(text), Ok(Progress::Sent), "{delivery:?}");
+            let to: Vec<&Address> = calm.post.past[before..].iter().map(|mail| &mail.to).collect();
+            assert!(!to.contains(&&Address::new("bob", 2)), "{delivery:?} {to:?}");
+        }
+        let undelivered = |item: &Item| matches!(item, Item::Event(Event::Undelivered { .. }));
+        assert!(!alice.inbox(100).unwrap().iter().any(|incoming| undelivered(&incoming.item)));
+    }
+}
+
+#[test]
+fn a_text_that_waits_for_the_only_device_of_a_user_who_has_another_one_now_is_said_to_be_lost() {
+    let calm = &mut Calm::new("another phone");
+    let (mut alice, mut bob) = (calm.create("alice"), calm.create("bob"));
+    calm.write(&mut alice, "bob", "hi");
+    calm.sync(&mut bob);
+    calm.write(&mut bob, "alice", "hi");
+    calm.sync(&mut alice);
+    let message = alice.write("bob", b"waits", calm.now, &mut calm.rng).unwrap();
+    let mut phone = calm.link(&mut bob, Role::Manager);
+    calm.remove(&mut phone, 1);
+    let list = phone.devices("bob").unwrap().unwrap();
+    alice.update_devices("bob", &list.encode(), calm.now, &mut calm.rng).unwrap();
+    alice.accept_new_key("bob", &list.account(), calm.now, &mut calm.rng).unwrap();
+    let (to, device) = ("bob".into(), Some(1));
+    let lost = Item::Event(Event::Undelivered { message, to, device });
+    assert!(alice.inbox(100).unwrap().iter().any(|incoming| incoming.item == lost));
+    assert_eq!(alice.progress(message), Ok(Progress::Sent));
+}
+
+#[test]
 fn what_the_server_says_of_a_device_that_was_removed_meanwhile_is_taken() {
     let calm = &mut Calm::new("removed meanwhile");
     let mut phone = calm.create("alice");

@@ -279,6 +279,7 @@ const INSIDE: &[(&str, &str, &[&str])] = &[
         &[
             "allowances",
             "asking",
+            "doors",
             "events",
             "group_rows",
             "inbox",

@@ -215,6 +215,10 @@ fn what_is_refused_draws_nothing_and_moves_nothing() {
     assert_eq!(given.unwrap_err(), Error::Exhausted);
     let writer = Writer::new("refused");
     assert!(writer.key.is_worn(1_000, 7 * DAY, now().after(7 * DAY)));
+    // Its clock was ahead, and is right again.
+    let before = |seconds| UnixTime::from_secs(now().as_secs() - seconds).unwrap();
+    assert!(writer.key.is_worn(1_000, 7 * DAY, before(7 * DAY)));
+    assert!(!writer.key.is_worn(1_000, 7 * DAY, before(DAY)));
     for heads in [vec![], vec![[1; 32]; 2], vec![[2; 32], [1; 32]], vec![[0; 32]; 17]] {
         let given = writer.key.distribution(&writer.group, &[3; 8], &heads);
         assert_eq!(given.unwrap_err(), Error::Malformed);

@@ -6,6 +6,7 @@ use rand_core::CryptoRng;
 
 use super::allowances::{self, ADDED, Party};
 use super::asking;
+use super::doors;
 use super::events::Event;
 use super::group_rows;
 use super::inbox;
@@ -132,6 +133,7 @@ pub(super) fn forget_device(
     open.delete_sessions(place, &sessions)?;
     open.delete(Table::Device, &place.key())?;
     tickets::forget_device(open, place)?;
+    doors::forget_device(open, place)?;
     seen::forget(open, place)?;
     log::forget_device(open, place)?;
     asking::forget_device(open, place)
@@ -310,6 +312,13 @@ pub(super) fn put_in_place(
     rng: &mut dyn CryptoRng,
 ) -> Result<Vec<u32>, Error> {
     let is_own = open.is_own(&user.name);
+    for listed in user.list.devices() {
+        if list.device_of(&listed.identity).is_none() {
+            let address = Address::new(&user.name, listed.device);
+            send::withhold(open, &address, &list, now, rng)?;
+            doors::forget_device(open, open.place(tag, &listed.identity))?;
+        }
+    }
     let Changes { added, forgotten } = user.replace(list, now);
     for identity in forgotten {
         forget_device(open, open.place(tag, &identity), &identity)?;

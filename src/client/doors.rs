@@ -10,9 +10,10 @@ use serde::{Deserialize, Serialize};
 use super::events::Event;
 use super::inbox;
 use super::tickets::PeerRow;
-use super::transaction::{Open, Tag};
+use super::transaction::{Open, Place, Tag};
 use super::wants::{self, Want};
 use super::{Client, Delivery, Scope};
+use crate::at_rest;
 use crate::crypto::secret::Secret;
 use crate::error::Error;
 use crate::store::Table;
@@ -108,7 +109,8 @@ impl<S: Scope> Client<S> {
     }
 }
 
-/// The pass of another account.
+/// The pass of an account, as one of its devices told it. What a device told that was removed goes
+/// with it: it may have been none.
 #[derive(Serialize, Deserialize)]
 struct TheirPass {
     pass: Pass,
@@ -116,7 +118,7 @@ struct TheirPass {
     is_new: bool,
 }
 
-/// `BLOCKED || tag:16`, `THEIRS || tag:16`, `OWN`, `REFUSED || tag:16`.
+/// `BLOCKED || tag:16`, `THEIRS || place:32`, `OWN`, `REFUSED || tag:16`.
 const BLOCKED: u8 = 6;
 const THEIRS: u8 = 7;
 const OWN: u8 = 8;
@@ -127,6 +129,10 @@ const MOST_AHEAD: u64 = 24 * 60 * 60;
 
 fn key(kind: u8, tag: Tag) -> Vec<u8> {
     [&[kind][..], &tag.0].concat()
+}
+
+fn theirs_key(place: Place) -> Vec<u8> {
+    [&[THEIRS][..], &place.key()].concat()
 }
 
 /// The row that says that a user is blocked.
@@ -143,6 +149,15 @@ pub(super) fn own(open: &mut Open<'_>) -> Result<Option<Pass>, Error> {
     open.get_as(Table::Ticket, &[OWN])
 }
 
+/// This account's pass, if others take it. One that was drawn while the clock was ahead they do not.
+fn in_force(open: &mut Open<'_>, now: UnixTime) -> Result<Option<Pass>, Error> {
+    Ok(own(open)?.filter(|pass| !is_far_ahead(pass.number, now)))
+}
+
+fn is_far_ahead(number: u32, now: UnixTime) -> bool {
+    u64::from(number) > now.as_secs().saturating_add(MOST_AHEAD)
+}
+
 fn put_own(open: &mut Open<'_>, pass: &Pass, now: UnixTime) -> Result<(), Error> {
     open.put_as(Table::Ticket, &[OWN], pass, 24)?;
     wants::want(open, Want::Pass, now)
@@ -151,7 +166,7 @@ fn put_own(open: &mut Open<'_>, pass: &Pass, now: UnixTime) -> Result<(), Error>
 /// The number follows the time: a store that was restored, or an account that came from an archive,
 /// may not know the last one, and nobody takes a pass of a lower number than that.
 fn change(open: &mut Open<'_>, now: UnixTime, rng: &mut dyn CryptoRng) -> Result<(), Error> {
-    let last = own(open)?.map_or(0, |pass| pass.number);
+    let last = in_force(open, now)?.map_or(0, |pass| pass.number);
     let number = last.saturating_add(1).max(u32::try_from(now.as_secs()).unwrap_or(u32::MAX));
     put_own(open, &Pass { number, bytes: Box::new(Secret::random(rng)) }, now)
 }
@@ -164,7 +179,7 @@ pub(super) fn ensure(
     rng: &mut dyn CryptoRng,
 ) -> Result<(), Error> {
     let is_asked_for = open.policy.delivery == Delivery::Sealed && open.policy.requires_pass;
-    if !is_asked_for || own(open)?.is_some() {
+    if !is_asked_for || in_force(open, now)?.is_some() {
         return Ok(());
     }
     let own = open.own()?;
@@ -176,18 +191,19 @@ pub(super) fn ensure(
 /// of its account's pass that it is to hear of.
 pub(super) fn to_tell(
     open: &mut Open<'_>,
-    tag: Tag,
+    place: Place,
     peer: &PeerRow,
 ) -> Result<(Option<Pass>, Option<u32>), Error> {
     if !open.policy.requires_pass {
         return Ok((None, None));
     }
     let is_news = |pass: &Pass| pass.number != peer.knows_pass;
-    let pass = if is_blocked(open, tag)? { None } else { own(open)?.filter(is_news) };
-    let theirs = open.get_as::<TheirPass>(Table::Ticket, &key(THEIRS, tag))?;
+    let pass = if is_blocked(open, place.tag)? { None } else { own(open)?.filter(is_news) };
+    let key = theirs_key(place);
+    let theirs = open.get_as::<TheirPass>(Table::Ticket, &key)?;
     let Some(mut theirs) = theirs.filter(|theirs| theirs.is_new) else { return Ok((pass, None)) };
     theirs.is_new = false;
-    open.put_as(Table::Ticket, &key(THEIRS, tag), &theirs, 24)?;
+    open.put_as(Table::Ticket, &key, &theirs, 24)?;
     Ok((pass, Some(theirs.pass.number)))
 }
 
@@ -196,24 +212,25 @@ pub(super) fn to_tell(
 /// may take it with this pass.
 pub(super) fn take_in(
     open: &mut Open<'_>,
-    (user, tag): (&str, Tag),
+    (user, place): (&str, Place),
     (number, bytes): (u32, &[u8; 16]),
     now: UnixTime,
 ) -> Result<bool, Error> {
     // Numbers follow the time. One far ahead would keep out every later one: that of a device that
     // was stolen, say, and then removed.
-    if u64::from(number) > now.as_secs().saturating_add(MOST_AHEAD) {
+    if is_far_ahead(number, now) {
         return Ok(false);
     }
     let came = Pass { number, bytes: Box::new(Secret::new(*bytes)) };
-    if open.is_own(user) && own(open)?.is_none_or(|own| own.is_before(number, bytes)) {
+    if open.is_own(user) && in_force(open, now)?.is_none_or(|own| own.is_before(number, bytes)) {
         put_own(open, &came, now)?;
     }
-    let known = open.get_as::<TheirPass>(Table::Ticket, &key(THEIRS, tag))?;
+    let theirs = theirs_key(place);
+    let known = open.get_as::<TheirPass>(Table::Ticket, &theirs)?;
     if known.is_none_or(|known| known.pass.number <= number) {
         let row = TheirPass { pass: came, is_new: true };
-        open.put_as(Table::Ticket, &key(THEIRS, tag), &row, 24)?;
-        let refused = key(REFUSED, tag);
+        open.put_as(Table::Ticket, &theirs, &row, 24)?;
+        let refused = key(REFUSED, place.tag);
         if open.get(Table::Ticket, &refused)?.is_some() {
             open.delete(Table::Ticket, &refused)?;
             return Ok(true);
@@ -227,8 +244,14 @@ pub(super) fn to_show(open: &mut Open<'_>, tag: Tag) -> Result<Option<Pass>, Err
     if tag == open.own()?.tag {
         return own(open);
     }
-    let theirs = open.get_as::<TheirPass>(Table::Ticket, &key(THEIRS, tag))?;
-    Ok(theirs.map(|theirs| theirs.pass))
+    let mut newest: Option<Pass> = None;
+    for (_, row) in open.scan(Table::Ticket, &key(THEIRS, tag), usize::MAX)? {
+        let TheirPass { pass, .. } = at_rest::state::decode(1, &row)?;
+        if newest.as_ref().is_none_or(|newest| newest.is_before(pass.number, pass.as_bytes())) {
+            newest = Some(pass);
+        }
+    }
+    Ok(newest)
 }
 
 /// The server refused sealed mail for a user: the app is told once, until something changes.
@@ -249,7 +272,12 @@ pub(super) fn refused(
 /// Forgets a user's pass. Who is blocked stays so.
 pub(super) fn forget(open: &mut Open<'_>, tag: Tag) -> Result<(), Error> {
     open.delete(Table::Ticket, &key(REFUSED, tag))?;
-    open.delete(Table::Ticket, &key(THEIRS, tag))
+    open.delete_all(Table::Ticket, &key(THEIRS, tag))
+}
+
+/// Forgets what a device told of its account's pass.
+pub(super) fn forget_device(open: &mut Open<'_>, place: Place) -> Result<(), Error> {
+    open.delete(Table::Ticket, &theirs_key(place))
 }
 
 #[cfg(test)]

@@ -148,6 +148,8 @@ pub enum Event {
         why: SasEnd,
     },
     /// Somebody added this user to a group: [`Client::join_group`] or [`Client::decline_group`].
+    /// Where [`Client::trust`] of the user in `by` is [`Trust::Unvouched`], nobody but the message
+    /// says who that is: say so, or wait.
     GroupInvited {
         /// The group.
         group: GroupId,

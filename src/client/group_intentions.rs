@@ -157,6 +157,9 @@ pub(super) fn change(
     rng: &mut dyn CryptoRng,
 ) -> Result<(), Error> {
     let draft = draft(open, group, intentions)?;
+    if leave_here(open, &draft, intentions)? {
+        return Ok(());
+    }
     let account = open.account_key()?;
     let Draft { tag, mut row, roster: before, by, ops } = draft;
     // There is nothing to restore any more.
@@ -174,6 +177,22 @@ pub(super) fn change(
         group_members::out(open, tag)?;
     }
     group_send::step(open, tag, now, rng)
+}
+
+/// Leaves a group in which this account is only under a key that was replaced. Nobody can sign for
+/// that membership any more: it ends on this device, and the others see a member without keys, whom
+/// an admin can remove. Says whether that is what is wanted.
+pub(super) fn leave_here(
+    open: &mut Open<'_>,
+    draft: &Draft,
+    intentions: &[GroupIntention<'_>],
+) -> Result<bool, Error> {
+    let own = open.own()?;
+    let is_replaced = group_members::member_of(&draft.roster, &own.user).is_none();
+    if intentions != [GroupIntention::Leave] || !is_replaced {
+        return Ok(false);
+    }
+    group_members::out(open, draft.tag).map(|()| true)
 }
 
 /// Adds a user under the account key that is known here.

@@ -133,13 +133,25 @@ impl Settling<'_> {
         for (place, mut peer) in group_rows::peers(open, group)? {
             let stored = Some(peer.clone());
             peer.owed_changes |= self.row.tell;
-            match (targets.contains_key(&place.key()) && !is_out, peer.is_out) {
+            let is_in = targets.contains_key(&place.key()) && !is_out;
+            let is_undecided =
+                !is_in && !is_out && !peer.is_out && self.is_undecided(open, &peer)?;
+            match (is_in, peer.is_out) {
                 (true, false) => {}
+                // It gets what is written once that is decided, and the chain with it.
+                (false, false) if is_undecided => {
+                    is_lost |= mem::take(&mut peer.holds);
+                    peer.due = true;
+                }
                 (true, true) => {
                     (peer.is_out, peer.due, peer.since) = (false, true, before);
                 }
                 (false, _) => {
                     is_lost |= mem::take(&mut peer.holds);
+                    // What somebody wrote who leaves is for those who were in.
+                    if !peer.is_out && !is_out {
+                        group_texts::withhold(open, group, place, &peer.address)?;
+                    }
                     (peer.is_out, peer.due) = (true, false);
                     group_texts::owe_nothing(open, group, place, &mut peer)?;
                     if !peer.owed_changes {
@@ -176,6 +188,15 @@ impl Settling<'_> {
             .map(|id| known.iter().find(|known| known.0 == *id).copied().unwrap_or((*id, before)))
             .collect();
         Ok(peers)
+    }
+
+    /// Whether a device is one of a member's by the list that is known, while something has to be
+    /// found out about the account key of its user.
+    fn is_undecided(&self, open: &mut Open<'_>, peer: &PeerRow) -> Result<bool, Error> {
+        let user = open.user(peer.tag)?.filter(UserRecord::waits);
+        let Some(user) = user else { return Ok(false) };
+        let is_member = member_of(self.roster, &user).is_some_and(|member| !member.suspended);
+        Ok(is_member && user.list.device_of(&peer.identity).is_some())
     }
 
     /// A device that is a member's now. It is owed what was written while its user's devices were

@@ -232,14 +232,7 @@ fn take_chain(
         None => GiverRow::new(from.address.clone(), from.identity, member),
     };
     (giver.member, giver.gone, giver.late) = (member, None, 0);
-    let mut record = giver.record()?;
-    let before = group_keys::labels(&record);
-    record.expire(from.now);
-    let taken = record.take(given, from.now);
-    if group_keys::put_record(open, (tag, &mut row), from.place, &mut giver, &record)? {
-        group_rows::put(open, tag, &row)?;
-    }
-    group_keys::put_labels(open, tag, from.place, &record, &before)?;
+    let taken = take_given(open, from, (tag, &mut row), &mut giver, given)?;
     if taken == Taken::New
         && row.standing == GroupStanding::Joined
         && let Some(mut peer) = group_rows::peer(open, tag, from.place)?
@@ -249,6 +242,78 @@ fn take_chain(
     }
     // What came before its chain may open now.
     wants::hurry(open, &Want::Aside(from.user.name.clone()), from.now)
+}
+
+/// Keeps the chain that a device gave.
+fn take_given(
+    open: &mut Open<'_>,
+    from: &From<'_>,
+    (tag, row): (Tag, &mut GroupRow),
+    giver: &mut GiverRow,
+    given: Distribution,
+) -> Result<Taken, Error> {
+    let mut record = giver.record()?;
+    let before = group_keys::labels(&record);
+    record.expire(from.now);
+    let taken = record.take(given, from.now);
+    if group_keys::put_record(open, (tag, &mut *row), from.place, giver, &record)? {
+        group_rows::put(open, tag, row)?;
+    }
+    group_keys::put_labels(open, tag, from.place, &record, &before)?;
+    Ok(taken)
+}
+
+/// Takes in what a device of a member wrote before it was removed from its account: its texts are
+/// shown apart, as those in envelopes for the group are, and its chain opens such. Nothing else of
+/// it counts.
+pub(super) fn take_late(
+    open: &mut Open<'_>,
+    from: &From<'_>,
+    body: GroupBody<'_>,
+    rng: &mut dyn CryptoRng,
+) -> Result<Option<Incoming>, Error> {
+    let (group, given) = match body {
+        GroupBody::Text { group, .. } => (group, None),
+        GroupBody::Chain(bytes) => match Distribution::decode(bytes) {
+            Ok(given) => (GroupId::from(given.group), Some(given)),
+            Err(_) => return Ok(None),
+        },
+        _ => return Ok(None),
+    };
+    let tag = open.group_tag(group.as_bytes());
+    let row = group_rows::get(open, tag)?.filter(|row| row.standing != GroupStanding::Out);
+    let Some(mut row) = row else { return Ok(None) };
+    let Some(mut giver) = removed_giver(open, tag, from)? else { return Ok(None) };
+    if let Some(given) = given {
+        return take_given(open, from, (tag, &mut row), &mut giver, given).map(|_| None);
+    }
+    let GroupBody::Text { id, text, files, .. } = body else { return Ok(None) };
+    if !count_late(&mut giver, from.now) {
+        return Ok(None);
+    }
+    group_keys::put_giver(open, tag, from.place, &giver)?;
+    let written = Written { id: MessageId::new(*id), text, files: Files::of(files) };
+    show(open, from, (group, giver.member), written, true, rng).map(Some)
+}
+
+/// What a device gave that was removed from its account less than a day ago, or will have given.
+fn removed_giver(
+    open: &mut Open<'_>,
+    tag: Tag,
+    from: &From<'_>,
+) -> Result<Option<GiverRow>, Error> {
+    if let Some(giver) = group_keys::giver(open, tag, from.place)? {
+        return Ok(Some(giver));
+    }
+    let roster = group_rows::roster(open, tag)?;
+    let since = from.user.gone_since(&from.identity);
+    let since = since.filter(|since| from.now.since(*since) <= group_members::LATE);
+    // Whatever its account key: the one under which the device was listed may be replaced.
+    let member = roster.ids_in(&from.user.name).first().copied();
+    let Some((since, member)) = since.zip(member) else { return Ok(None) };
+    let mut giver = GiverRow::new(from.address.clone(), from.identity, member);
+    group_members::set_gone(open, tag, from.place, &mut giver, since)?;
+    Ok(Some(giver))
 }
 
 /// Whether a text in a session came before the changes that say that its sender is a member.
@@ -314,16 +379,28 @@ fn take_text(
                 }
             };
             let Some(mut giver) = giver else { return Ok(None) };
-            if !take_late(&mut giver, from.now) {
+            if !count_late(&mut giver, from.now) {
                 return Ok(None);
             }
             group_keys::put_giver(open, tag, from.place, &giver)?;
             (giver.member, true)
         }
     };
-    let mut text = shown((from.address, from.user), (group, member), written, is_late)?;
+    show(open, from, (group, member), written, is_late, rng).map(Some)
+}
+
+/// Shows the app a text that came in a session.
+fn show(
+    open: &mut Open<'_>,
+    from: &From<'_>,
+    by: (GroupId, MemberId),
+    written: Written<'_>,
+    is_late: bool,
+    rng: &mut dyn CryptoRng,
+) -> Result<Incoming, Error> {
+    let mut text = shown((from.address, from.user), by, written, is_late)?;
     text.text.resent = from.resent.map(|resent| EnvelopeId::of(open, from.address, resent));
-    inbox::add(open, Item::Group(text), from.number, from.now, rng).map(Some)
+    inbox::add(open, Item::Group(text), from.number, from.now, rng)
 }
 
 /// A text as the app gets it.
@@ -347,7 +424,7 @@ fn shown(
 
 /// Counts a text of a device that is no member's any more. False where there were enough, or it is
 /// gone for too long.
-fn take_late(giver: &mut GiverRow, now: UnixTime) -> bool {
+fn count_late(giver: &mut GiverRow, now: UnixTime) -> bool {
     let is_over = giver.gone.is_some_and(|since| now.since(since) > group_members::LATE);
     if is_over || giver.late >= MOST_LATE {
         return false;
@@ -478,7 +555,7 @@ fn open_given(
     };
     let standing = user.standing(from.device, &giver.identity, now);
     let is_late = giver.gone.is_some() || standing != Standing::Listed;
-    if is_late && (standing == Standing::Unknown || !take_late(&mut giver, now)) {
+    if is_late && (standing == Standing::Unknown || !count_late(&mut giver, now)) {
         return Ok(Arrived::Refused(Error::UnknownDevice(Box::new(from.clone()))));
     }
     record.commit(step);

@@ -204,9 +204,9 @@ fn renew(
     group_keys::put_key(open, plan.group, &key)?;
     plan.key = Some(key);
     row.renew = false;
-    for Peer { place, row: peer, .. } in &mut plan.peers {
+    for Peer { row: peer, .. } in &mut plan.peers {
         peer.holds = false;
-        peer.due = plan.targets.contains_key(&place.key());
+        peer.due = !peer.is_out;
     }
     // What waits under the chain before would leave behind this one, and after a few more of them
     // nobody would know its label.
@@ -292,7 +292,7 @@ fn release(
             Some(only) => only.contains(&key),
             None => text.number() > peer.since,
         };
-        if !was_in || peer.is_out || !plan.targets.contains_key(&key) {
+        if !was_in || peer.is_out {
             continue;
         }
         // One envelope for many says who wrote it; sealed mail goes to each device apart.

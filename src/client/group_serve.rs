@@ -20,6 +20,7 @@ use crate::content::{Body, GroupBody};
 use crate::error::Error;
 use crate::group::{Change, ChangeId, Roster, SenderKey};
 use crate::reference::{Class, Reference};
+use crate::sesame::UserRecord;
 use crate::time::UnixTime;
 
 /// Devices that are served in one transaction.
@@ -99,7 +100,11 @@ fn serve(
     now: UnixTime,
     rng: &mut dyn CryptoRng,
 ) -> Result<bool, Error> {
-    let user = open.user(peer.tag)?.filter(|user| !user.waits());
+    let user = open.user(peer.tag)?;
+    // What it is owed waits as well.
+    if user.as_ref().is_some_and(UserRecord::waits) {
+        return Ok(false);
+    }
     let listed = user.as_ref().and_then(|user| user.list.get(peer.address.device));
     let listed = listed.copied().filter(|listed| listed.identity == peer.identity);
     let (Some(user), Some(listed)) = (user, listed) else {

@@ -12,6 +12,7 @@ use super::log::{self, TextKey};
 use super::messages::{self, Progress};
 use super::outbox;
 use super::transaction::{Open, Place, RowName, Tag};
+use crate::address::Address;
 use crate::at_rest;
 use crate::content::MessageId;
 use crate::error::Error;
@@ -323,6 +324,26 @@ pub(super) fn owe_nothing(
         paid(open, place, peer, &text, None)?;
     }
     peer.owed = 0;
+    Ok(())
+}
+
+/// A device is no member's any more: texts to the group that wait in envelopes for it alone do not
+/// leave.
+pub(super) fn withhold(
+    open: &mut Open<'_>,
+    group: Tag,
+    place: Place,
+    from: &Address,
+) -> Result<(), Error> {
+    for (name, number, message) in outbox::waiting_for(open, from)? {
+        let pointer = log::pointer(open, place, number)?;
+        if pointer.is_some_and(|pointer| pointer.text.tag() == group) {
+            outbox::remove(open, &name)?;
+            if let Some(id) = message {
+                left(open, id, &name)?;
+            }
+        }
+    }
     Ok(())
 }
 

@@ -103,6 +103,10 @@ impl<S: Scope> Client<S> {
     /// Changes a group: one signed change with all of these intentions. What it would do,
     /// [`Client::preview_change`] says.
     ///
+    /// Where the account key was renewed since somebody added this user, nobody can sign for the
+    /// membership any more. To leave is then possible on each device for itself, and the others are
+    /// not told.
+    ///
     /// A device without the account key asks the account's managers. One of them signs it when it
     /// hears of it, if it is to leave a group in which the user is no admin, and asks its person
     /// otherwise ([`Event::GroupProposal`](super::Event::GroupProposal)). Until then
@@ -123,7 +127,8 @@ impl<S: Scope> Client<S> {
         self.run(|open| open.whole(|open| change(open, group, intentions, now, rng)))
     }
 
-    /// Joins a group that somebody added this user to. Before that, this device gives it no keys.
+    /// Joins a group that somebody added this user to. Before that, this device gives it no keys. A
+    /// device that declined can still join, as long as no manager of the account had it leave.
     ///
     /// # Errors
     /// [`Error::UnknownGroup`]: there is no such invitation. [`Error::Store`].
@@ -136,8 +141,12 @@ impl<S: Scope> Client<S> {
         self.run(|open| {
             open.whole(|open| {
                 let tag = open.group_tag(group.as_bytes());
-                let mut row = group_rows::known(open, tag)?;
-                if row.standing == GroupStanding::Invited {
+                let mut row = group_rows::get(open, tag)?.ok_or(Error::UnknownGroup)?;
+                if row.standing == GroupStanding::Out {
+                    let roster = group_rows::roster(open, tag)?;
+                    group_members::own_member(open, &roster)?.ok_or(Error::UnknownGroup)?;
+                }
+                if row.standing != GroupStanding::Joined {
                     row.standing = GroupStanding::Joined;
                     group_rows::put(open, tag, &row)?;
                 }
@@ -273,8 +282,11 @@ fn change(
             Ok(GroupChange::Made)
         }
         Err(Error::NotPermitted) => {
-            let Draft { tag, roster, by, ops, .. } =
-                group_intentions::draft(open, group, intentions)?;
+            let draft = group_intentions::draft(open, group, intentions)?;
+            if group_intentions::leave_here(open, &draft, intentions)? {
+                return Ok(GroupChange::Made);
+            }
+            let Draft { tag, roster, by, ops, .. } = draft;
             roster.preview(by, &ops)?;
             let changes = group_intentions::proposed(intentions);
             group_proposals::propose(open, (tag, group), by, changes, now, rng)?;

@@ -237,7 +237,7 @@ impl Seal {
             seal.certificate = certificates::own(open)?.map(|own| own.encode());
         }
         seal.given = tickets::give(open, address, record, &mut peer, now, rng)?;
-        (seal.pass, seal.knows_pass) = doors::to_tell(open, place.tag, &peer)?;
+        (seal.pass, seal.knows_pass) = doors::to_tell(open, *place, &peer)?;
         tickets::put_peer(open, *place, &peer)?;
         Ok(seal)
     }
@@ -291,13 +291,27 @@ pub(super) fn names(open: &mut Open<'_>, most: usize) -> Result<Vec<RowName>, Er
 /// Whether an envelope waits for a device whose number is this one or a lower one.
 pub(super) fn has_up_to(open: &mut Open<'_>, to: &Address, number: u64) -> Result<bool, Error> {
     for (key, row) in open.peek(Table::Outbox, &[HEAD], usize::MAX)? {
-        let made = key.get(9..17).and_then(|number| number.first_chunk());
         let row: OutboxRow = at_rest::state::decode(1, &row)?;
-        if row.to == *to && made.is_some_and(|made| u64::from_be_bytes(*made) <= number) {
+        if row.to == *to && number_of(&key) <= number {
             return Ok(true);
         }
     }
     Ok(false)
+}
+
+/// The envelopes that wait for a device, each with its number and the text in it.
+pub(super) fn waiting_for(
+    open: &mut Open<'_>,
+    to: &Address,
+) -> Result<Vec<(RowName, u64, Option<MessageId>)>, Error> {
+    let mut waiting = Vec::new();
+    for (key, row) in open.scan(Table::Outbox, &[HEAD], usize::MAX)? {
+        let row: OutboxRow = at_rest::state::decode(1, &row)?;
+        if row.to == *to {
+            waiting.push((name_of(&key)?, number_of(&key), row.message));
+        }
+    }
+    Ok(waiting)
 }
 
 /// The envelopes that may be sent now, at most `most`, the oldest first.
@@ -432,6 +446,12 @@ fn key(kind: u8, name: &RowName) -> [u8; 25] {
     let mut key = [kind; 25];
     key[1..].copy_from_slice(name);
     key
+}
+
+/// The number of the envelope. Signals have none: theirs is above all.
+fn number_of(key: &[u8]) -> u64 {
+    let number = key.get(9..17).and_then(|number| number.first_chunk());
+    number.map_or(u64::MAX, |number| u64::from_be_bytes(*number))
 }
 
 fn name_of(key: &[u8]) -> Result<RowName, Error> {

@@ -19,7 +19,7 @@ use super::wants::{self, Want};
 use super::{Client, Delivery, Scope};
 use crate::address::Address;
 use crate::content::{MessageId, attachment};
-use crate::devices::ListedDevice;
+use crate::devices::{DeviceList, ListedDevice};
 use crate::error::Error;
 use crate::identity::IdentityKey;
 use crate::reference::Class;
@@ -356,6 +356,30 @@ pub(super) fn any_for(
         }
     }
     Ok(false)
+}
+
+/// A device was removed: what waits to be sent to it does not leave. Nobody misses it, but for a
+/// text that goes to none of the devices that its user has now.
+pub(super) fn withhold(
+    open: &mut Open<'_>,
+    from: &Address,
+    list: &DeviceList,
+    now: UnixTime,
+    rng: &mut dyn CryptoRng,
+) -> Result<(), Error> {
+    for (name, _, message) in outbox::waiting_for(open, from)? {
+        outbox::remove(open, &name)?;
+        let Some(message) = message else { continue };
+        let row = messages::get(open, message)?.filter(|row| row.to == from.user);
+        let mut devices = list.devices().iter();
+        if row.is_some_and(|row| !devices.any(|one| row.is_done(&one.identity)) && !row.is_draft) {
+            let (to, device) = (from.user.clone(), Some(from.device));
+            inbox::tell(open, Event::Undelivered { message, to, device }, now, rng)?;
+        }
+        messages::left(open, message, &name)?;
+        group_texts::left(open, message, &name)?;
+    }
+    Ok(())
 }
 
 /// Closes drafts for which no device is left, since a list of this user says so now. That of the

@@ -187,7 +187,7 @@ fn take_fields(
         silence::again(open, from, place, (record, lost), now, rng)?;
     }
     if let Some(pass) = pass
-        && doors::take_in(open, (&from.user, place.tag), pass, now)?
+        && doors::take_in(open, (&from.user, place), pass, now)?
     {
         outbox::hurry(open, &from.user)?;
     }
@@ -205,8 +205,9 @@ enum Wait {
 
 /// A request cannot be answered before somebody decides about the account key, nor while as many
 /// wait as there is room for. Before that decision, nobody can be asked for changes of a group
-/// either. A text cannot be held where there is no room. One to a group has to wait until its
-/// sender is known to be a member.
+/// either, and nothing of a device that is in doubt, or under the other key, is taken in for one. A
+/// text cannot be held where there is no room. One to a group has to wait until its sender is known
+/// to be a member.
 fn has_to_wait(
     open: &mut Open<'_>,
     (place, user): (Place, &UserRecord),
@@ -218,6 +219,7 @@ fn has_to_wait(
         (Standing::Removed, Body::Request { .. }) => Wait::No,
         (_, Body::Request { .. }) if !may_reply => Wait::ForPerson,
         (_, Body::Request { .. }) if !asking::has_room(open, place)? => Wait::ForRoom,
+        (Standing::Doubted | Standing::Pending, Body::Group(_)) => Wait::ForPerson,
         (Standing::Listed, Body::Group(body))
             if !may_reply && group_receive::asks_back(open, body)? =>
         {
@@ -254,7 +256,7 @@ fn handle(
         Body::Copy { to, written } if is_own => {
             return deliver(open, letter, content, Some(to.into()), written, rng);
         }
-        Body::Group(body) if is_listed => {
+        Body::Group(body) => {
             let from = group_changes::From {
                 address: from,
                 place: *place,
@@ -264,7 +266,11 @@ fn handle(
                 number: *number,
                 now: *now,
             };
-            if let Some(incoming) = group_receive::take(open, &from, body, reply, rng)? {
+            let incoming = match is_listed {
+                true => group_receive::take(open, &from, body, reply, rng)?,
+                false => group_receive::take_late(open, &from, body, rng)?,
+            };
+            if let Some(incoming) = incoming {
                 return Ok(Received::Incoming(Box::new(incoming)));
             }
         }
@@ -310,7 +316,6 @@ fn handle(
         | Body::Account(_)
         | Body::Mark { .. }
         | Body::History(_)
-        | Body::Group(_)
         | Body::Ignored => {}
     }
     Ok(Received::Handled)

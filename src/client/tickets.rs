@@ -346,15 +346,17 @@ pub(super) fn renew(
     open.put_as(Table::Ticket, &[KEYS], &keys, TicketKeys::MOST_BYTES)
 }
 
-/// The number of a device, which no other one has: it follows from the identity, so that a store
-/// that was restored from a copy takes no device for another.
+/// The number of a device, which no other one has: it follows from the user's name and the identity,
+/// so that a store that was restored from a copy takes no device for another, and nobody who lists
+/// the device of another user takes the number of that one.
 fn number(
     open: &mut Open<'_>,
     address: &Address,
     identity: &IdentityKey,
 ) -> Result<ContactNumber, Error> {
+    let place = open.place(open.tag(&address.user)?, identity);
     for attempt in 0..=u8::MAX {
-        let number = ContactNumber(open.contact_number(identity, attempt));
+        let number = ContactNumber(open.contact_number(place, attempt));
         let key = contact_key(number);
         match open.get_as::<ContactRow>(Table::Ticket, &key)? {
             Some(other) if other.identity != *identity => {}

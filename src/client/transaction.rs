@@ -469,9 +469,9 @@ impl<'t> Open<'t> {
     }
 
     /// A number that tickets are made with:
-    /// `HMAC(row key, "contact" || identity || attempt:u8)[..5]`.
-    pub(super) fn contact_number(&self, identity: &IdentityKey, attempt: u8) -> [u8; 5] {
-        let of = [&identity.as_bytes()[..], &[attempt]].concat();
+    /// `HMAC(row key, "contact" || place:32 || attempt:u8)[..5]`.
+    pub(super) fn contact_number(&self, place: Place, attempt: u8) -> [u8; 5] {
+        let of = place.key_with(&[attempt]);
         let [a, b, c, d, e, ..] = self.account.short_name(b"contact", &of);
         [a, b, c, d, e]
     }

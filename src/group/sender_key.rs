@@ -113,10 +113,11 @@ impl SenderKey {
         self.state.begun
     }
 
-    /// Whether the chain had `most` messages, or is older than `seconds`.
+    /// Whether the chain had `most` messages, or is older than `seconds`. One that began as long
+    /// after now was begun by a clock that was ahead, and would never grow old.
     #[must_use]
     pub const fn is_worn(&self, most: u32, seconds: u64, now: UnixTime) -> bool {
-        self.number() >= most || now.since(self.state.begun) >= seconds
+        self.number() >= most || now.apart(self.state.begun) >= seconds
     }
 
     /// The body that gives the chain as it stands to a device whose user's list has this digest.

@@ -8,7 +8,7 @@ use subrosa::protocol::IdentityKeyPair;
 use subrosa::store::Table;
 use subrosa::{
     Action, Address, Client, Error, Event, GroupIntention, GroupStanding, Item, MessageId,
-    Progress, Received,
+    Progress, Received, Trust,
 };
 
 use crate::liar::{Liar, Saying, changes, seed};
@@ -940,7 +940,7 @@ fn who_was_removed_gets_no_text_to_the_group_again() {
 }
 
 #[test]
-fn a_device_that_its_member_removed_writes_nothing_to_the_group() {
+fn a_device_that_its_member_removed_is_shown_apart_in_the_group_and_not_for_long() {
     let mut den = Den::new("removed device of a member", GroupRole::Member);
     let identity = IdentityKeyPair::generate(&mut den.world.rng);
     let account = den.mallory.account.clone();
@@ -953,10 +953,19 @@ fn a_device_that_its_member_removed_writes_nothing_to_the_group() {
     let mut tell = |den: &mut Den, id| {
         let text = Saying::group_text(den.group, id, "by the second device");
         drop(second.tell(&mut den.world, &mut den.ada, talk, &text));
-        inbox(&mut den.ada).iter().filter(|item| matches!(item, Item::Group(_))).count()
+        let texts = inbox(&mut den.ada).into_iter().filter_map(|item| match item {
+            Item::Group(text) => Some((text.is_late, text.text.trust)),
+            _ => None,
+        });
+        texts.collect::<Vec<_>>()
     };
-    assert_eq!(tell(&mut den, 20), 1);
+    assert_eq!(tell(&mut den, 20), [(false, Trust::FirstUse)]);
     let list = list.without(&account, device).unwrap().encode();
     den.ada.update_devices("mallory", &list, den.world.now, &mut den.world.rng).unwrap();
-    assert_eq!(tell(&mut den, 21), 0);
+    assert_eq!(tell(&mut den, 21), [(true, Trust::Unaccepted)]);
+    let shown = (22..100).map(|id| tell(&mut den, id).len()).sum::<usize>();
+    assert_eq!(shown, 31);
+    den.world.now = den.world.now.after(2 * 24 * 60 * 60);
+    den.world.settle(&mut den.ada);
+    assert_eq!(tell(&mut den, 100), []);
 }

@@ -147,8 +147,8 @@ fn a_sealed_group_goes_on_through_every_failure() {
     write(world, &mut alice, &[&bob, &carol], group, "one");
     write(world, &mut bob, &[&alice, &carol], group, "two");
     pass(world, &mut [&mut alice, &mut bob, &mut carol]);
-    // It is encrypted for her session at once, and hers.
-    write(world, &mut alice, &[&bob, &carol], group, "carol is still in");
+    // It is encrypted in her session at once, and does not leave for her.
+    write(world, &mut alice, &[&bob], group, "it waits");
     world.call(&mut alice, Call::RemoveFromGroup(group, "carol".into())).unwrap();
     write(world, &mut alice, &[&bob], group, "without carol");
     pass(world, &mut [&mut alice, &mut bob, &mut carol]);

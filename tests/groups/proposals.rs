@@ -219,3 +219,41 @@ fn who_is_in_a_group_declines_nothing() {
     assert_eq!(world.members(&all[0]), ["ada", "bea", "cyd"]);
     world.check_all(&|_| true);
 }
+
+#[test]
+fn a_laptop_that_declined_joins_after_all_where_no_manager_had_the_account_leave() {
+    let (mut world, all) = World::with_group(70, &["bea"]);
+    let group = world.group.unwrap();
+    let laptop = world.link(&all[1], Role::Device);
+    world.settle();
+    // An admin is asked whether to leave, and does not answer.
+    world.change(&all[0], GroupIntention::Promote("bea")).unwrap();
+    world.settle();
+    let next = {
+        let (now, keys) = (world.now, &mut world.keys);
+        let ada = &mut world.devices.get_mut(&all[0]).unwrap().client;
+        ada.continue_group(group, &[], subrosa::Admins::Kept, now, keys).unwrap()
+    };
+    world.settle();
+    let (now, keys) = (world.now, &mut world.keys);
+    let device = &mut world.devices.get_mut(&laptop).unwrap().client;
+    device.decline_group(next, now, keys).unwrap();
+    assert_eq!(device.group(next).unwrap().standing, GroupStanding::Out);
+    world.settle();
+    world.group = Some(next);
+    world.join(&all[1]);
+    world.settle();
+    world.join(&laptop);
+    world.settle();
+    for by in [&all[0], &all[1], &laptop] {
+        world.write(by).unwrap();
+    }
+    world.settle();
+    world.check_all(&|_| true);
+    // Whom an admin removed cannot come back by that.
+    world.change(&all[0], GroupIntention::Remove("bea")).unwrap();
+    world.settle();
+    let (now, keys) = (world.now, &mut world.keys);
+    let device = &mut world.devices.get_mut(&laptop).unwrap().client;
+    assert_eq!(device.join_group(next, now, keys), Err(Error::UnknownGroup));
+}

@@ -1,6 +1,7 @@
 //! What must hold when somebody is removed, when a store is restored from a copy, and when texts
 //! wait.
 
+use subrosa::store::Memory;
 use subrosa::{
     Action, Address, Error, Event, GroupIntention, GroupStanding, MessageId, Progress, Trust,
 };
@@ -626,4 +627,195 @@ fn a_copy_older_than_its_contacts_is_told_of_the_group_once_the_silence_is_over(
         world.settle();
     }
     assert_eq!(world.devices[&cyd].shown.get(&text), Some(&1));
+}
+
+/// The account key that a device takes for a user's.
+fn account(world: &mut World, of: &Address, user: &str) -> subrosa::IdentityKey {
+    world.client(of).devices(user).unwrap().unwrap().account()
+}
+
+fn accept(world: &mut World, of: &Address, user: &str, key: &subrosa::IdentityKey) {
+    let (now, keys) = (world.now, &mut world.keys);
+    world.devices.get_mut(of).unwrap().client.accept_new_key(user, key, now, keys).unwrap();
+}
+
+#[test]
+fn what_comes_to_a_group_while_a_person_is_to_decide_waits_for_the_decision() {
+    let (mut world, all) = talking(World::sealed(60));
+    // The server makes up a list: until Cyd decides, nobody vouches for Bea's device.
+    let (now, keys) = (world.now, &mut world.keys);
+    let mut other = subrosa::Client::create(Memory::new(), "bea", now, keys).unwrap();
+    let list = other.devices("bea").unwrap().unwrap().encode();
+    let cyd = &mut world.devices.get_mut(&all[2]).unwrap().client;
+    cyd.update_devices("bea", &list, now, keys).unwrap();
+    let text = world.write(&all[1]).unwrap();
+    world.settle();
+    assert!(world.devices[&all[0]].shown.contains_key(&text));
+    assert!(!world.devices[&all[2]].shown.contains_key(&text));
+    let known = account(&mut world, &all[2], "bea");
+    accept(&mut world, &all[2], "bea", &known);
+    world.settle();
+    world.check_all(&|_| true);
+    world.check_nobody_else();
+    assert!(world.devices[&all[2]].late.is_empty());
+}
+
+#[test]
+fn what_was_written_before_a_person_is_to_decide_waits_for_the_decision_too() {
+    for delivery in [subrosa::Delivery::Open, subrosa::Delivery::Sealed] {
+        let mut world = World::new(65);
+        world.delivery = delivery;
+        let (mut world, all) = talking(world);
+        let before = world.write(&all[0]).unwrap();
+        // The server makes up a list: until Ada decides, nothing more is given to Cyd.
+        let (now, keys) = (world.now, &mut world.keys);
+        let mut other = subrosa::Client::create(Memory::new(), "cyd", now, keys).unwrap();
+        let list = other.devices("cyd").unwrap().unwrap().encode();
+        let ada = &mut world.devices.get_mut(&all[0]).unwrap().client;
+        ada.update_devices("cyd", &list, now, keys).unwrap();
+        let meanwhile = world.write(&all[0]).unwrap();
+        world.settle();
+        let progress = world.client(&all[0]).progress(meanwhile);
+        assert_eq!(progress, Ok(Progress::Waiting), "{delivery:?}");
+        for text in [before, meanwhile] {
+            assert!(world.devices[&all[1]].shown.contains_key(&text), "{delivery:?}");
+        }
+        let known = account(&mut world, &all[0], "cyd");
+        accept(&mut world, &all[0], "cyd", &known);
+        world.settle();
+        world.write(&all[0]).unwrap();
+        world.settle();
+        world.check_all(&|_| true);
+        world.check_nobody_else();
+        world.check_progress();
+    }
+}
+
+#[test]
+fn what_a_device_writes_under_an_account_key_that_nobody_accepted_yet_waits_too() {
+    for delivery in [subrosa::Delivery::Open, subrosa::Delivery::Sealed] {
+        let mut world = World::new(61);
+        world.delivery = delivery;
+        let (mut world, all) = talking(world);
+        let group = world.group.unwrap();
+        let tablet = world.link(&all[1], subrosa::Role::Manager);
+        world.settle();
+        let (now, keys) = (world.now, &mut world.keys);
+        let bea = &mut world.devices.get_mut(&all[1]).unwrap().client;
+        bea.remove_device(tablet.device, now, keys).unwrap();
+        world.devices.get_mut(&tablet).unwrap().gone = true;
+        world.connect(&all[1], 0);
+        let laptop = world.link(&all[1], subrosa::Role::Device);
+        world.settle();
+        let renewed = account(&mut world, &laptop, "bea");
+        world.meet(&all[0], "bea");
+        world.meet(&all[2], "bea");
+        accept(&mut world, &all[0], "bea", &renewed);
+        let again = [GroupIntention::Remove("bea"), GroupIntention::Add("bea")];
+        let (now, keys) = (world.now, &mut world.keys);
+        let ada = &mut world.devices.get_mut(&all[0]).unwrap().client;
+        ada.change_group(group, &again, now, keys).unwrap();
+        world.settle();
+        world.join(&all[1]);
+        world.settle();
+        let text = world.write(&laptop).unwrap();
+        world.settle();
+        assert!(!world.devices[&all[2]].shown.contains_key(&text), "{delivery:?}");
+        accept(&mut world, &all[2], "bea", &renewed);
+        world.settle();
+        assert!(world.devices[&all[2]].shown.contains_key(&text), "{delivery:?}");
+        assert!(world.devices[&all[2]].late.is_empty(), "{delivery:?}");
+        world.check_nobody_else();
+    }
+}
+
+#[test]
+fn what_a_device_wrote_to_a_group_before_it_was_removed_is_shown_apart() {
+    for (delivery, is_known) in [subrosa::Delivery::Open, subrosa::Delivery::Sealed]
+        .into_iter()
+        .flat_map(|delivery| [(delivery, false), (delivery, true)])
+    {
+        let mut world = World::new(62);
+        world.delivery = delivery;
+        let (mut world, all) = talking(world);
+        let laptop = world.link(&all[1], subrosa::Role::Device);
+        world.settle();
+        world.write(&all[2]).unwrap();
+        world.settle();
+        if is_known {
+            world.write(&laptop).unwrap();
+            world.settle();
+        }
+        // Cyd is away, and hears of the removal first.
+        world.devices.get_mut(&all[2]).unwrap().on = false;
+        let texts: Vec<MessageId> = (0..33).map(|_| world.write(&laptop).unwrap()).collect();
+        for _ in 0..3 {
+            world.connect(&laptop, 0);
+        }
+        let (now, keys) = (world.now, &mut world.keys);
+        let bea = &mut world.devices.get_mut(&all[1]).unwrap().client;
+        bea.remove_device(laptop.device, now, keys).unwrap();
+        world.connect(&all[1], 0);
+        world.devices.get_mut(&laptop).unwrap().gone = true;
+        world.meet(&all[2], "bea");
+        world.settle();
+        let cyd = &world.devices[&all[2]];
+        let of = |set: &dyn Fn(&MessageId) -> bool| texts.iter().filter(|id| set(id)).count();
+        let shown = (of(&|id| cyd.shown.contains_key(id)), of(&|id| cyd.late.contains(id)));
+        // Some, and not without end.
+        assert_eq!(shown, (32, 32), "{delivery:?} {is_known}");
+        world.check_nobody_else();
+    }
+}
+
+#[test]
+fn what_waits_apart_when_a_member_was_removed_does_not_leave() {
+    let (mut world, all) = talking(World::sealed(63));
+    let text = world.write(&all[0]).unwrap();
+    world.written.last_mut().unwrap().to.remove(&all[2]);
+    world.change(&all[0], GroupIntention::Remove("cyd")).unwrap();
+    world.settle();
+    assert_eq!(world.members(&all[2]), ["ada", "bea"]);
+    assert_eq!(world.client(&all[0]).progress(text), Ok(Progress::Sent));
+    world.check_all(&|_| true);
+    world.check_nobody_else();
+}
+
+#[test]
+fn a_group_in_which_an_account_is_only_under_its_former_key_can_be_left() {
+    let (mut world, all) = talking(World::new(64));
+    let group = world.group.unwrap();
+    let laptop = world.link(&all[1], subrosa::Role::Device);
+    let tablet = world.link(&all[1], subrosa::Role::Manager);
+    world.settle();
+    let (now, keys) = (world.now, &mut world.keys);
+    let bea = &mut world.devices.get_mut(&all[1]).unwrap().client;
+    bea.remove_device(tablet.device, now, keys).unwrap();
+    world.devices.get_mut(&tablet).unwrap().gone = true;
+    world.settle();
+    for of in [&all[1], &laptop] {
+        assert_eq!(world.write(of), Err(Error::NotPermitted), "{of}");
+        let (now, keys) = (world.now, &mut world.keys);
+        let client = &mut world.devices.get_mut(of).unwrap().client;
+        let left = client.change_group(group, &[GroupIntention::Leave], now, keys);
+        assert_eq!(left, Ok(subrosa::GroupChange::Made), "{of}");
+        assert_eq!(client.groups(), Ok(Vec::new()), "{of}");
+    }
+    world.settle();
+    // An admin adds the account anew: that is an invitation like any other.
+    let renewed = account(&mut world, &all[1], "bea");
+    world.meet(&all[0], "bea");
+    accept(&mut world, &all[0], "bea", &renewed);
+    let again = [GroupIntention::Remove("bea"), GroupIntention::Add("bea")];
+    let (now, keys) = (world.now, &mut world.keys);
+    let ada = &mut world.devices.get_mut(&all[0]).unwrap().client;
+    ada.change_group(group, &again, now, keys).unwrap();
+    world.settle();
+    let standing = world.client(&all[1]).group(group).unwrap().standing;
+    assert_eq!(standing, GroupStanding::Invited);
+    // One that nobody wants is declined.
+    let (now, keys) = (world.now, &mut world.keys);
+    let bea = &mut world.devices.get_mut(&all[1]).unwrap().client;
+    bea.decline_group(group, now, keys).unwrap();
+    assert_eq!(bea.groups(), Ok(Vec::new()));
 }

@@ -1,7 +1,8 @@
 //! Envelopes that somebody made, copied, exchanged or repeated; and copies of stores.
 
+use subrosa::protocol::IdentityKeyPair;
 use subrosa::store::{Memory, Store, Table};
-use subrosa::{Error, Event, Received};
+use subrosa::{Action, Answer, DeviceList, Error, Event, Received, Role};
 
 use super::world::{App, DAY, World, events, is_initial, read};
 
@@ -271,4 +272,36 @@ fn tickets_that_were_handed_on_charge_their_giver_alone() {
     world.pass(DAY);
     assert!(matches!(world.give(&mut bob, mail), Received::Incoming(_)));
     assert!(read(&mut bob).contains(&"four".to_owned()));
+}
+
+#[test]
+fn who_lists_somebody_elses_device_as_their_own_keeps_no_mail_of_it_away() {
+    let world = &mut World::new("listed by another");
+    let (mut alice, mut bob) = world.talking();
+    let account = IdentityKeyPair::generate(&mut world.rng);
+    let own = IdentityKeyPair::generate(&mut world.rng);
+    let list = DeviceList::first(&account, own.public_key());
+    let (list, device) = list.with(&account, bob.identity_key(), Role::Device).unwrap();
+    alice.update_devices("mallory", &list.encode(), world.now, &mut world.rng).unwrap();
+    world.write(&mut alice, "mallory", "hello");
+    // The server helps: Bob's device has prekeys.
+    for task in alice.tasks(50, world.now, &mut world.rng).unwrap() {
+        if matches!(&task.action, Action::FetchBundle(of) if of.device == device) {
+            let bundle = world.post.users.get_mut("bob").unwrap();
+            let bundle = bundle.bundle(1, "alice", world.now.as_secs()).unwrap().encode();
+            let answer = Answer::Bundle(&bundle);
+            drop(alice.complete(&task.id, answer, world.now, &mut world.rng).unwrap());
+        }
+    }
+    assert_eq!(alice.sessions("mallory").unwrap().len(), 1);
+    let mail = regular(world, &mut bob, &alice, "three");
+    assert!(matches!(world.give(&mut alice, &mail), Received::Incoming(_)));
+    // It is none of hers any more, and forgotten.
+    let list = list.without(&account, device).unwrap();
+    alice.update_devices("mallory", &list.encode(), world.now, &mut world.rng).unwrap();
+    world.pass(8 * DAY);
+    world.work(&mut alice);
+    let mail = regular(world, &mut bob, &alice, "four");
+    assert!(matches!(world.give(&mut alice, &mail), Received::Incoming(_)));
+    assert_eq!(read(&mut alice), ["three", "four"]);
 }
