@@ -37,6 +37,7 @@ mod expiry;
 #[cfg(feature = "std")]
 mod export;
 mod group_changes;
+mod group_envelopes;
 mod group_events;
 mod group_found;
 mod group_intentions;

@@ -9,7 +9,7 @@ use super::allowances::{self, HANDSHAKES, NOBODYS_HANDSHAKES, Party};
 use super::aside::{self, AsideRow};
 use super::doors;
 use super::events::{EnvelopeId, Event};
-use super::group_receive::{self, Arrived};
+use super::group_envelopes::{self, Arrived};
 use super::group_rows;
 use super::heal::{self, Healing, Unreadable};
 use super::inbox;
@@ -396,7 +396,7 @@ fn receive_of_group(
         return Ok(judged(Received::Refused(Error::Blocked)));
     }
     let known = open.user(tag)?;
-    let arrived = group_receive::open_envelope(open, from, known.as_ref(), bytes, now, rng)?;
+    let arrived = group_envelopes::open_envelope(open, from, known.as_ref(), bytes, now, rng)?;
     let (why, reference) = match arrived {
         Arrived::Incoming(incoming) => return Ok(judged(Received::Incoming(incoming))),
         Arrived::Handled => return Ok(judged(Received::Handled)),
