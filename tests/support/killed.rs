@@ -696,9 +696,10 @@ pub(crate) fn kill_and_see() {
         app.settle();
         let tally = app.judge();
         println!("{kills} kills: {tally:?}");
-        // Kills that hit nothing would show nothing.
+        // Kills that hit nothing would show nothing. On a slow machine it takes more of them until
+        // there is a group.
         assert!(tally.written > 0 && tally.shown > 0, "{tally:?}");
-        assert!(kills < 25 || tally.to_groups > 0, "{tally:?}");
+        assert!(tally.written < 500 || tally.to_groups > 0, "{tally:?}");
         let of_groups = app.groups_go_on();
         let tally = app.judge();
         println!("{of_groups} texts to groups afterwards");
