@@ -7,8 +7,6 @@
     reason = "a panic is how a test fails"
 )]
 
-use std::ops::Range;
-
 use subrosa::Error;
 use subrosa::protocol::{Message, MessageKind, Session};
 
@@ -20,7 +18,8 @@ use network::{
     Seeded, Side, Tally, World,
 };
 
-const SEEDS: Range<u64> = 1..11;
+/// Without `SUBROSA_WORLDS`.
+const WORLDS: u64 = 10;
 const DELIVERIES_PER_SEED: u64 = 21_000;
 
 /// What the stored form of an initiator's session has more until the first answer: the handshake
@@ -29,10 +28,15 @@ const HANDSHAKE: usize = 1660 + 2;
 
 #[test]
 fn each_genuine_message_opens_exactly_once() {
-    let seeds = Seed::chosen_or(SEEDS);
+    let worlds = std::env::var("SUBROSA_WORLDS").map_or(WORLDS, |worlds| worlds.parse().unwrap());
+    let seeds = Seed::chosen_or(1..=worlds);
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let tallies: Vec<Tally> = std::thread::scope(|scope| {
-        let runs: Vec<_> = seeds.into_iter().map(|seed| scope.spawn(move || run(seed))).collect();
-        runs.into_iter().map(|run| run.join().unwrap()).collect()
+        let share = |thread| seeds.iter().skip(thread).step_by(threads);
+        let runs: Vec<_> = (0..threads)
+            .map(|thread| scope.spawn(move || share(thread).copied().map(run).collect::<Vec<_>>()))
+            .collect();
+        runs.into_iter().flat_map(|run| run.join().unwrap()).collect()
     });
     let total = |count: fn(&Tally) -> u64| tallies.iter().map(count).sum::<u64>();
     println!("{} deliveries", total(|tally| tally.deliveries));
