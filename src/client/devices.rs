@@ -316,7 +316,7 @@ pub(super) fn put_in_place(
         if list.device_of(&listed.identity).is_none() {
             let address = Address::new(&user.name, listed.device);
             send::withhold(open, &address, &list, now, rng)?;
-            doors::forget_device(open, open.place(tag, &listed.identity))?;
+            doors::removed(open, open.place(tag, &listed.identity))?;
         }
     }
     let Changes { added, forgotten } = user.replace(list, now);

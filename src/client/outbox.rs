@@ -30,7 +30,7 @@ pub(super) struct OutboxRow {
     /// The text in it, where there is one.
     pub(super) message: Option<MessageId>,
     /// How often it could not be sent.
-    attempts: u8,
+    pub(super) attempts: u8,
     /// It is not sent before this time.
     not_before: Option<UnixTime>,
     /// Empty where it is in a row of its own.
