@@ -109,6 +109,7 @@ fn go(
         is_in,
         writes: false,
         oldest,
+        owes: false,
     };
     let is_held = has_texts && has_to_wait(open, &plan, &mut row, now)?;
     plan.writes = has_texts && !is_held;
@@ -126,7 +127,7 @@ fn go(
     for peer in plan.peers.iter().filter(|peer| peer.stored.as_ref() != Some(&peer.row)) {
         group_rows::put_peer(open, group, peer.place, &peer.row)?;
     }
-    if is_left || is_held {
+    if is_left || is_held || plan.owes {
         group_rows::set_step(open, group)
     } else {
         group_rows::step_done(open, group)

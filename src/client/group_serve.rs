@@ -7,7 +7,7 @@ use rand_core::CryptoRng;
 
 use super::allowances::{self, ANSWERS, Party};
 use super::group_members::{Peer, Targets};
-use super::group_rows::{self, PeerRow};
+use super::group_rows::PeerRow;
 use super::group_texts;
 use super::log::{self, Pointer};
 use super::outbox::{self, Letter};
@@ -52,10 +52,11 @@ pub(super) struct Plan<'a> {
     pub(super) writes: bool,
     /// The number of the oldest text that waits. Who came later gets the chain after it.
     pub(super) oldest: Option<u64>,
+    /// Whether a device that can be served lacks more than one step gives it.
+    pub(super) owes: bool,
 }
 
-/// Serves the devices that something is to be given to. Says whether some are left that can be
-/// served at once.
+/// Serves the devices that something is to be given to. Says whether some were not looked at.
 pub(super) fn serve_all(
     open: &mut Open<'_>,
     plan: &mut Plan<'_>,
@@ -75,7 +76,10 @@ pub(super) fn serve_all(
             plan.peers = peers;
             return Ok(true);
         }
-        served = served.saturating_add(usize::from(serve(open, plan, *place, peer, now, rng)?));
+        if serve(open, plan, *place, peer, now, rng)? {
+            served = served.saturating_add(1);
+            plan.owes |= peer.owed > 0 || peer.owed_changes;
+        }
     }
     plan.peers = peers;
     Ok(false)
@@ -248,7 +252,7 @@ fn pay(
         if let Some(text) = log::text(open, &owed.text)? {
             let units = allowances::units(text.length());
             if !allowances::take(open, &ANSWERS, Party::Contact(peer.tag), units, now)? {
-                return group_rows::set_step(open, plan.group);
+                return Ok(());
             }
             let (group, id) = (plan.roster.group(), text.id.as_bytes());
             let body = GroupBody::Text { group, id, text: &text.text, files: &text.files };

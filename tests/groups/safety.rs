@@ -819,3 +819,27 @@ fn a_group_in_which_an_account_is_only_under_its_former_key_can_be_left() {
     bea.decline_group(group, now, keys).unwrap();
     assert_eq!(bea.groups(), Ok(Vec::new()));
 }
+
+#[test]
+fn everything_that_a_device_is_owed_leaves_though_nothing_else_happens() {
+    for delivery in [subrosa::Delivery::Open, subrosa::Delivery::Sealed] {
+        let mut world = World::new(66);
+        world.delivery = delivery;
+        let (mut world, all) = talking(world);
+        let (now, keys) = (world.now, &mut world.keys);
+        let mut other = subrosa::Client::create(Memory::new(), "cyd", now, keys).unwrap();
+        let list = other.devices("cyd").unwrap().unwrap().encode();
+        let ada = &mut world.devices.get_mut(&all[0]).unwrap().client;
+        ada.update_devices("cyd", &list, now, keys).unwrap();
+        let texts: Vec<_> = (0..100).map(|_| world.write(&all[0]).unwrap()).collect();
+        world.settle();
+        let known = account(&mut world, &all[0], "cyd");
+        accept(&mut world, &all[0], "cyd", &known);
+        world.settle();
+        for text in texts {
+            let progress = world.client(&all[0]).progress(text);
+            assert_eq!(progress, Ok(Progress::Sent), "{delivery:?}");
+        }
+        world.check_all(&|_| true);
+    }
+}
