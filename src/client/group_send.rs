@@ -110,6 +110,7 @@ fn go(
         writes: false,
         oldest,
         owes: false,
+        is_short: false,
     };
     let is_held = has_texts && has_to_wait(open, &plan, &mut row, now)?;
     plan.writes = has_texts && !is_held;
@@ -129,6 +130,8 @@ fn go(
     }
     if is_left || is_held || plan.owes {
         group_rows::set_step(open, group)
+    } else if plan.is_short {
+        group_rows::set_step_later(open, group, now)
     } else {
         group_rows::step_done(open, group)
     }
@@ -323,7 +326,7 @@ pub(super) fn go_on_all(
             group_rows::set_step(open, group)?;
         }
     }
-    for group in group_rows::steps(open, MOST_GROUPS)? {
+    for group in group_rows::steps(open, now, MOST_GROUPS)? {
         step(open, group, now, rng)?;
     }
     Ok(())
