@@ -8,11 +8,14 @@ pub(super) struct BackOff {
     pub(super) last: u64,
 }
 
+const MOST_DOUBLED: u8 = 32;
+
 impl BackOff {
     /// It failed once more. Returns when it is tried again.
     pub(super) fn failed(&self, attempts: &mut u8, now: UnixTime) -> UnixTime {
-        let wait = self.first.checked_shl(u32::from(*attempts)).unwrap_or(self.last);
-        *attempts = attempts.saturating_add(1).min(32);
+        let wait = self.first << (*attempts).min(MOST_DOUBLED);
+        // What is tried by turns is tried by turns for ever.
+        *attempts = attempts.checked_add(1).unwrap_or(MOST_DOUBLED);
         now.after(wait.min(self.last))
     }
 

@@ -278,7 +278,7 @@ fn refused(
     rng: &mut dyn CryptoRng,
 ) -> Result<Completed, Error> {
     if let Some(row) = outbox::row(open, name)? {
-        doors::refused(open, &row.to.user, now, rng)?;
+        doors::refused(open, (&row.to.user, row.attempts), now, rng)?;
     }
     outbox::failed(open, name, now)?;
     Ok(Completed::Later)

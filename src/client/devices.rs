@@ -312,12 +312,15 @@ pub(super) fn put_in_place(
     rng: &mut dyn CryptoRng,
 ) -> Result<Vec<u32>, Error> {
     let is_own = open.is_own(&user.name);
+    let mut removed = Vec::new();
     for listed in user.list.devices() {
         if list.device_of(&listed.identity).is_none() {
-            let address = Address::new(&user.name, listed.device);
-            send::withhold(open, &address, &list, now, rng)?;
-            doors::forget_device(open, open.place(tag, &listed.identity))?;
+            doors::removed(open, open.place(tag, &listed.identity))?;
+            removed.push(listed.device);
         }
+    }
+    if !removed.is_empty() {
+        send::withhold(open, (&user.name, &removed), &list, now, rng)?;
     }
     let Changes { added, forgotten } = user.replace(list, now);
     for identity in forgotten {

@@ -109,8 +109,7 @@ impl<S: Scope> Client<S> {
     }
 }
 
-/// The pass of an account, as one of its devices told it. What a device told that was removed goes
-/// with it: it may have been none.
+/// The pass of an account, as one of its devices told it.
 #[derive(Serialize, Deserialize)]
 struct TheirPass {
     pass: Pass,
@@ -118,11 +117,15 @@ struct TheirPass {
     is_new: bool,
 }
 
-/// `BLOCKED || tag:16`, `THEIRS || place:32`, `OWN`, `REFUSED || tag:16`.
+/// `BLOCKED || tag:16`, `THEIRS || place:32`, `OWN`, `REFUSED || tag:16`, `FORMER || tag:16`.
 const BLOCKED: u8 = 6;
 const THEIRS: u8 = 7;
 const OWN: u8 = 8;
 const REFUSED: u8 = 9;
+const FORMER: u8 = 11;
+
+/// How many passes are kept of those that devices told which were removed since.
+const MOST_FORMER: usize = 4;
 
 /// A pass whose number is further ahead of the time than this is none: a day.
 const MOST_AHEAD: u64 = 24 * 60 * 60;
@@ -239,29 +242,52 @@ pub(super) fn take_in(
     Ok(false)
 }
 
-/// The pass to show with an envelope for a user's device.
-pub(super) fn to_show(open: &mut Open<'_>, tag: Tag) -> Result<Option<Pass>, Error> {
+/// The pass to show with an envelope for a user's device: each further attempt shows another one,
+/// and the first the newest.
+pub(super) fn to_show(open: &mut Open<'_>, tag: Tag, attempts: u8) -> Result<Option<Pass>, Error> {
     if tag == open.own()?.tag {
         return own(open);
     }
-    let mut newest: Option<Pass> = None;
-    for (_, row) in open.scan(Table::Ticket, &key(THEIRS, tag), usize::MAX)? {
-        let TheirPass { pass, .. } = at_rest::state::decode(1, &row)?;
-        if newest.as_ref().is_none_or(|newest| newest.is_before(pass.number, pass.as_bytes())) {
-            newest = Some(pass);
-        }
-    }
-    Ok(newest)
+    let mut passes = known(open, tag)?;
+    let turn = usize::from(attempts).checked_rem(passes.len());
+    Ok(turn.map(|turn| passes.swap_remove(turn)))
 }
 
-/// The server refused sealed mail for a user: the app is told once, until something changes.
+/// The passes of another account: what its devices told, the newest first, and then what those told
+/// that were removed, the last one first. Any of them may be made up.
+fn known(open: &mut Open<'_>, tag: Tag) -> Result<Vec<Pass>, Error> {
+    let mut passes = Vec::new();
+    for (_, row) in open.scan(Table::Ticket, &key(THEIRS, tag), usize::MAX)? {
+        let TheirPass { pass, .. } = at_rest::state::decode(1, &row)?;
+        passes.push(pass);
+    }
+    passes.sort_by(|a, b| (b.number, b.as_bytes()).cmp(&(a.number, a.as_bytes())));
+    passes.dedup();
+    for pass in former(open, tag)? {
+        if !passes.contains(&pass) {
+            passes.push(pass);
+        }
+    }
+    Ok(passes)
+}
+
+fn former(open: &mut Open<'_>, tag: Tag) -> Result<Vec<Pass>, Error> {
+    Ok(open.get_as(Table::Ticket, &key(FORMER, tag))?.unwrap_or_default())
+}
+
+/// The server refused sealed mail for a user. Where none of the passes is left to be tried, the app
+/// is told once, until something changes.
 pub(super) fn refused(
     open: &mut Open<'_>,
-    to: &str,
+    (to, attempts): (&str, u8),
     now: UnixTime,
     rng: &mut dyn CryptoRng,
 ) -> Result<(), Error> {
-    let key = key(REFUSED, open.tag(to)?);
+    let tag = open.tag(to)?;
+    if usize::from(attempts).saturating_add(1) < known(open, tag)?.len() {
+        return Ok(());
+    }
+    let key = key(REFUSED, tag);
     if open.get(Table::Ticket, &key)?.is_none() {
         open.put(Table::Ticket, &key, &[])?;
         inbox::tell(open, Event::SealedRefused { to: to.into() }, now, rng)?;
@@ -269,10 +295,24 @@ pub(super) fn refused(
     Ok(())
 }
 
-/// Forgets a user's pass. Who is blocked stays so.
+/// Forgets a user's passes. Who is blocked stays so.
 pub(super) fn forget(open: &mut Open<'_>, tag: Tag) -> Result<(), Error> {
     open.delete(Table::Ticket, &key(REFUSED, tag))?;
+    open.delete(Table::Ticket, &key(FORMER, tag))?;
     open.delete_all(Table::Ticket, &key(THEIRS, tag))
+}
+
+/// A device was removed. What it told may have been made up, and may be all that is known: it is
+/// shown after what the others told.
+pub(super) fn removed(open: &mut Open<'_>, place: Place) -> Result<(), Error> {
+    let told = open.get_as::<TheirPass>(Table::Ticket, &theirs_key(place))?;
+    let Some(TheirPass { pass, .. }) = told else { return Ok(()) };
+    let mut kept = former(open, place.tag)?;
+    kept.retain(|former| *former != pass);
+    kept.insert(0, pass);
+    kept.truncate(MOST_FORMER);
+    open.put_as(Table::Ticket, &key(FORMER, place.tag), &kept, 24 * MOST_FORMER)?;
+    forget_device(open, place)
 }
 
 /// Forgets what a device told of its account's pass.

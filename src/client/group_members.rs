@@ -130,6 +130,7 @@ impl Settling<'_> {
         let Self { group, targets, roster, before, .. } = *self;
         let is_out = self.row.standing == GroupStanding::Out;
         let (mut peers, mut known, mut is_lost) = (Vec::new(), BTreeSet::new(), false);
+        let mut withheld = BTreeMap::new();
         for (place, mut peer) in group_rows::peers(open, group)? {
             let stored = Some(peer.clone());
             peer.owed_changes |= self.row.tell;
@@ -150,7 +151,7 @@ impl Settling<'_> {
                     is_lost |= mem::take(&mut peer.holds);
                     // What somebody wrote who leaves is for those who were in.
                     if !peer.is_out && !is_out {
-                        group_texts::withhold(open, group, place, &peer.address)?;
+                        withheld.entry(peer.address.clone()).or_insert_with(Vec::new).push(place);
                     }
                     (peer.is_out, peer.due) = (true, false);
                     group_texts::owe_nothing(open, group, place, &mut peer)?;
@@ -163,6 +164,7 @@ impl Settling<'_> {
             known.insert(place.key());
             peers.push(Peer { place, row: peer, stored });
         }
+        group_texts::withhold(open, group, &withheld)?;
         if is_lost && !is_out {
             // What is encrypted under a chain that it holds does not leave any more.
             self.row.renew = true;

@@ -94,6 +94,9 @@ pub(super) const STEP: u8 = 13;
 pub(super) const GONE: u8 = 14;
 const FRESH: u8 = 15;
 
+/// Seconds until a group is looked at again that no allowance was left for: 10 minutes.
+const SHORT: u64 = 10 * 60;
+
 impl GroupRow {
     pub(super) const fn new(id: GroupId, standing: GroupStanding, since: UnixTime) -> Self {
         Self {
@@ -314,24 +317,41 @@ pub(super) fn set_step(open: &mut Open<'_>, group: Tag) -> Result<(), Error> {
     open.put(Table::Group, &of(STEP, group, &[]), &[])
 }
 
+/// There is work for which no allowance is left: it stands in front of no other group.
+pub(super) fn set_step_later(open: &mut Open<'_>, group: Tag, now: UnixTime) -> Result<(), Error> {
+    let at = now.after(SHORT).as_secs();
+    open.put(Table::Group, &of(STEP, group, &[]), &at.to_be_bytes())
+}
+
 pub(super) fn step_done(open: &mut Open<'_>, group: Tag) -> Result<(), Error> {
     open.delete(Table::Group, &of(STEP, group, &[]))
 }
 
-/// The groups that there is work for.
-pub(super) fn steps(open: &mut Open<'_>, most: usize) -> Result<Vec<Tag>, Error> {
-    let rows = open.peek(Table::Group, &[STEP], most)?;
-    rows.iter().map(|(key, _)| tag_at(key, 1)).collect()
+/// The groups that there is work for, and from when on, where that is later.
+fn all_steps(open: &mut Open<'_>) -> Result<Vec<(Tag, Option<UnixTime>)>, Error> {
+    let rows = open.peek(Table::Group, &[STEP], usize::MAX)?;
+    let steps = rows.iter().map(|(key, row)| {
+        let at = row.as_slice().try_into().map(u64::from_be_bytes).ok();
+        Ok((tag_at(key, 1)?, at.and_then(|at| UnixTime::from_secs(at).ok())))
+    });
+    steps.collect()
+}
+
+/// The groups that there is work for now.
+pub(super) fn steps(open: &mut Open<'_>, now: UnixTime, most: usize) -> Result<Vec<Tag>, Error> {
+    let is_due = |at: UnixTime| !(1..=SHORT).contains(&at.since(now));
+    let due = all_steps(open)?.into_iter().filter(|(_, at)| at.is_none_or(is_due));
+    Ok(due.map(|(group, _)| group).take(most).collect())
 }
 
 /// When there is more to do for groups; `most` were looked at.
 pub(super) fn next_due(open: &mut Open<'_>, next: &mut Earliest, most: usize) -> Result<(), Error> {
-    for (at, group) in steps(open, most.saturating_add(1))?.into_iter().enumerate() {
-        if at == most {
-            next.soon();
-        }
+    if steps(open, next.now(), most.saturating_add(1))?.len() > most {
+        next.soon();
+    }
+    for (group, at) in all_steps(open)? {
         let waits = get(open, group)?.and_then(|row| row.waits);
-        waits.into_iter().for_each(|time| next.take(time));
+        at.into_iter().chain(waits).for_each(|time| next.take(time));
     }
     Ok(())
 }

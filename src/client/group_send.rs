@@ -109,6 +109,8 @@ fn go(
         is_in,
         writes: false,
         oldest,
+        owes: false,
+        is_short: false,
     };
     let is_held = has_texts && has_to_wait(open, &plan, &mut row, now)?;
     plan.writes = has_texts && !is_held;
@@ -126,8 +128,10 @@ fn go(
     for peer in plan.peers.iter().filter(|peer| peer.stored.as_ref() != Some(&peer.row)) {
         group_rows::put_peer(open, group, peer.place, &peer.row)?;
     }
-    if is_left || is_held {
+    if is_left || is_held || plan.owes {
         group_rows::set_step(open, group)
+    } else if plan.is_short {
+        group_rows::set_step_later(open, group, now)
     } else {
         group_rows::step_done(open, group)
     }
@@ -322,7 +326,7 @@ pub(super) fn go_on_all(
             group_rows::set_step(open, group)?;
         }
     }
-    for group in group_rows::steps(open, MOST_GROUPS)? {
+    for group in group_rows::steps(open, now, MOST_GROUPS)? {
         step(open, group, now, rng)?;
     }
     Ok(())

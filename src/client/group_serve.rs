@@ -7,7 +7,7 @@ use rand_core::CryptoRng;
 
 use super::allowances::{self, ANSWERS, Party};
 use super::group_members::{Peer, Targets};
-use super::group_rows::{self, PeerRow};
+use super::group_rows::PeerRow;
 use super::group_texts;
 use super::log::{self, Pointer};
 use super::outbox::{self, Letter};
@@ -52,10 +52,24 @@ pub(super) struct Plan<'a> {
     pub(super) writes: bool,
     /// The number of the oldest text that waits. Who came later gets the chain after it.
     pub(super) oldest: Option<u64>,
+    /// Whether a device that can be served lacks more than one step gives it.
+    pub(super) owes: bool,
+    /// Whether one lacks what no allowance is left for.
+    pub(super) is_short: bool,
 }
 
-/// Serves the devices that something is to be given to. Says whether some are left that can be
-/// served at once.
+/// What became of a device.
+enum Served {
+    /// There is no session with it.
+    No,
+    All,
+    /// It lacks more than one step gives it.
+    InPart,
+    /// An allowance is used up.
+    Short,
+}
+
+/// Serves the devices that something is to be given to. Says whether some were not looked at.
 pub(super) fn serve_all(
     open: &mut Open<'_>,
     plan: &mut Plan<'_>,
@@ -75,7 +89,13 @@ pub(super) fn serve_all(
             plan.peers = peers;
             return Ok(true);
         }
-        served = served.saturating_add(usize::from(serve(open, plan, *place, peer, now, rng)?));
+        match serve(open, plan, *place, peer, now, rng)? {
+            Served::No => continue,
+            Served::All => {}
+            Served::InPart => plan.owes = true,
+            Served::Short => plan.is_short = true,
+        }
+        served = served.saturating_add(1);
     }
     plan.peers = peers;
     Ok(false)
@@ -90,8 +110,8 @@ impl Plan<'_> {
     }
 }
 
-/// Sends a device the changes, the chain and the texts that it lacks. False where there is no
-/// session with it: then a bundle is wanted.
+/// Sends a device the changes, the chain and the texts that it lacks. Where there is no
+/// session with it, a bundle is wanted.
 fn serve(
     open: &mut Open<'_>,
     plan: &Plan<'_>,
@@ -99,18 +119,18 @@ fn serve(
     peer: &mut PeerRow,
     now: UnixTime,
     rng: &mut dyn CryptoRng,
-) -> Result<bool, Error> {
+) -> Result<Served, Error> {
     let user = open.user(peer.tag)?;
     // What it is owed waits as well.
     if user.as_ref().is_some_and(UserRecord::waits) {
-        return Ok(false);
+        return Ok(Served::No);
     }
     let listed = user.as_ref().and_then(|user| user.list.get(peer.address.device));
     let listed = listed.copied().filter(|listed| listed.identity == peer.identity);
     let (Some(user), Some(listed)) = (user, listed) else {
         // Nobody is left to tell.
         peer.owed_changes = false;
-        return Ok(false);
+        return Ok(Served::No);
     };
     let version = open.own()?.user.list.version();
     let (is_target, seals) =
@@ -126,11 +146,12 @@ fn serve(
         if asks_for_session {
             wants::want(open, Want::Bundle(peer.address.clone()), now)?;
         }
-        return Ok(false);
+        return Ok(Served::No);
     };
+    let mut is_short = false;
     let is_new = gives && peer.told.is_empty() && plan.is_small;
     if peer.owed_changes || is_new {
-        tell_changes(open, plan.roster, &mut target, peer, now, rng)?;
+        is_short |= !tell_changes(open, plan.roster, &mut target, peer, now, rng)?;
     }
     if gives {
         give_chain(open, plan, &mut target, peer, now, rng)?;
@@ -139,14 +160,18 @@ fn serve(
         peer.due = false;
     }
     if is_target && peer.owed > 0 {
-        pay(open, plan, &mut target, peer, now, rng)?;
+        is_short |= !pay(open, plan, &mut target, peer, now, rng)?;
     }
     if mem::replace(&mut peer.list, version) < version && !asks_for_session {
         telling::post_list(open, &mut target, None, now, rng)?;
     }
     peer.wrote = Some(now);
     open.put_record(target.place, &target.record)?;
-    Ok(true)
+    Ok(match is_short {
+        true => Served::Short,
+        false if peer.owed > 0 => Served::InPart,
+        false => Served::All,
+    })
 }
 
 /// Whether the whole of a roster is told with the chain.
@@ -155,6 +180,7 @@ pub(super) fn is_small(roster: &Roster) -> bool {
     size <= SMALL_ROSTER
 }
 
+/// Tells a device the changes that it lacks. False where no allowance is left for that.
 fn tell_changes(
     open: &mut Open<'_>,
     roster: &Roster,
@@ -162,7 +188,7 @@ fn tell_changes(
     peer: &mut PeerRow,
     now: UnixTime,
     rng: &mut dyn CryptoRng,
-) -> Result<(), Error> {
+) -> Result<bool, Error> {
     let mut contents: Vec<Vec<u8>> = Vec::from([Vec::new()]);
     for change in roster.changes_since(&peer.told) {
         let bytes = change.encode();
@@ -181,14 +207,14 @@ fn tell_changes(
     for content in contents.iter().filter(|content| !content.is_empty()) {
         let units = allowances::units(content.len());
         if !allowances::take(open, &ANSWERS, Party::Contact(peer.tag), units, now)? {
-            return Ok(());
+            return Ok(false);
         }
         let body = GroupBody::Changes { group: roster.group(), changes: content };
         post(open, target, body, None, now, rng)?;
     }
     peer.owed_changes = false;
     peer.told = told(roster);
-    Ok(())
+    Ok(true)
 }
 
 /// Puts changes behind others, each behind its length.
@@ -234,7 +260,8 @@ fn give_chain(
     Ok(())
 }
 
-/// Sends texts apart to a device that their envelope did not reach.
+/// Sends texts apart to a device that their envelope did not reach. False where no allowance is
+/// left for the next one.
 fn pay(
     open: &mut Open<'_>,
     plan: &Plan<'_>,
@@ -242,13 +269,13 @@ fn pay(
     peer: &mut PeerRow,
     now: UnixTime,
     rng: &mut dyn CryptoRng,
-) -> Result<(), Error> {
+) -> Result<bool, Error> {
     for owed in group_texts::owed(open, plan.group, target.place, MOST_TEXTS)? {
         let mut envelope = None;
         if let Some(text) = log::text(open, &owed.text)? {
             let units = allowances::units(text.length());
             if !allowances::take(open, &ANSWERS, Party::Contact(peer.tag), units, now)? {
-                return group_rows::set_step(open, plan.group);
+                return Ok(false);
             }
             let (group, id) = (plan.roster.group(), text.id.as_bytes());
             let body = GroupBody::Text { group, id, text: &text.text, files: &text.files };
@@ -263,7 +290,7 @@ fn pay(
         }
         group_texts::paid(open, target.place, peer, &owed, envelope)?;
     }
-    Ok(())
+    Ok(true)
 }
 
 /// Tells a device which changes are known here: it asks for those that it lacks. The caller writes

@@ -1,7 +1,7 @@
 //! Texts to groups on their way: how far they are, those that wait to be encrypted, and what single
 //! devices are owed.
 
-use alloc::collections::BTreeSet;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
@@ -10,7 +10,7 @@ use super::group_outs::{self, OutRow, PlaceKey};
 use super::group_rows::{PeerRow, of};
 use super::log::{self, TextKey};
 use super::messages::{self, Progress};
-use super::outbox;
+use super::outbox::{self, WaitingFor};
 use super::transaction::{Open, Place, RowName, Tag};
 use crate::address::Address;
 use crate::at_rest;
@@ -327,20 +327,25 @@ pub(super) fn owe_nothing(
     Ok(())
 }
 
-/// A device is no member's any more: texts to the group that wait in envelopes for it alone do not
-/// leave.
+/// Devices are no member's any more: texts to the group that wait in envelopes for one of them alone
+/// do not leave.
 pub(super) fn withhold(
     open: &mut Open<'_>,
     group: Tag,
-    place: Place,
-    from: &Address,
+    from: &BTreeMap<Address, Vec<Place>>,
 ) -> Result<(), Error> {
-    for (name, number, message) in outbox::waiting_for(open, from)? {
-        let pointer = log::pointer(open, place, number)?;
-        if pointer.is_some_and(|pointer| pointer.text.tag() == group) {
-            outbox::remove(open, &name)?;
-            if let Some(id) = message {
-                left(open, id, &name)?;
+    if from.is_empty() {
+        return Ok(());
+    }
+    for waiting in outbox::waiting_for(open, |to| from.contains_key(to))? {
+        let WaitingFor { name, to, number, message } = waiting;
+        for place in from.get(&to).into_iter().flatten() {
+            let pointer = log::pointer(open, *place, number)?;
+            if pointer.is_some_and(|pointer| pointer.text.tag() == group) {
+                outbox::remove(open, &name)?;
+                if let Some(id) = message {
+                    left(open, id, &name)?;
+                }
             }
         }
     }

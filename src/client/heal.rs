@@ -222,7 +222,7 @@ pub(super) fn requested(
     if asking::queue(open, place, &queued, now, rng)? {
         wants::want(open, Want::Work(from.clone()), now)?;
         match reply {
-            Some(mut target) => drop(answer(open, &mut target, now, rng)?),
+            Some(mut target) => _ = answer(open, &mut target, now, rng)?,
             None => wants::want(open, Want::Bundle(from.clone()), now)?,
         }
     }
@@ -271,17 +271,27 @@ pub(super) fn withdrawn(
     Ok(())
 }
 
-/// Goes on with the answers for a device. Says whether something is left for later.
+/// What is left of the answers for a device.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Left {
+    Nothing,
+    /// It can be gone on with at once.
+    More,
+    /// It waits for an allowance or for a session.
+    Waiting,
+}
+
+/// Goes on with the answers for a device.
 pub(super) fn answer(
     open: &mut Open<'_>,
     target: &mut Target,
     now: UnixTime,
     rng: &mut dyn CryptoRng,
-) -> Result<bool, Error> {
+) -> Result<Left, Error> {
     let (mut answers, mut bytes) = (0_usize, 0_usize);
     let mut gone: Vec<[u8; 16]> = Vec::new();
     let mut groups = BTreeSet::new();
-    let mut is_left = false;
+    let (mut is_left, mut waits) = (false, false);
     for (key, mut queued) in asking::queued(open, target.place)? {
         order(open, target, &mut queued);
         let before = queued.references.len();
@@ -298,7 +308,7 @@ pub(super) fn answer(
                 Answered::Nothing => {}
                 Answered::NoSession | Answered::Later => {
                     rest = core::iter::once(reference).chain(rest).collect::<Vec<_>>().into_iter();
-                    answers = MOST_ANSWERS;
+                    (answers, waits) = (MOST_ANSWERS, true);
                 }
             }
         }
@@ -319,7 +329,11 @@ pub(super) fn answer(
         outbox::post(open, target, &letter, now, rng)?;
     }
     open.put_record(target.place, &target.record)?;
-    Ok(is_left)
+    Ok(match (is_left, waits) {
+        (false, _) => Left::Nothing,
+        (true, false) => Left::More,
+        (true, true) => Left::Waiting,
+    })
 }
 
 /// Puts references into the order in which their envelopes were made: what comes again should come

@@ -30,7 +30,7 @@ pub(super) struct OutboxRow {
     /// The text in it, where there is one.
     pub(super) message: Option<MessageId>,
     /// How often it could not be sent.
-    attempts: u8,
+    pub(super) attempts: u8,
     /// It is not sent before this time.
     not_before: Option<UnixTime>,
     /// Empty where it is in a row of its own.
@@ -299,16 +299,24 @@ pub(super) fn has_up_to(open: &mut Open<'_>, to: &Address, number: u64) -> Resul
     Ok(false)
 }
 
-/// The envelopes that wait for a device, each with its number and the text in it.
+/// An envelope that waits for a device.
+pub(super) struct WaitingFor {
+    pub(super) name: RowName,
+    pub(super) to: Address,
+    pub(super) number: u64,
+    pub(super) message: Option<MessageId>,
+}
+
+/// The envelopes that wait for some devices.
 pub(super) fn waiting_for(
     open: &mut Open<'_>,
-    to: &Address,
-) -> Result<Vec<(RowName, u64, Option<MessageId>)>, Error> {
+    is_one: impl Fn(&Address) -> bool,
+) -> Result<Vec<WaitingFor>, Error> {
     let mut waiting = Vec::new();
     for (key, row) in open.scan(Table::Outbox, &[HEAD], usize::MAX)? {
-        let row: OutboxRow = at_rest::state::decode(1, &row)?;
-        if row.to == *to {
-            waiting.push((name_of(&key)?, number_of(&key), row.message));
+        let OutboxRow { to, message, .. } = at_rest::state::decode(1, &row)?;
+        if is_one(&to) {
+            waiting.push(WaitingFor { name: name_of(&key)?, to, number: number_of(&key), message });
         }
     }
     Ok(waiting)

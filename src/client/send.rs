@@ -12,7 +12,7 @@ use super::group_texts;
 use super::inbox;
 use super::log::{self, Pointer, TextRow};
 use super::messages::{self, MessageRow, Progress};
-use super::outbox::{self, Letter, Target};
+use super::outbox::{self, Letter, Target, WaitingFor};
 use super::outgoing::Outgoing;
 use super::transaction::{Open, Place, Tag};
 use super::wants::{self, Want};
@@ -358,22 +358,23 @@ pub(super) fn any_for(
     Ok(false)
 }
 
-/// A device was removed: what waits to be sent to it does not leave. Nobody misses it, but for a
-/// text that goes to none of the devices that its user has now.
+/// Devices of a user were removed: what waits to be sent to them does not leave. Nobody misses it,
+/// but for a text that goes to none of the devices that the user has now.
 pub(super) fn withhold(
     open: &mut Open<'_>,
-    from: &Address,
+    (user, removed): (&str, &[u32]),
     list: &DeviceList,
     now: UnixTime,
     rng: &mut dyn CryptoRng,
 ) -> Result<(), Error> {
-    for (name, _, message) in outbox::waiting_for(open, from)? {
+    let is_removed = |to: &Address| to.user == user && removed.contains(&to.device);
+    for WaitingFor { name, to, message, .. } in outbox::waiting_for(open, is_removed)? {
         outbox::remove(open, &name)?;
         let Some(message) = message else { continue };
-        let row = messages::get(open, message)?.filter(|row| row.to == from.user);
+        let row = messages::get(open, message)?.filter(|row| row.to == user);
         let mut devices = list.devices().iter();
         if row.is_some_and(|row| !devices.any(|one| row.is_done(&one.identity)) && !row.is_draft) {
-            let (to, device) = (from.user.clone(), Some(from.device));
+            let (to, device) = (to.user, Some(to.device));
             inbox::tell(open, Event::Undelivered { message, to, device }, now, rng)?;
         }
         messages::left(open, message, &name)?;

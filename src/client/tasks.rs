@@ -347,11 +347,11 @@ fn to_send(open: &mut Open<'_>, tasks: &mut Tasks, now: UnixTime) -> Result<(), 
             break;
         }
         let Some(row) = outbox::hand_out(open, &name, now, now.after(LEASE))? else { continue };
-        let OutboxRow { to, message, envelope, .. } = row;
+        let OutboxRow { to, message, attempts, envelope, .. } = row;
         bytes = bytes.saturating_add(envelope.len());
         let action = if envelope::is_sealed(&envelope) {
             let tag = open.tag(&to.user)?;
-            let pass = doors::to_show(open, tag)?;
+            let pass = doors::to_show(open, tag, attempts)?;
             Action::SendSealed { to, envelope, pass, message }
         } else {
             Action::Send { to, envelope, message }

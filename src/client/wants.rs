@@ -109,10 +109,15 @@ pub(super) fn want_quietly(open: &mut Open<'_>, want: Want, now: UnixTime) -> Re
 
 fn want_from(open: &mut Open<'_>, want: Want, since: UnixTime) -> Result<(), Error> {
     let key = want.key(open)?;
-    if open.get(Table::Task, &key)?.is_some() {
-        return Ok(());
+    let Some(mut row) = open.get_as::<WantRow>(Table::Task, &key)? else {
+        return put(open, &key, &WantRow { want, since, attempts: 0, not_before: since });
+    };
+    // What is new for a device does not wait for what could not be gone on with.
+    if matches!(want, Want::Work(_)) && row.attempts > 0 && row.not_before > since {
+        row.not_before = since;
+        put(open, &key, &row)?;
     }
-    put(open, &key, &WantRow { want, since, attempts: 0, not_before: since })
+    Ok(())
 }
 
 /// Whether something is wanted.

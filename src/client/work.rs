@@ -6,7 +6,7 @@ use super::asking;
 use super::calls;
 use super::group_owed;
 use super::group_proposals;
-use super::heal;
+use super::heal::{self, Left};
 use super::moves;
 use super::outbox;
 use super::send;
@@ -41,7 +41,7 @@ pub(super) fn go_on(
     let signals = calls::any_for(open, tag, of.device)?;
     let moves = moves::any_for(open, tag, &listed.identity)?;
     let proposals = group_proposals::any_for(open, of)?;
-    let mut is_left = false;
+    let (mut left, mut has_texts) = (Left::Nothing, false);
     if signals || answers || drafts || moves || proposals {
         match outbox::target(open, tag, &user, &listed, now)? {
             Some(mut target) => {
@@ -55,15 +55,21 @@ pub(super) fn go_on(
                     group_proposals::go_on(open, &mut target, now, rng)?;
                 }
                 if answers {
-                    is_left |= heal::answer(open, &mut target, now, rng)?;
+                    left = heal::answer(open, &mut target, now, rng)?;
                 }
                 // The answers may have changed which session is written in.
                 if let Some(mut target) = outbox::target(open, tag, &user, &listed, now)? {
-                    is_left |= send::go_on(open, &mut target, now, rng)?;
+                    has_texts = send::go_on(open, &mut target, now, rng)?;
                 }
             }
             None => wants::want(open, Want::Bundle(of.clone()), now)?,
         }
     }
-    if is_left { Ok(()) } else { wants::have(open, &work) }
+    match left {
+        Left::More => Ok(()),
+        _ if has_texts => Ok(()),
+        // What cannot be gone on with stands in front of nobody.
+        Left::Waiting => wants::failed(open, &work, now).map(drop),
+        Left::Nothing => wants::have(open, &work),
+    }
 }

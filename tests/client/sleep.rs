@@ -72,6 +72,47 @@ fn who_wrote_a_sealed_text_is_looked_up_in_minutes_and_not_in_an_hour() {
     assert!((1..=10 * 60).contains(&passed) && looked < 10, "{passed} s, {looked} times");
 }
 
+#[test]
+fn who_asks_for_more_than_is_sent_at_once_keeps_nobody_else_waiting() {
+    let mut world = World::new("more than is sent at once");
+    let (mut alice, mut bob) = world.talking();
+    let mut devices: Vec<_> = (0..23).map(|_| world.link(&mut bob, Role::Device)).collect();
+    devices.push(bob);
+    for text in ["three", "four"] {
+        world.write(&mut alice, "bob", text);
+        devices.iter_mut().for_each(|device| drop(world.sync(device)));
+        world.sync(&mut alice);
+    }
+    // Nothing of a megabyte opens on any of his devices: each asks for 4 of them.
+    for _ in 0..4 {
+        world.write(&mut alice, "bob", &"long".repeat(250_000));
+    }
+    for device in &mut devices {
+        for mut mail in world.post.take(&device.address().clone()) {
+            *mail.envelope.last_mut().unwrap() ^= 1;
+            let came = device.receive(mail.named(), &mail.envelope, world.now, &mut world.rng);
+            assert!(matches!(came, Ok(Received::AskedAgain(_))), "{came:?}");
+        }
+        world.connect(device);
+    }
+    world.sync(&mut alice);
+    // What others are to get leaves all the same.
+    let others = ["carol", "dave", "erin", "frank", "grace", "heidi", "ivan", "judy"];
+    for name in others {
+        world.create(name);
+        world.write(&mut alice, name, "hello");
+    }
+    // And nobody looks every second whether more may be sent.
+    let mut looked = 0;
+    let began = world.now;
+    while world.now.since(began) < HOUR {
+        world.now = alice.next_due(world.now).unwrap();
+        world.connect(&mut alice);
+        looked += 1;
+    }
+    assert!(looked < 400, "{looked}");
+}
+
 fn is_text(item: &Item, text: &[u8]) -> bool {
     matches!(item, Item::Text(Text { text: found, .. }) if **found == *text)
 }

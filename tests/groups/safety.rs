@@ -819,3 +819,103 @@ fn a_group_in_which_an_account_is_only_under_its_former_key_can_be_left() {
     bea.decline_group(group, now, keys).unwrap();
     assert_eq!(bea.groups(), Ok(Vec::new()));
 }
+
+#[test]
+fn everything_that_a_device_is_owed_leaves_though_nothing_else_happens() {
+    for delivery in [subrosa::Delivery::Open, subrosa::Delivery::Sealed] {
+        let mut world = World::new(66);
+        world.delivery = delivery;
+        let (mut world, all) = talking(world);
+        let (now, keys) = (world.now, &mut world.keys);
+        let mut other = subrosa::Client::create(Memory::new(), "cyd", now, keys).unwrap();
+        let list = other.devices("cyd").unwrap().unwrap().encode();
+        let ada = &mut world.devices.get_mut(&all[0]).unwrap().client;
+        ada.update_devices("cyd", &list, now, keys).unwrap();
+        let texts: Vec<_> = (0..100).map(|_| world.write(&all[0]).unwrap()).collect();
+        world.settle();
+        let known = account(&mut world, &all[0], "cyd");
+        accept(&mut world, &all[0], "cyd", &known);
+        world.settle();
+        for text in texts {
+            let progress = world.client(&all[0]).progress(text);
+            assert_eq!(progress, Ok(Progress::Sent), "{delivery:?}");
+        }
+        world.check_all(&|_| true);
+    }
+}
+
+#[test]
+fn what_no_allowance_is_left_for_leaves_once_there_is_one() {
+    let mut world = World::new(67);
+    world.delivery = subrosa::Delivery::Sealed;
+    let (mut world, all) = talking(world);
+    // 16 MB to each device at once, and then 256 bytes a second.
+    let (group, long) = (world.group.unwrap(), "long".repeat(250_000));
+    let mut texts = Vec::new();
+    for _ in 0..18 {
+        let (now, keys) = (world.now, &mut world.keys);
+        let ada = &mut world.devices.get_mut(&all[0]).unwrap().client;
+        texts.push(ada.write_to_group(group, long.as_bytes(), now, keys).unwrap());
+        world.connect(&all[0], 0);
+    }
+    let last = *texts.last().unwrap();
+    assert_eq!(world.client(&all[0]).progress(last), Ok(Progress::Waiting));
+    let (began, mut looked) = (world.now, 0);
+    while world.client(&all[0]).progress(last) != Ok(Progress::Sent) {
+        let now = world.now;
+        world.now = world.client(&all[0]).next_due(now).unwrap();
+        world.connect(&all[0], 0);
+        looked += 1;
+        assert!(looked < 60 && world.now.since(began) < 6 * HOUR, "{looked}");
+    }
+}
+
+#[test]
+fn groups_that_wait_for_an_allowance_stand_in_front_of_no_other() {
+    let mut world = World::new(68);
+    world.delivery = subrosa::Delivery::Sealed;
+    let (mut world, all) = talking(world);
+    let founded = |world: &mut World, with: &Address| {
+        let (now, keys) = (world.now, &mut world.keys);
+        let ada = &mut world.devices.get_mut(&all[0]).unwrap().client;
+        let group = ada.create_group(&[&*with.user], b"", now, keys).unwrap();
+        world.settle();
+        let (now, keys) = (world.now, &mut world.keys);
+        world.devices.get_mut(with).unwrap().client.join_group(group, now, keys).unwrap();
+        group
+    };
+    let many: Vec<_> = (0..12).map(|_| founded(&mut world, &all[2])).collect();
+    let others: Vec<_> = (0..5).map(|_| founded(&mut world, &all[1])).collect();
+    world.settle();
+    let long = "long".repeat(250_000);
+    let write = |world: &mut World, group, text: &str| {
+        let (now, keys) = (world.now, &mut world.keys);
+        let ada = &mut world.devices.get_mut(&all[0]).unwrap().client;
+        let id = ada.write_to_group(group, text.as_bytes(), now, keys).unwrap();
+        world.connect(&all[0], 0);
+        id
+    };
+    for group in many.iter().chain(&many) {
+        write(&mut world, *group, &long);
+    }
+    let last = write(&mut world, many[0], &long);
+    assert_eq!(world.client(&all[0]).progress(last), Ok(Progress::Waiting));
+    // What others are owed leaves in steps of their own, once somebody decided.
+    let (now, keys) = (world.now, &mut world.keys);
+    let mut other = subrosa::Client::create(Memory::new(), "bea", now, keys).unwrap();
+    let list = other.devices("bea").unwrap().unwrap().encode();
+    let ada = &mut world.devices.get_mut(&all[0]).unwrap().client;
+    ada.update_devices("bea", &list, now, keys).unwrap();
+    let texts: Vec<_> = others.iter().map(|group| write(&mut world, *group, "hello")).collect();
+    let known = account(&mut world, &all[0], "bea");
+    accept(&mut world, &all[0], "bea", &known);
+    for _ in 0..5 {
+        world.connect(&all[0], 0);
+        let now = world.now;
+        world.now = world.client(&all[0]).next_due(now).unwrap();
+    }
+    for text in texts {
+        assert_eq!(world.client(&all[0]).progress(text), Ok(Progress::Sent));
+    }
+    assert_eq!(world.client(&all[0]).progress(last), Ok(Progress::Waiting));
+}

@@ -89,9 +89,9 @@ impl Life {
         self.rounds(1);
     }
 
-    /// What is asked of the server for sealed mail has its time.
+    /// What is asked of the server for sealed mail has its time, which is up to ten minutes.
     fn rest(&mut self) {
-        self.rounds(180);
+        self.rounds(240);
     }
 
     /// All that there is to do, each device's in one operation.

@@ -83,8 +83,12 @@ impl World {
     }
 
     pub(crate) fn link(&mut self, old: &mut App) -> App {
+        self.link_as(old, Role::Device)
+    }
+
+    pub(crate) fn link_as(&mut self, old: &mut App, role: Role) -> App {
         let new = NewDevice::generate(&mut self.rng);
-        let grant = old.link(&new.code(), Role::Device, self.now, &mut self.rng).unwrap();
+        let grant = old.link(&new.code(), role, self.now, &mut self.rng).unwrap();
         let client = Client::join(Memory::new(), &new, &grant, self.now, &mut self.rng).unwrap();
         self.post.settle(old, self.now, &mut self.rng);
         let mut client = client.with_policy(self.policy.clone());
