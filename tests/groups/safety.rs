@@ -639,15 +639,20 @@ fn accept(world: &mut World, of: &Address, user: &str, key: &subrosa::IdentityKe
     world.devices.get_mut(of).unwrap().client.accept_new_key(user, key, now, keys).unwrap();
 }
 
+/// The server makes up a list of a user, and gives it to a device.
+fn make_up_list(world: &mut World, of: &Address, user: &str) {
+    let (now, keys) = (world.now, &mut world.keys);
+    let mut other = subrosa::Client::create(Memory::new(), user, now, keys).unwrap();
+    let list = other.devices(user).unwrap().unwrap().encode();
+    let client = &mut world.devices.get_mut(of).unwrap().client;
+    client.update_devices(user, &list, now, keys).unwrap();
+}
+
 #[test]
 fn what_comes_to_a_group_while_a_person_is_to_decide_waits_for_the_decision() {
     let (mut world, all) = talking(World::sealed(60));
-    // The server makes up a list: until Cyd decides, nobody vouches for Bea's device.
-    let (now, keys) = (world.now, &mut world.keys);
-    let mut other = subrosa::Client::create(Memory::new(), "bea", now, keys).unwrap();
-    let list = other.devices("bea").unwrap().unwrap().encode();
-    let cyd = &mut world.devices.get_mut(&all[2]).unwrap().client;
-    cyd.update_devices("bea", &list, now, keys).unwrap();
+    // Until Cyd decides, nobody vouches for Bea's device.
+    make_up_list(&mut world, &all[2], "bea");
     let text = world.write(&all[1]).unwrap();
     world.settle();
     assert!(world.devices[&all[0]].shown.contains_key(&text));
@@ -667,12 +672,8 @@ fn what_was_written_before_a_person_is_to_decide_waits_for_the_decision_too() {
         world.delivery = delivery;
         let (mut world, all) = talking(world);
         let before = world.write(&all[0]).unwrap();
-        // The server makes up a list: until Ada decides, nothing more is given to Cyd.
-        let (now, keys) = (world.now, &mut world.keys);
-        let mut other = subrosa::Client::create(Memory::new(), "cyd", now, keys).unwrap();
-        let list = other.devices("cyd").unwrap().unwrap().encode();
-        let ada = &mut world.devices.get_mut(&all[0]).unwrap().client;
-        ada.update_devices("cyd", &list, now, keys).unwrap();
+        // Until Ada decides, nothing more is given to Cyd.
+        make_up_list(&mut world, &all[0], "cyd");
         let meanwhile = world.write(&all[0]).unwrap();
         world.settle();
         let progress = world.client(&all[0]).progress(meanwhile);

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use subrosa::group::GroupRole;
 use subrosa::{
-    Address, Client, Delivery, GroupIntention, GroupStanding, Item, MessageId, Received, Role,
-    UnixTime,
+    Address, Client, Delivery, GroupInfo, GroupIntention, GroupStanding, Item, MessageId, Received,
+    Role, UnixTime,
 };
 
 use crate::mallory::{LIAR, Mallory};
@@ -311,8 +311,13 @@ impl Story {
         let all: Vec<Address> = self.world.devices.keys().cloned().collect();
         let mut rosters = BTreeMap::<_, Vec<String>>::new();
         for address in all.iter().filter(|address| !gone.contains(*address)) {
+            // Nobody tells a suspended member of what comes later.
+            let is_suspended = |info: &GroupInfo| {
+                info.members.iter().any(|one| one.user == address.user && one.suspended)
+            };
             if let Ok(info) = self.world.client(address).group(group)
                 && info.standing == GroupStanding::Joined
+                && !is_suspended(&info)
             {
                 let members = info.members.iter().map(|member| (member.id, member.suspended));
                 let seen = (members.collect::<Vec<_>>(), info.settings);
