@@ -134,7 +134,8 @@ pub struct Policy {
     pub prekeys_low: usize,
     /// Refill target: 100.
     pub prekeys_target: usize,
-    /// Seconds after which what cannot be had is given up: 30 days.
+    /// Seconds after which what cannot be had is given up: 30 days. It was tried for some hours
+    /// then, however long the device was off.
     pub give_up_after: u64,
     /// Whether the server learns who sends: it does, unless the app asks for sealed mail.
     pub delivery: Delivery,

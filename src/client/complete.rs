@@ -194,8 +194,7 @@ fn later(
     now: UnixTime,
     rng: &mut dyn CryptoRng,
 ) -> Result<Completed, Error> {
-    let since = wants::failed(open, want, now)?;
-    if since.is_none_or(|since| now.since(since) <= open.policy.give_up_after) {
+    if !wants::failed(open, want, now)? {
         return Ok(Completed::Later);
     }
     wants::have(open, want)?;

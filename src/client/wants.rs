@@ -61,6 +61,9 @@ const MOST_WANTS: usize = 2_048;
 /// It begins with a second: a device that was just linked leaves its prekeys a moment later.
 const BACK_OFF: BackOff = BackOff { first: 1, last: 6 * 60 * 60 };
 
+/// Nothing is given up before so many attempts, which take four hours and a half.
+const LEAST_ATTEMPTS: u8 = 14;
+
 impl WantRow {
     fn is_due(&self, now: UnixTime) -> bool {
         BACK_OFF.is_due(self.not_before, now)
@@ -158,17 +161,16 @@ pub(super) fn have(open: &mut Open<'_>, want: &Want) -> Result<(), Error> {
     }
 }
 
-/// It could not be had. Returns since when it is wanted; none where it is not.
-pub(super) fn failed(
-    open: &mut Open<'_>,
-    want: &Want,
-    now: UnixTime,
-) -> Result<Option<UnixTime>, Error> {
+/// It could not be had. Says whether it is given up by now.
+///
+/// Age alone says nothing: the device may have been off for a month, or its clock was.
+pub(super) fn failed(open: &mut Open<'_>, want: &Want, now: UnixTime) -> Result<bool, Error> {
     let key = want.key(open)?;
-    let Some(mut row) = open.get_as::<WantRow>(Table::Task, &key)? else { return Ok(None) };
+    let Some(mut row) = open.get_as::<WantRow>(Table::Task, &key)? else { return Ok(false) };
     row.not_before = BACK_OFF.failed(&mut row.attempts, now);
     put(open, &key, &row)?;
-    Ok(Some(row.since))
+    let is_old = now.since(row.since) > open.policy.give_up_after;
+    Ok(is_old && row.attempts >= LEAST_ATTEMPTS)
 }
 
 /// It may be had at once now, whatever its back-off.

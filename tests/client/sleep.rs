@@ -48,6 +48,24 @@ fn what_failed_is_tried_again_when_it_is_said_and_not_all_the_time() {
 }
 
 #[test]
+fn a_device_that_was_off_for_a_month_tries_for_hours_before_it_gives_anything_up() {
+    let mut world = World::new("a month");
+    let mut alice = world.create("alice");
+    let text = alice.write("bob", b"are you there", world.now, &mut world.rng).unwrap();
+    drain(&mut world, &mut alice, false);
+    world.now = world.now.after(31 * 24 * HOUR);
+    let began = world.now;
+    let is_given_up = |incoming: &Incoming| matches!(incoming.item, Item::Event(Event::Undelivered { message, .. }) if message == text);
+    while !take(&mut alice).iter().any(is_given_up) {
+        assert_eq!(alice.progress(text), Ok(Progress::Waiting));
+        assert!(world.now.since(began) < 24 * HOUR, "it waits for good");
+        drain(&mut world, &mut alice, false);
+        sleep(&mut world, &mut alice);
+    }
+    assert!(world.now.since(began) > 2 * HOUR, "{}", world.now);
+}
+
+#[test]
 fn who_wrote_a_sealed_text_is_looked_up_in_minutes_and_not_in_an_hour() {
     let mut world = World::new("a stranger");
     let sealed = || {
