@@ -369,13 +369,20 @@ pub(super) fn lost(open: &mut Open<'_>, place: Place) -> Result<(), Error> {
     Ok(())
 }
 
-/// Whether what is known of a user changed; it is forgotten that it did.
-pub(super) fn take_changed(open: &mut Open<'_>) -> Result<bool, Error> {
-    let rows = open.peek(Table::Group, &[CHANGED_USER], 64)?;
-    for (key, _) in &rows {
-        open.delete(Table::Group, key)?;
+/// The groups of users of whom something else is known than before; it is forgotten that it is.
+pub(super) fn take_changed(open: &mut Open<'_>) -> Result<BTreeSet<Tag>, Error> {
+    let mut groups = BTreeSet::new();
+    for (key, _) in open.peek(Table::Group, &[CHANGED_USER], usize::MAX)? {
+        open.delete(Table::Group, &key)?;
+        let user = tag_at(&key, 1)?;
+        if user == open.own()?.tag {
+            groups.extend(all(open)?.into_iter().map(|(group, _)| group));
+        }
+        for (key, _) in open.scan(Table::Group, &[&[MEMBER][..], &user.0].concat(), usize::MAX)? {
+            groups.insert(tag_at(&key, 17)?);
+        }
     }
-    Ok(!rows.is_empty())
+    Ok(groups)
 }
 
 pub(super) fn tag_at(key: &[u8], at: usize) -> Result<Tag, Error> {

@@ -321,10 +321,8 @@ pub(super) fn go_on_all(
     now: UnixTime,
     rng: &mut dyn CryptoRng,
 ) -> Result<(), Error> {
-    if group_rows::take_changed(open)? {
-        for (group, _) in group_rows::all(open)? {
-            group_rows::set_step(open, group)?;
-        }
+    for group in group_rows::take_changed(open)? {
+        group_rows::set_step(open, group)?;
     }
     for group in group_rows::steps(open, now, MOST_GROUPS)? {
         step(open, group, now, rng)?;

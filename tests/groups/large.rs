@@ -314,3 +314,26 @@ fn what_is_withdrawn_reaches_no_more_of_many() {
     let (sent, _) = crowd.send(&mut ada, || true);
     assert_eq!((tasks.len(), sent.len()), (10, 0));
 }
+
+#[test]
+fn the_devices_of_somebody_who_is_in_no_group_have_no_group_looked_through() {
+    let rows = [1, 8].map(|groups| {
+        let mut crowd = Crowd::new(Delivery::Open);
+        let ((mut ada, cost), (mut eve, _)) = (crowd.create("ada"), crowd.create("eve"));
+        drop(crowd.create("bea"));
+        crowd.meet(&mut ada, "bea");
+        crowd.meet(&mut ada, "eve");
+        for _ in 0..groups {
+            ada.create_group(&["bea"], b"", crowd.now, &mut crowd.rng).unwrap();
+        }
+        crowd.work(&mut ada);
+        let new = NewDevice::generate(&mut crowd.rng);
+        drop(eve.link(&new.code(), Role::Device, crowd.now, &mut crowd.rng).unwrap());
+        crowd.work(&mut eve);
+        crowd.meet(&mut ada, "eve");
+        let before = cost.get().rows;
+        crowd.work(&mut ada);
+        cost.get().rows - before
+    });
+    assert_eq!(rows[0], rows[1]);
+}
