@@ -85,26 +85,11 @@ fn the_same_holds_where_the_server_does_not_learn_who_writes() {
 }
 
 fn all_worlds(delivery: Delivery) {
-    let worlds = std::env::var("SUBROSA_WORLDS").map_or(WORLDS, |worlds| worlds.parse().unwrap());
-    let seeds = Seed::chosen_or(1..=worlds);
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let outcomes: Vec<Result<Tally, u64>> = std::thread::scope(|scope| {
-        let share = |thread| seeds.iter().skip(thread).step_by(threads);
-        let runs: Vec<_> = (0..threads)
-            .map(|thread| {
-                scope.spawn(move || {
-                    share(thread)
-                        .map(|seed| {
-                            let tally = std::panic::catch_unwind(|| run(*seed, delivery));
-                            let how = if tally.is_ok() { "holds" } else { "DOES NOT HOLD" };
-                            eprintln!("{delivery:?} world {seed} {how}");
-                            tally.map_err(|_| *seed)
-                        })
-                        .collect::<Vec<_>>()
-                })
-            })
-            .collect();
-        runs.into_iter().flat_map(|run| run.join().unwrap()).collect()
+    let outcomes: Vec<Result<Tally, u64>> = Seed::worlds(WORLDS, |seed| {
+        let tally = std::panic::catch_unwind(|| run(seed, delivery));
+        let how = if tally.is_ok() { "holds" } else { "DOES NOT HOLD" };
+        eprintln!("{delivery:?} world {seed} {how}");
+        tally.map_err(|_| seed)
     });
     let failed: Vec<u64> =
         outcomes.iter().filter_map(|outcome| outcome.as_ref().err()).copied().collect();

@@ -28,16 +28,7 @@ const HANDSHAKE: usize = 1660 + 2;
 
 #[test]
 fn each_genuine_message_opens_exactly_once() {
-    let worlds = std::env::var("SUBROSA_WORLDS").map_or(WORLDS, |worlds| worlds.parse().unwrap());
-    let seeds = Seed::chosen_or(1..=worlds);
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let tallies: Vec<Tally> = std::thread::scope(|scope| {
-        let share = |thread| seeds.iter().skip(thread).step_by(threads);
-        let runs: Vec<_> = (0..threads)
-            .map(|thread| scope.spawn(move || share(thread).copied().map(run).collect::<Vec<_>>()))
-            .collect();
-        runs.into_iter().flat_map(|run| run.join().unwrap()).collect()
-    });
+    let tallies = Seed::worlds(WORLDS, run);
     let total = |count: fn(&Tally) -> u64| tallies.iter().map(count).sum::<u64>();
     println!("{} deliveries", total(|tally| tally.deliveries));
 }

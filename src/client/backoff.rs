@@ -8,6 +8,7 @@ pub(super) struct BackOff {
     pub(super) last: u64,
 }
 
+/// A wait is doubled so often at most.
 const MOST_DOUBLED: u8 = 32;
 
 impl BackOff {

@@ -152,7 +152,8 @@ pub(super) fn own(open: &mut Open<'_>) -> Result<Option<Pass>, Error> {
     open.get_as(Table::Ticket, &[OWN])
 }
 
-/// This account's pass, if others take it. One that was drawn while the clock was ahead they do not.
+/// This account's pass, if others take it: they take none that was drawn while the clock was
+/// ahead.
 fn in_force(open: &mut Open<'_>, now: UnixTime) -> Result<Option<Pass>, Error> {
     Ok(own(open)?.filter(|pass| !is_far_ahead(pass.number, now)))
 }

@@ -88,7 +88,7 @@ enum Author {
     Unknown,
 }
 
-/// Whoever is removed and added again has another id than when they gave their chain.
+/// A user who is removed and added again has another id than when the device gave its chain.
 fn author(
     open: &mut Open<'_>,
     group: Tag,

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::backoff::Earliest;
+use super::backoff::{BackOff, Earliest};
 use super::transaction::{CHANGED_USER, Open, Place, Tag, changed_user};
 use crate::address::Address;
 use crate::at_rest;
@@ -94,8 +94,8 @@ pub(super) const STEP: u8 = 13;
 pub(super) const GONE: u8 = 14;
 const FRESH: u8 = 15;
 
-/// Seconds until a group is looked at again that no allowance was left for: 10 minutes.
-const SHORT: u64 = 10 * 60;
+/// When a group is looked at again that no allowance was left for: after 10 minutes, each time.
+const SHORT: BackOff = BackOff { first: 10 * 60, last: 10 * 60 };
 
 impl GroupRow {
     pub(super) const fn new(id: GroupId, standing: GroupStanding, since: UnixTime) -> Self {
@@ -224,13 +224,18 @@ pub(super) fn forget_members(open: &mut Open<'_>, group: Tag) -> Result<(), Erro
     Ok(())
 }
 
+/// What the keys of a user's memberships begin with.
+fn memberships(user: Tag) -> Vec<u8> {
+    [&[MEMBER][..], &user.0].concat()
+}
+
 fn member_key(user: Tag, group: Tag) -> Vec<u8> {
-    [&[MEMBER][..], &user.0, &group.0].concat()
+    [&memberships(user)[..], &group.0].concat()
 }
 
 /// Whether somebody of this name is in a group that is known here.
 pub(super) fn is_member(open: &mut Open<'_>, user: Tag) -> Result<bool, Error> {
-    Ok(!open.scan(Table::Group, &[&[MEMBER][..], &user.0].concat(), 1)?.is_empty())
+    Ok(!open.scan(Table::Group, &memberships(user), 1)?.is_empty())
 }
 
 /// Whether a user is, under this account key, in a group that this user has joined.
@@ -239,7 +244,7 @@ pub(super) fn shares_group(
     user: Tag,
     account: &IdentityKey,
 ) -> Result<bool, Error> {
-    for (key, row) in open.scan(Table::Group, &[&[MEMBER][..], &user.0].concat(), usize::MAX)? {
+    for (key, row) in open.scan(Table::Group, &memberships(user), usize::MAX)? {
         let group = get(open, tag_at(&key, 17)?)?;
         let is_in = group.is_some_and(|group| group.standing == GroupStanding::Joined);
         if is_in && row.as_slice() == account.as_bytes() {
@@ -319,7 +324,7 @@ pub(super) fn set_step(open: &mut Open<'_>, group: Tag) -> Result<(), Error> {
 
 /// There is work for which no allowance is left: it stands in front of no other group.
 pub(super) fn set_step_later(open: &mut Open<'_>, group: Tag, now: UnixTime) -> Result<(), Error> {
-    let at = now.after(SHORT).as_secs();
+    let at = now.after(SHORT.first).as_secs();
     open.put(Table::Group, &of(STEP, group, &[]), &at.to_be_bytes())
 }
 
@@ -339,17 +344,21 @@ fn all_steps(open: &mut Open<'_>) -> Result<Vec<(Tag, Option<UnixTime>)>, Error>
 
 /// The groups that there is work for now.
 pub(super) fn steps(open: &mut Open<'_>, now: UnixTime, most: usize) -> Result<Vec<Tag>, Error> {
-    let is_due = |at: UnixTime| !(1..=SHORT).contains(&at.since(now));
-    let due = all_steps(open)?.into_iter().filter(|(_, at)| at.is_none_or(is_due));
+    let due = all_steps(open)?.into_iter().filter(|(_, at)| is_due(*at, now));
     Ok(due.map(|(group, _)| group).take(most).collect())
+}
+
+fn is_due(at: Option<UnixTime>, now: UnixTime) -> bool {
+    at.is_none_or(|at| SHORT.is_due(at, now))
 }
 
 /// When there is more to do for groups; `most` were looked at.
 pub(super) fn next_due(open: &mut Open<'_>, next: &mut Earliest, most: usize) -> Result<(), Error> {
-    if steps(open, next.now(), most.saturating_add(1))?.len() > most {
+    let steps = all_steps(open)?;
+    if steps.iter().filter(|(_, at)| is_due(*at, next.now())).count() > most {
         next.soon();
     }
-    for (group, at) in all_steps(open)? {
+    for (group, at) in steps {
         let waits = get(open, group)?.and_then(|row| row.waits);
         at.into_iter().chain(waits).for_each(|time| next.take(time));
     }
@@ -378,7 +387,7 @@ pub(super) fn take_changed(open: &mut Open<'_>) -> Result<BTreeSet<Tag>, Error> 
         if user == open.own()?.tag {
             groups.extend(all(open)?.into_iter().map(|(group, _)| group));
         }
-        for (key, _) in open.scan(Table::Group, &[&[MEMBER][..], &user.0].concat(), usize::MAX)? {
+        for (key, _) in open.scan(Table::Group, &memberships(user), usize::MAX)? {
             groups.insert(tag_at(&key, 17)?);
         }
     }

@@ -327,8 +327,8 @@ pub(super) fn owe_nothing(
     Ok(())
 }
 
-/// Devices are no member's any more: texts to the group that wait in envelopes for one of them alone
-/// do not leave.
+/// Devices are no member's any more: texts to the group that wait in envelopes for one of them
+/// alone do not leave.
 pub(super) fn withhold(
     open: &mut Open<'_>,
     group: Tag,

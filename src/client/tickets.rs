@@ -346,9 +346,9 @@ pub(super) fn renew(
     open.put_as(Table::Ticket, &[KEYS], &keys, TicketKeys::MOST_BYTES)
 }
 
-/// The number of a device, which no other one has: it follows from the user's name and the identity,
-/// so that a store that was restored from a copy takes no device for another, and nobody who lists
-/// the device of another user takes the number of that one.
+/// The number of a device, which no other one has. It follows from the user's name and the
+/// identity. So a store that was restored from a copy takes no device for another, and nobody who
+/// lists the device of another user takes the number of that one.
 fn number(
     open: &mut Open<'_>,
     address: &Address,

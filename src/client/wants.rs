@@ -61,7 +61,7 @@ const MOST_WANTS: usize = 2_048;
 /// It begins with a second: a device that was just linked leaves its prekeys a moment later.
 const BACK_OFF: BackOff = BackOff { first: 1, last: 6 * 60 * 60 };
 
-/// Nothing is given up before so many attempts, which take four hours and a half.
+/// A want is given up after this many attempts at the earliest, which take four and a half hours.
 const LEAST_ATTEMPTS: u8 = 14;
 
 impl WantRow {

@@ -409,7 +409,7 @@ impl Roster {
         of.map(|member| member.role).max()
     }
 
-    /// Every id that was ever given, of whoever.
+    /// Every id that was ever given to any user.
     pub(crate) fn ids(&self) -> impl Iterator<Item = MemberId> {
         self.changes().flat_map(Change::additions).map(|(_, id, _)| id)
     }

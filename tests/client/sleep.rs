@@ -55,7 +55,10 @@ fn a_device_that_was_off_for_a_month_tries_for_hours_before_it_gives_anything_up
     drain(&mut world, &mut alice, false);
     world.now = world.now.after(31 * 24 * HOUR);
     let began = world.now;
-    let is_given_up = |incoming: &Incoming| matches!(incoming.item, Item::Event(Event::Undelivered { message, .. }) if message == text);
+    let is_given_up = |incoming: &Incoming| match incoming.item {
+        Item::Event(Event::Undelivered { message, .. }) => message == text,
+        _ => false,
+    };
     while !take(&mut alice).iter().any(is_given_up) {
         assert_eq!(alice.progress(text), Ok(Progress::Waiting));
         assert!(world.now.since(began) < 24 * HOUR, "it waits for good");

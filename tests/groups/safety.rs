@@ -827,11 +827,7 @@ fn everything_that_a_device_is_owed_leaves_though_nothing_else_happens() {
         let mut world = World::new(66);
         world.delivery = delivery;
         let (mut world, all) = talking(world);
-        let (now, keys) = (world.now, &mut world.keys);
-        let mut other = subrosa::Client::create(Memory::new(), "cyd", now, keys).unwrap();
-        let list = other.devices("cyd").unwrap().unwrap().encode();
-        let ada = &mut world.devices.get_mut(&all[0]).unwrap().client;
-        ada.update_devices("cyd", &list, now, keys).unwrap();
+        make_up_list(&mut world, &all[0], "cyd");
         let texts: Vec<_> = (0..100).map(|_| world.write(&all[0]).unwrap()).collect();
         world.settle();
         let known = account(&mut world, &all[0], "cyd");
@@ -902,11 +898,7 @@ fn groups_that_wait_for_an_allowance_stand_in_front_of_no_other() {
     let last = write(&mut world, many[0], &long);
     assert_eq!(world.client(&all[0]).progress(last), Ok(Progress::Waiting));
     // What others are owed leaves in steps of their own, once somebody decided.
-    let (now, keys) = (world.now, &mut world.keys);
-    let mut other = subrosa::Client::create(Memory::new(), "bea", now, keys).unwrap();
-    let list = other.devices("bea").unwrap().unwrap().encode();
-    let ada = &mut world.devices.get_mut(&all[0]).unwrap().client;
-    ada.update_devices("bea", &list, now, keys).unwrap();
+    make_up_list(&mut world, &all[0], "bea");
     let texts: Vec<_> = others.iter().map(|group| write(&mut world, *group, "hello")).collect();
     let known = account(&mut world, &all[0], "bea");
     accept(&mut world, &all[0], "bea", &known);

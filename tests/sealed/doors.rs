@@ -85,10 +85,8 @@ fn a_pass_is_told_and_shown_and_changed_when_somebody_is_blocked() {
     assert_eq!(events(&mut carol), [Event::SealedRefused { to: "alice".into() }]);
 }
 
-#[test]
-fn a_pass_that_a_removed_device_made_up_keeps_nobody_out() {
-    let world = &mut World::new("made up");
-    world.policy.requires_pass = true;
+/// Two who have talked openly and then sealed, and have each other's pass.
+fn who_have_passes(world: &mut World) -> (App, App) {
     let (mut alice, mut bob) = (world.create("alice"), world.create("bob"));
     for delivery in [Delivery::Open, Delivery::Sealed] {
         alice.deliver("bob", delivery, world.now, &mut world.rng).unwrap();
@@ -100,6 +98,14 @@ fn a_pass_that_a_removed_device_made_up_keeps_nobody_out() {
             world.settle_all(&mut [&mut alice, &mut bob]);
         }
     }
+    (alice, bob)
+}
+
+#[test]
+fn a_pass_that_a_removed_device_made_up_keeps_nobody_out() {
+    let world = &mut World::new("made up");
+    world.policy.requires_pass = true;
+    let (mut alice, mut bob) = who_have_passes(world);
     let mut tablet = world.link(&mut bob);
     for _ in 0..3 {
         world.write(&mut alice, "bob", "to both");
@@ -329,17 +335,7 @@ fn a_pass_that_was_set_meanwhile_is_not_taken_for_the_one_that_came_after() {
 fn who_heard_the_pass_of_a_device_that_was_removed_writes_on() {
     let world = &mut World::new("a phone that was replaced");
     world.policy.requires_pass = true;
-    let (mut alice, mut bob) = (world.create("alice"), world.create("bob"));
-    for delivery in [Delivery::Open, Delivery::Sealed] {
-        alice.deliver("bob", delivery, world.now, &mut world.rng).unwrap();
-        bob.deliver("alice", delivery, world.now, &mut world.rng).unwrap();
-        for _ in 0..2 {
-            world.write(&mut alice, "bob", "hi");
-            world.settle_all(&mut [&mut alice, &mut bob]);
-            world.write(&mut bob, "alice", "hi");
-            world.settle_all(&mut [&mut alice, &mut bob]);
-        }
-    }
+    let (mut alice, mut bob) = who_have_passes(world);
     // Bob has a tablet, with which he never wrote to Alice. His phone is lost.
     let mut tablet = world.link_as(&mut bob, Role::Manager);
     world.write(&mut bob, "bob", "a note");

@@ -95,6 +95,22 @@ impl TryCryptoRng for Seeded {}
 pub(crate) struct Seed(pub(crate) u64);
 
 impl Seed {
+    /// As many as `SUBROSA_WORLDS` says, and what a world comes to for each, on as many threads as
+    /// there are processors.
+    pub(crate) fn worlds<T: Send>(default: u64, run: impl Fn(u64) -> T + Sync) -> Vec<T> {
+        let worlds = std::env::var("SUBROSA_WORLDS").map_or(default, |said| said.parse().unwrap());
+        let seeds = Self::chosen_or(1..=worlds);
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        std::thread::scope(|scope| {
+            let share = |first| seeds.iter().skip(first).step_by(threads).copied();
+            let run = &run;
+            let runs: Vec<_> = (0..threads)
+                .map(|first| scope.spawn(move || share(first).map(run).collect::<Vec<T>>()))
+                .collect();
+            runs.into_iter().flat_map(|run| run.join().unwrap()).collect()
+        })
+    }
+
     pub(crate) fn chosen_or(defaults: impl IntoIterator<Item = u64>) -> Vec<u64> {
         match std::env::var("SUBROSA_SEED") {
             Ok(seed) => vec![seed.parse().expect("SUBROSA_SEED is a number")],
