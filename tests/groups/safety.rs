@@ -362,9 +362,7 @@ fn what_waits_when_mail_is_to_be_sealed_is_not_sent_openly() {
 #[test]
 fn who_does_not_know_of_its_removal_is_told_of_it_and_of_nothing_later() {
     for delivery in [subrosa::Delivery::Open, subrosa::Delivery::Sealed] {
-        let mut world = World::new(31);
-        world.delivery = delivery;
-        let (mut world, all) = talking(world);
+        let (mut world, all) = talking(World::delivering(31, delivery));
         let group = world.group.unwrap();
         world.change(&all[0], GroupIntention::Remove("cyd")).unwrap();
         world.connect(&all[0], 0);
@@ -668,9 +666,7 @@ fn what_comes_to_a_group_while_a_person_is_to_decide_waits_for_the_decision() {
 #[test]
 fn what_was_written_before_a_person_is_to_decide_waits_for_the_decision_too() {
     for delivery in [subrosa::Delivery::Open, subrosa::Delivery::Sealed] {
-        let mut world = World::new(65);
-        world.delivery = delivery;
-        let (mut world, all) = talking(world);
+        let (mut world, all) = talking(World::delivering(65, delivery));
         let before = world.write(&all[0]).unwrap();
         // Until Ada decides, nothing more is given to Cyd.
         make_up_list(&mut world, &all[0], "cyd");
@@ -695,9 +691,7 @@ fn what_was_written_before_a_person_is_to_decide_waits_for_the_decision_too() {
 #[test]
 fn what_a_device_writes_under_an_account_key_that_nobody_accepted_yet_waits_too() {
     for delivery in [subrosa::Delivery::Open, subrosa::Delivery::Sealed] {
-        let mut world = World::new(61);
-        world.delivery = delivery;
-        let (mut world, all) = talking(world);
+        let (mut world, all) = talking(World::delivering(61, delivery));
         let group = world.group.unwrap();
         let tablet = world.link(&all[1], subrosa::Role::Manager);
         world.settle();
@@ -736,9 +730,7 @@ fn what_a_device_wrote_to_a_group_before_it_was_removed_is_shown_apart() {
         .into_iter()
         .flat_map(|delivery| [(delivery, false), (delivery, true)])
     {
-        let mut world = World::new(62);
-        world.delivery = delivery;
-        let (mut world, all) = talking(world);
+        let (mut world, all) = talking(World::delivering(62, delivery));
         let laptop = world.link(&all[1], subrosa::Role::Device);
         world.settle();
         world.write(&all[2]).unwrap();
@@ -824,9 +816,7 @@ fn a_group_in_which_an_account_is_only_under_its_former_key_can_be_left() {
 #[test]
 fn everything_that_a_device_is_owed_leaves_though_nothing_else_happens() {
     for delivery in [subrosa::Delivery::Open, subrosa::Delivery::Sealed] {
-        let mut world = World::new(66);
-        world.delivery = delivery;
-        let (mut world, all) = talking(world);
+        let (mut world, all) = talking(World::delivering(66, delivery));
         make_up_list(&mut world, &all[0], "cyd");
         let texts: Vec<_> = (0..100).map(|_| world.write(&all[0]).unwrap()).collect();
         world.settle();
@@ -843,9 +833,7 @@ fn everything_that_a_device_is_owed_leaves_though_nothing_else_happens() {
 
 #[test]
 fn what_no_allowance_is_left_for_leaves_once_there_is_one() {
-    let mut world = World::new(67);
-    world.delivery = subrosa::Delivery::Sealed;
-    let (mut world, all) = talking(world);
+    let (mut world, all) = talking(World::sealed(67));
     // 16 MB to each device at once, and then 256 bytes a second.
     let (group, long) = (world.group.unwrap(), "long".repeat(250_000));
     let mut texts = Vec::new();
@@ -869,9 +857,7 @@ fn what_no_allowance_is_left_for_leaves_once_there_is_one() {
 
 #[test]
 fn groups_that_wait_for_an_allowance_stand_in_front_of_no_other() {
-    let mut world = World::new(68);
-    world.delivery = subrosa::Delivery::Sealed;
-    let (mut world, all) = talking(world);
+    let (mut world, all) = talking(World::sealed(68));
     let founded = |world: &mut World, with: &Address| {
         let (now, keys) = (world.now, &mut world.keys);
         let ada = &mut world.devices.get_mut(&all[0]).unwrap().client;

@@ -120,7 +120,11 @@ impl World {
 
     /// One in which mail is sealed.
     pub(crate) fn sealed(seed: u64) -> Self {
-        Self { delivery: Delivery::Sealed, ..Self::new(seed) }
+        Self::delivering(seed, Delivery::Sealed)
+    }
+
+    pub(crate) fn delivering(seed: u64, delivery: Delivery) -> Self {
+        Self { delivery, ..Self::new(seed) }
     }
 
     fn policy(&self) -> Policy {
