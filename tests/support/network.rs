@@ -31,6 +31,7 @@ pub(crate) const ASSOCIATED_DATA: &[u8] = b"a chat";
 pub(crate) struct Seeded {
     seed: [u8; 32],
     counter: u64,
+    /// What is left of the last digest. Bytes are taken from its end.
     left: Vec<u8>,
     /// What was drawn as bytes, draw by draw.
     pub(crate) draws: Vec<Vec<u8>>,
@@ -58,15 +59,19 @@ impl Seeded {
         bytes
     }
 
-    fn fill(&mut self, out: &mut [u8]) {
-        for byte in out {
+    fn fill(&mut self, mut out: &mut [u8]) {
+        while !out.is_empty() {
             if self.left.is_empty() {
                 let digest =
                     Sha256::new().chain_update(self.seed).chain_update(self.counter.to_be_bytes());
                 self.left = digest.finalize().to_vec();
                 self.counter += 1;
             }
-            *byte = self.left.pop().expect("a digest is not empty");
+            let taken = self.left.len().min(out.len());
+            let (now, later) = out.split_at_mut(taken);
+            now.copy_from_slice(&self.left.split_off(self.left.len() - taken));
+            now.reverse();
+            out = later;
         }
     }
 }
