@@ -285,6 +285,7 @@ const INSIDE: &[(&str, &str, &[&str])] = &[
             "inbox",
             "linked",
             "log",
+            "outbox",
             "seen",
             "send",
             "tickets",

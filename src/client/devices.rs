@@ -12,6 +12,7 @@ use super::group_rows;
 use super::inbox;
 use super::linked;
 use super::log;
+use super::outbox;
 use super::seen;
 use super::send;
 use super::tickets;
@@ -250,6 +251,7 @@ pub(super) fn learn(
             let former = user.pending.take();
             user.wait(list);
             open.put_user(tag, user)?;
+            outbox::hold(open, user)?;
             if let Some(Pending(former)) = former.as_deref() {
                 forget_strays(open, tag, user, former)?;
             }
@@ -312,6 +314,7 @@ pub(super) fn put_in_place(
     rng: &mut dyn CryptoRng,
 ) -> Result<Vec<u32>, Error> {
     let is_own = open.is_own(&user.name);
+    let is_decided = list.account() != user.list.account();
     let mut removed = Vec::new();
     for listed in user.list.devices() {
         if list.device_of(&listed.identity).is_none() {
@@ -330,6 +333,9 @@ pub(super) fn put_in_place(
         linked::note(open, &user.list, &added, now)?;
     }
     open.put_user(tag, user)?;
+    if is_decided {
+        outbox::hold(open, user)?;
+    }
     look_again(open, user, now)?;
     if user.has_gone() {
         timers::set_grace(open, now, tag)?;

@@ -33,6 +33,8 @@ pub(super) struct OutboxRow {
     pub(super) attempts: u8,
     /// It is not sent before this time.
     not_before: Option<UnixTime>,
+    /// It waits until somebody decides whether the device is still the user's.
+    is_held: bool,
     /// Empty where it is in a row of its own.
     #[serde(with = "at_rest::run")]
     pub(super) envelope: Vec<u8>,
@@ -41,7 +43,7 @@ pub(super) struct OutboxRow {
 impl OutboxRow {
     /// Whether it may be sent now.
     fn is_due(&self, now: UnixTime) -> bool {
-        self.not_before.is_none_or(|time| BACK_OFF.is_due(time, now))
+        !self.is_held && self.not_before.is_none_or(|time| BACK_OFF.is_due(time, now))
     }
 }
 
@@ -186,7 +188,8 @@ pub(super) fn post(
         open.put(Table::Outbox, &key(LONG, &name), &core::mem::take(&mut envelope))?;
     }
     let (to, message) = (address.clone(), letter.message);
-    put(open, &name, &OutboxRow { to, message, attempts: 0, not_before: None, envelope })?;
+    let row = OutboxRow { to, message, attempts: 0, not_before: None, is_held: false, envelope };
+    put(open, &name, &row)?;
     Ok((name, number))
 }
 
@@ -347,7 +350,7 @@ pub(super) fn due(open: &mut Open<'_>, now: UnixTime, most: usize) -> Result<Vec
 pub(super) fn next_due(open: &mut Open<'_>, next: &mut Earliest) -> Result<(), Error> {
     for (_, row) in open.peek(Table::Outbox, &[HEAD], usize::MAX)? {
         let row: OutboxRow = at_rest::state::decode(1, &row)?;
-        row.not_before.into_iter().for_each(|time| next.take(time));
+        row.not_before.filter(|_| !row.is_held).into_iter().for_each(|time| next.take(time));
     }
     Ok(())
 }
@@ -400,6 +403,19 @@ pub(super) fn hurry(open: &mut Open<'_>, user: &str) -> Result<(), Error> {
         let mut row: OutboxRow = at_rest::state::decode(1, &row)?;
         if row.to.user == user && row.not_before.take().is_some() {
             row.attempts = 0;
+            put(open, &name_of(&key)?, &row)?;
+        }
+    }
+    Ok(())
+}
+
+/// Of what waits for a user's devices, holds back what is for those in doubt, and nothing else.
+pub(super) fn hold(open: &mut Open<'_>, user: &UserRecord) -> Result<(), Error> {
+    for (key, row) in open.scan(Table::Outbox, &[HEAD], usize::MAX)? {
+        let mut row: OutboxRow = at_rest::state::decode(1, &row)?;
+        let listed = user.list.get(row.to.device).filter(|_| row.to.user == user.name);
+        let is_held = listed.is_some_and(|listed| user.is_doubted(&listed.identity));
+        if row.to.user == user.name && core::mem::replace(&mut row.is_held, is_held) != is_held {
             put(open, &name_of(&key)?, &row)?;
         }
     }

@@ -29,7 +29,8 @@ pub struct UserTrust {
     /// What is known of that key.
     pub trust: Trust,
     /// Another account key that claims to be the user's now, and that nobody has accepted. While
-    /// there is one, nothing is written to the user.
+    /// there is one, nothing is written to the user, and what was written before does not leave for
+    /// devices that the new key's list does not have.
     pub new_account: Option<IdentityKey>,
 }
 
@@ -245,6 +246,7 @@ fn accept_new_key(
             known.dismiss(list.account());
             inbox::dismiss(open, tag)?;
             open.put_user(tag, &known)?;
+            outbox::hold(open, &known)?;
             devices::forget_strays(open, tag, &known, &list)?;
             devices::look_again(open, &known, now)?;
             devices::go_on(open, tag, &known, now)

@@ -2,7 +2,8 @@
 
 use subrosa::store::{Memory, Store, Table};
 use subrosa::{
-    Action, Address, Client, DeviceList, Error, Event, Item, NewDevice, Policy, Role, Trust,
+    Action, Address, Answer, Client, DeviceList, Error, Event, Item, NewDevice, Policy, Progress,
+    Role, Trust,
 };
 
 use super::{DAY, World, events, from, texts};
@@ -172,6 +173,50 @@ fn while_another_key_waits_no_session_is_begun_with_the_user_and_no_group() {
     assert_eq!(refused, Err(changed.clone()));
     let refused = alice.create_group(&["bob"], b"roses", now, &mut world.rng);
     assert_eq!(refused.err(), Some(changed));
+}
+
+/// To whom envelopes leave within a day.
+fn leaving(world: &mut World, client: &mut Client<Memory>) -> Vec<Address> {
+    let mut all = Vec::new();
+    for _ in 0..24 {
+        for task in client.tasks(usize::MAX, world.now, &mut world.rng).unwrap() {
+            if let Action::Send { to, .. } = &task.action {
+                all.push(to.clone());
+                client.complete(&task.id, Answer::Done, world.now, &mut world.rng).unwrap();
+            }
+        }
+        world.pass(60 * 60);
+    }
+    all
+}
+
+#[test]
+fn what_waits_for_a_device_does_not_leave_while_a_new_key_says_that_it_is_removed() {
+    for is_accepted in [true, false] {
+        let world = &mut World::new("held back");
+        let (mut alice, mut bob) = world.talking();
+        let mut tablet = world.link(&mut bob, Role::Manager);
+        world.write(&mut bob, "bob", "a note");
+        world.settle(&mut [&mut bob, &mut tablet]);
+        world.write(&mut tablet, "alice", "a new tablet");
+        world.settle(&mut [&mut alice, &mut bob, &mut tablet]);
+        world.write(&mut alice, "bob", "good");
+        world.settle(&mut [&mut alice, &mut bob, &mut tablet]);
+        let before = alice.trust("bob").unwrap().unwrap().account;
+        // Somebody took Bob's phone, and he removes it; Alice wrote something shortly before.
+        let id = alice.write("bob", b"the key is in the jar", world.now, &mut world.rng).unwrap();
+        tablet.remove_device(1, world.now, &mut world.rng).unwrap();
+        let list = tablet.devices("bob").unwrap().unwrap();
+        world.update(&mut alice, "bob", &list.encode()).unwrap();
+        assert_eq!(leaving(world, &mut alice), [Address::new("bob", 2)]);
+        assert_eq!(alice.progress(id).unwrap(), Progress::Queued);
+        // And nobody is woken for what waits for a person.
+        assert!(alice.next_due(world.now).unwrap() > world.now);
+        let account = if is_accepted { list.account() } else { before };
+        alice.accept_new_key("bob", &account, world.now, &mut world.rng).unwrap();
+        let to_the_phone = leaving(world, &mut alice).contains(&Address::new("bob", 1));
+        assert_eq!(to_the_phone, !is_accepted);
+    }
 }
 
 /// The server takes the list of the phone, and not that of the tablet.
