@@ -532,6 +532,43 @@ fn a_restoration_that_is_cut_anywhere_goes_on_and_nothing_can_be_opened_before()
     assert!(cuts > 60 && begun > 50, "{cuts} {begun}");
 }
 
+/// As the guide does it: each frame says itself where it goes. An app that counts frames would
+/// count from 1 again after each cut.
+#[test]
+fn a_restoration_as_in_the_guide_has_every_line_wherever_it_is_cut() {
+    let mut world = World::new("guide");
+    let mut rosa = world.create("rosa");
+    let names: Vec<[u8; 24]> = (0..600_u16)
+        .map(|number| std::array::from_fn(|at| number.to_be_bytes().get(at).copied().unwrap_or(9)))
+        .collect();
+    let frames: Vec<Vec<u8>> = names.iter().map(|name| [&name[..], b"a line"].concat()).collect();
+    let (now, contents) = (world.now, Contents::default());
+    let frames = frames.iter().map(Ok);
+    let archive = rosa.export(&LOCK, &contents, frames, Vec::new(), now, &mut world.rng).unwrap();
+    let put = |rows: &mut Rows<'_>, frame: &[u8]| {
+        let (name, line) = frame.split_at_checked(24).ok_or(Error::Malformed)?;
+        rows.put(name, line)
+    };
+    let restore = |store: &Faulty| {
+        let (mut archive, rng) = (open(&archive), &mut Seeded::new(9, "restore"));
+        let store = store.clone();
+        Client::restore(store, &mut archive, None, Others::Keep, put, now, rng).map_err(inside)
+    };
+    // One in each of its transactions.
+    for operations in [3, 200, 500, 601] {
+        let store = Faulty::default();
+        store.fail_after(operations);
+        assert_eq!(restore(&store).err(), Some(FAULT));
+        assert!(store.mend());
+        let mut client = restore(&store).unwrap();
+        // Again, into the account that it has become: nothing is there twice.
+        client.import(&mut open(&archive), put, now).unwrap();
+        let rows = client.transact(|client| client.rows().scan(&[], usize::MAX)).unwrap();
+        let found: Vec<_> = rows.into_iter().map(|row| row.0).collect();
+        assert_eq!(found, names, "operation {operations}");
+    }
+}
+
 #[test]
 fn an_app_that_fails_leaves_its_batch_out_and_gets_it_again() {
     let mut world = World::new("app fails");

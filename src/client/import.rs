@@ -24,7 +24,8 @@ impl<S: Scope> Client<S> {
     /// The archive is checked as a whole before anything is taken. Then it goes in pieces, each in
     /// a transaction; `app` gets each of the app's frames, and what it writes into the rows is
     /// committed together with the note of how far the import is. Interrupted, the same call goes
-    /// on where it was. Once it is done, another call begins from the start.
+    /// on where it was. Once it is done, another call begins from the start: where each frame says
+    /// itself under which key it goes, that changes nothing.
     ///
     /// # Errors
     /// [`Error::NotPermitted`]: it is a transfer to a device of another user.

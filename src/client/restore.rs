@@ -35,31 +35,32 @@ impl<S: Store> Client<S> {
     /// The archive is checked as a whole before anything is written. Then it goes in pieces, each
     /// in a transaction; `app` gets each of the app's frames in their order, and what it writes
     /// into the rows is committed together with the note of how far the restoration is.
-    /// Interrupted, the same call with the same archive goes on where it was; no client can be
-    /// opened before it is done.
+    /// Interrupted, the same call with the same archive goes on where it was, in the middle of the
+    /// frames: a frame has to say itself under which key it goes. No client can be opened before it
+    /// is done.
     ///
     /// ```
     /// # use std::io::Cursor;
     /// # use subrosa::archive::Archive;
     /// # use subrosa::store::{Lock, Memory};
-    /// # use subrosa::{Client, Contents, Others, SystemRng, UnixTime};
+    /// # use subrosa::{Client, Contents, Error, Others, SystemRng, UnixTime};
     /// # fn main() -> std::io::Result<()> {
     /// # let (now, rng) = (UnixTime::now()?, &mut SystemRng);
     /// # let mut old = Client::create(Memory::new(), "rosa", now, rng)?;
     /// # let key = Lock::Key(&[7; 32]);
-    /// # let lines = [Ok(b"a line".to_vec())];
+    /// # let lines = [Ok(b"name: a line".to_vec())];
     /// # let file = old.export(&[key], &Contents::default(), lines, Vec::new(), now, rng)?;
     /// # let list = old.devices("rosa")?;
     /// let mut archive = Archive::open(Cursor::new(file), key)?;
     /// println!("{}, as of {}", archive.info().user, archive.info().created_at);
     /// let (store, list) = (Memory::new(), list.as_ref()); // from the server
-    /// let mut lines = 0_u32;
-    /// let mut client = Client::restore(store, &mut archive, list, Others::Remove, |rows, line| {
-    ///     lines += 1;
-    ///     rows.put(&lines.to_be_bytes(), line)
+    /// let mut client = Client::restore(store, &mut archive, list, Others::Remove, |rows, frame| {
+    ///     let (name, line) = frame.split_at_checked(4).ok_or(Error::Malformed)?;
+    ///     rows.put(name, line)
     /// }, now, rng)?;
     /// assert_eq!(client.address().to_string(), "rosa/2");
-    /// # assert_eq!(lines, 1);
+    /// # let rows = client.transact(|client| client.rows().scan(b"name", 9))?;
+    /// # assert_eq!(rows.len(), 1);
     /// # Ok(())
     /// # }
     /// ```
