@@ -258,8 +258,9 @@ impl Default for Policy {
 ///     bob.receive(Some(&from), &envelope, now, rng)?;
 /// }
 /// for incoming in bob.inbox(100)? {
-///     if let Item::Text(text) = &incoming.item {
-///         assert_eq!(text.text[..], b"meet me under the rose"[..]);
+///     match &incoming.item {
+///         Item::Text(text) => assert_eq!(text.text[..], b"meet me under the rose"[..]),
+///         other => println!("{other:?}"), // nothing else says what it says
 ///     }
 ///     bob.acknowledge(incoming.id)?;
 /// }

@@ -22,9 +22,13 @@ impl<'t> Client<Open<'t>> {
     /// // From the inbox into the app's history: a text is in one of them, whatever happens.
     /// client.transact(|client| {
     ///     for incoming in client.inbox(100)? {
-    ///         if let Item::Text(text) = &incoming.item {
-    ///             client.rows().put(incoming.id.as_bytes(), &text.text)?;
-    ///         }
+    ///         let line = match &incoming.item {
+    ///             Item::Text(text) => text.text.to_vec(),
+    ///             Item::Late(text) => [b"late: ", &text.text[..]].concat(),
+    ///             Item::Group(text) => [b"group: ", &text.text.text[..]].concat(),
+    ///             other => format!("{other:?}").into_bytes(),
+    ///         };
+    ///         client.rows().put(incoming.id.as_bytes(), &line)?;
     ///         client.acknowledge(incoming.id)?;
     ///     }
     ///     Ok::<(), Error>(())
