@@ -204,27 +204,22 @@ impl Overlay {
         read.into_iter().for_each(|(missing, rows)| self.supply(missing, rows));
     }
 
-    /// An operation's changes were committed: what it relied on is now as they left it. So one
-    /// overlay serves for the next operation as well, which then reads only what is new to it.
+    /// An operation's changes were committed: what it relied on, and what it wrote, is now as it
+    /// left it. So one overlay serves for the next operation as well, which then reads only what is
+    /// new to it.
     ///
     /// What nobody will ask for again stays until [`Overlay::retain`].
     pub fn committed(&mut self, changes: &Changes) {
-        let written = |table: Table, key: &[u8]| {
-            changes.writes.iter().find(|change| change.table == table && change.key == key)
-        };
         for (what, rows) in &changes.relied_on {
-            match what {
-                Missing::Row { table, key } => {
-                    let rows = match written(*table, key).map(|change| &change.value) {
-                        Some(Some(value)) => Vec::from([(key.clone(), value.clone())]),
-                        Some(None) => Vec::new(),
-                        None => rows.clone(),
-                    };
-                    self.supply(what.clone(), rows);
-                }
-                Missing::Scan { .. } | Missing::Peek { .. } => drop(self.read.remove(what)),
+            if matches!(what, Missing::Row { .. }) {
+                self.supply(what.clone(), rows.clone());
             }
         }
+        for Change { table, key, value } in &changes.writes {
+            let rows = value.iter().map(|value| (key.clone(), value.clone())).collect();
+            self.supply(Missing::Row { table: *table, key: key.clone() }, rows);
+        }
+        self.forget_scans();
     }
 
     /// What an operation relied on is not there any more: it is read anew.
@@ -232,7 +227,15 @@ impl Overlay {
         for (what, _) in &changes.relied_on {
             self.read.remove(what);
         }
+        // A row that it relied on may have been found by any of them.
+        self.forget_scans();
         self.retain(|what| !matches!(what, Missing::Peek { .. }));
+    }
+
+    /// Which rows a prefix has may be another matter by now, those of scans that ended in nothing
+    /// to commit too.
+    fn forget_scans(&mut self) {
+        self.retain(|what| !matches!(what, Missing::Scan { .. }));
     }
 
     /// Forgets what was read but for what `keep` says: to look anew ([`Missing::Peek`]), or to make
@@ -466,6 +469,60 @@ mod tests {
         overlay.refused(&changes);
         let Ran::Missing(missing) = overlay.run(look) else { panic!("it was kept") };
         assert_eq!(missing, [row(b"a")]);
+    }
+
+    /// What stands for a database, and another worker that wrote after the first reading.
+    fn read_anew(overlay: &mut Overlay, missing: Vec<Missing>) {
+        for what in missing {
+            overlay.supply(what, Vec::from([(b"p1".to_vec(), Value::new(b"new".to_vec()))]));
+        }
+    }
+
+    #[test]
+    fn what_a_scan_found_that_was_for_nothing_is_read_anew_once_it_was_refused() {
+        let mut overlay = Overlay::new();
+        let scan = Missing::Scan { table: Table::Outbox, prefix: b"p".to_vec(), most: 9 };
+        // An operation that had nothing to commit.
+        overlay.supply(scan, stored(&[b"p1"]));
+        let work = |tx: &mut dyn Transaction| tx.get(Table::Outbox, b"p1");
+        let Ran::Done::<_, Error>(Ok(Some(old)), changes) = overlay.run(work) else {
+            panic!("the scan found it")
+        };
+        assert_eq!(*old, b"p1");
+        overlay.refused(&changes);
+        let Ran::Missing(missing) = overlay.run(work) else { panic!("it is as it was") };
+        assert_eq!(missing, [row(b"p1")]);
+        read_anew(&mut overlay, missing);
+        let Ran::Done(Ok(Some(value)), _) = overlay.run(work) else { panic!("it was read") };
+        assert_eq!(*value, b"new");
+    }
+
+    #[test]
+    fn what_was_written_without_a_look_is_known_once_it_is_committed() {
+        let mut overlay = Overlay::new();
+        overlay.supply(row(b"a"), stored(&[b"a"]));
+        overlay.supply(row(b"b"), stored(&[b"b"]));
+        let scan = Missing::Scan { table: Table::Outbox, prefix: b"".to_vec(), most: 9 };
+        overlay.supply(scan.clone(), stored(&[b"a", b"b"]));
+        let write = |tx: &mut dyn Transaction| {
+            tx.put(Table::Outbox, b"a", b"new")?;
+            tx.delete(Table::Outbox, b"b")?;
+            tx.put(Table::Outbox, b"c", b"new")
+        };
+        let Ran::Done::<_, Error>(Ok(()), changes) = overlay.run(write) else {
+            panic!("it reads nothing")
+        };
+        overlay.committed(&changes);
+        for (key, value) in
+            [(b"a", Some(b"new".to_vec())), (b"b", None), (b"c", Some(b"new".into()))]
+        {
+            let ran = overlay.run(|tx| tx.get(Table::Outbox, key));
+            let Ran::Done::<_, Error>(Ok(found), _) = ran else { panic!("it was written here") };
+            assert_eq!(found, value.map(Value::new));
+        }
+        let ran = overlay.run(|tx| tx.scan(Table::Outbox, b"", 9));
+        let Ran::Missing::<_, Error>(missing) = ran else { panic!("it is another by now") };
+        assert_eq!(missing, [scan]);
     }
 
     #[test]
