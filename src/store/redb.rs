@@ -65,7 +65,19 @@ impl Redb {
     /// it is some other file, or damaged. [`StoreFault::Full`], [`StoreFault::Io`].
     pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
         let path = path.as_ref();
-        let database = open(path, OpenOptions::new().create(true))?;
+        let database = match file(path, OpenOptions::new().create_new(true)) {
+            // One that was begun and not made, on a full disk say, would be no store later either.
+            // Where another process was faster, it is that one's.
+            Ok(made) => over(path, made).inspect_err(|error| {
+                if *error != StoreFault::Locked.into() {
+                    drop(fs::remove_file(path));
+                }
+            })?,
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                open(path, &mut OpenOptions::new())?
+            }
+            Err(error) => return Err(At::io(path, error)),
+        };
         Ok(Self { path: path.into(), database: Some(database) })
     }
 
@@ -86,6 +98,8 @@ impl Redb {
         let mut unfinished = std::ffi::OsString::from(path);
         unfinished.push(".part");
         let unfinished = PathBuf::from(unfinished);
+        // That of a copy that a crash ended.
+        drop(fs::remove_file(&unfinished));
         let copied = self.copy_rows(&unfinished).and_then(|()| {
             fs::rename(&unfinished, path).map_err(|error| At::io(path, error))?;
             sync_folder(path);
@@ -140,10 +154,17 @@ impl Redb {
 const CACHE: usize = 16 << 20;
 
 fn open(path: &Path, options: &mut OpenOptions) -> Result<Database, Error> {
+    over(path, file(path, options).map_err(|error| At::io(path, error))?)
+}
+
+fn file(path: &Path, options: &mut OpenOptions) -> std::io::Result<File> {
     options.read(true).write(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
-    let file = options.open(path).map_err(|error| At::io(path, error))?;
+    options.open(path)
+}
+
+fn over(path: &Path, file: File) -> Result<Database, Error> {
     guarded(path, || {
         let file = FileBackend::new(file).map_err(|error| self::error(path, error))?;
         let opened = Database::builder().set_cache_size(CACHE).create_with_backend(file);

@@ -292,6 +292,32 @@ fn a_store_works_again_when_there_is_room_again() {
 
 #[cfg(target_os = "linux")]
 #[test]
+fn a_store_that_found_no_room_to_begin_begins_when_there_is_room() {
+    let Some(disk) = Disk::mount() else { return };
+    let (path, filler) = (disk.0.path().join("chat"), disk.0.path().join("filler"));
+    assert!(fs::write(&filler, vec![0; 16 << 20]).is_err());
+    for _ in 0..2 {
+        assert_eq!(Redb::open(&path).map_err(|error| fault(&error)).err(), Some(StoreFault::Full));
+    }
+    fs::remove_file(&filler).unwrap();
+    let mut store = Redb::open(&path).unwrap();
+    store.transact(|tx| tx.put(Table::Inbox, b"key", b"value")).unwrap();
+}
+
+#[test]
+fn a_copy_that_a_crash_ended_is_in_nobodys_way() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = Redb::open(folder.path().join("chat")).unwrap();
+    store.transact(|tx| tx.put(Table::Inbox, b"key", b"value")).unwrap();
+    let copy = folder.path().join("copy");
+    fs::write(folder.path().join("copy.part"), [0; 5_000]).unwrap();
+    store.copy_to(&copy).unwrap();
+    assert_eq!(scan(&mut Redb::open(&copy).unwrap(), Table::Inbox, &[], 9).len(), 1);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
 fn a_copy_that_finds_no_room_leaves_nothing() {
     let Some(disk) = Disk::mount() else { return };
     let folder = tempfile::tempdir().unwrap();
