@@ -165,6 +165,10 @@ pub fn check_limits(key: &[u8], value: &[u8]) -> Result<(), Error> {
 ///   [`Vault`] adds them. A store refuses what is longer ([`check_limits`]), so that what works on
 ///   one works on all.
 /// - **Names.** [`Table::name`] is stable, and so it may name a table or a column of the database.
+/// - **Failures.** Where an operation fails, and not for a row that is too long, nothing of the
+///   transaction is committed, even if the work goes on after the error. Some databases end the
+///   transaction by themselves then, and commit alone what comes after (SQLite, where the disk is
+///   full).
 /// - **Isolation.** Transactions are serializable: the result is that of some order of them, one
 ///   after another. A store that one process holds alone has that for nothing. Where several
 ///   processes share one, take the database's write lock at the beginning (SQLite: `BEGIN

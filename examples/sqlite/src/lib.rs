@@ -5,7 +5,9 @@ use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode, OptionalExtension, TransactionBehavior, params};
+use rusqlite::{
+    CachedStatement, Connection, ErrorCode, OptionalExtension, TransactionBehavior, params,
+};
 use subrosa::Error;
 use subrosa::store::{Row, Store, StoreFault, Table, Transaction, Value, check_limits};
 
@@ -62,10 +64,21 @@ impl Store for Sqlite {
 
 struct Rows<'a>(&'a Connection);
 
+impl Rows<'_> {
+    /// Prepares a statement. Where the disk is full, SQLite takes a transaction back by itself, and
+    /// what came after that would be committed at once, alone.
+    fn prepare(&self, statement: &str) -> Result<CachedStatement<'_>, Error> {
+        if self.0.is_autocommit() {
+            return Err(Error::store(StoreFault::Other, "SQLite took the transaction back"));
+        }
+        self.0.prepare_cached(statement).map_err(error)
+    }
+}
+
 impl Transaction for Rows<'_> {
     fn get(&mut self, table: Table, key: &[u8]) -> Result<Option<Value>, Error> {
         let get = "select value from subrosa where name = ? and key = ?";
-        let mut get = self.0.prepare_cached(get).map_err(error)?;
+        let mut get = self.prepare(get)?;
         let found = get.query_row(params![table.name(), key], |row| row.get(0).map(Value::new));
         found.optional().map_err(error)
     }
@@ -73,13 +86,13 @@ impl Transaction for Rows<'_> {
     fn put(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<(), Error> {
         check_limits(key, value)?;
         let put = "insert or replace into subrosa values (?, ?, ?)";
-        let mut put = self.0.prepare_cached(put).map_err(error)?;
+        let mut put = self.prepare(put)?;
         put.execute(params![table.name(), key, value]).map(drop).map_err(error)
     }
 
     fn delete(&mut self, table: Table, key: &[u8]) -> Result<(), Error> {
         let delete = "delete from subrosa where name = ? and key = ?";
-        let mut delete = self.0.prepare_cached(delete).map_err(error)?;
+        let mut delete = self.prepare(delete)?;
         delete.execute(params![table.name(), key]).map(drop).map_err(error)
     }
 
@@ -87,7 +100,7 @@ impl Transaction for Rows<'_> {
         // Blobs are compared by their bytes, as a scan is.
         let scan = "select key, value from subrosa
             where name = ?1 and key >= ?2 and (?3 is null or key < ?3) order by key limit ?4";
-        let mut scan = self.0.prepare_cached(scan).map_err(error)?;
+        let mut scan = self.prepare(scan)?;
         let most = i64::try_from(most).unwrap_or(i64::MAX);
         let rows = scan.query_map(params![table.name(), prefix, after(prefix), most], |row| {
             Ok((row.get(0)?, Value::new(row.get(1)?)))

@@ -36,10 +36,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     store.with(|sql, rows| -> Result<(), Box<dyn Error>> {
         Client::within(rows, &policy, |client| {
             for incoming in client.inbox(10)? {
-                if let Item::Text(text) = &incoming.item {
-                    let row = params![text.from.user, text.text.as_slice()];
-                    sql.execute("insert into messages (sender, text) values (?, ?)", row)?;
-                }
+                // What is acknowledged is nowhere but in the app's table: nothing is left out.
+                let (sender, text) = match &incoming.item {
+                    Item::Text(text) | Item::Late(text) => (&*text.from.user, text.text.to_vec()),
+                    Item::Group(text) => (&*text.text.from.user, text.text.text.to_vec()),
+                    other => ("", format!("{other:?}").into_bytes()),
+                };
+                let row = params![sender, text];
+                sql.execute("insert into messages (sender, text) values (?, ?)", row)?;
                 client.acknowledge(incoming.id)?;
             }
             Ok(())
@@ -47,7 +51,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     })?;
     store.with(|sql, rows| -> Result<(), Box<dyn Error>> {
         let (sender, text): (String, Vec<u8>) =
-            sql.query_row("select sender, text from messages", [], |row| {
+            sql.query_row("select sender, text from messages where sender = 'alice'", [], |row| {
                 Ok((row.get(0)?, row.get(1)?))
             })?;
         println!("{sender}: {}", String::from_utf8_lossy(&text));

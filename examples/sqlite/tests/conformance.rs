@@ -4,7 +4,7 @@
 use std::error::Error as _;
 
 use subrosa::store::conformance::{check, check_durable};
-use subrosa::store::{Lock, StoreFault, Table, Vault};
+use subrosa::store::{Lock, Store, StoreFault, Table, Vault};
 use subrosa::{Error, Remedy, SystemRng};
 use subrosa_sqlite::Sqlite;
 
@@ -68,4 +68,35 @@ fn its_errors_say_what_to_do_and_what_happened() {
     std::fs::write(folder.path().join("letter"), [0xa5; 10_000]).unwrap();
     let error = Sqlite::open(folder.path().join("letter")).unwrap_err();
     assert_eq!(error, StoreFault::Corrupt.into());
+}
+
+/// SQLite takes a transaction back by itself where the disk is full, and what comes after it would
+/// be committed row by row.
+#[test]
+fn nothing_of_a_transaction_stays_where_the_disk_is_full_and_the_work_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = Sqlite::open(folder.path().join("chat.db")).unwrap();
+    store.transact(|tx| tx.put(Table::App, b"before", b"value")).unwrap();
+    let most = |store: &mut Sqlite, pages: u32| {
+        let set = format!("pragma max_page_count = {pages}");
+        store.with(|sql, _| {
+            sql.query_row(&set, [], |row| row.get::<_, u32>(0)).unwrap();
+            Ok::<_, Error>(())
+        })
+    };
+    most(&mut store, 40).unwrap();
+    let mut refused = 0;
+    let done = store.transact(|tx| {
+        for number in 0..100_u8 {
+            let done = tx.put(Table::App, &[number], &[number; 3_000]);
+            refused += u32::from(done.is_err());
+        }
+        tx.put(Table::App, b"after", b"value")
+    });
+    assert!(refused > 0);
+    assert!(done.is_err());
+    most(&mut store, 1_000_000).unwrap();
+    let rows = store.transact(|tx| tx.scan(Table::App, &[], 200)).unwrap();
+    let keys: Vec<_> = rows.into_iter().map(|row| row.0).collect();
+    assert_eq!(keys, [b"before".to_vec()]);
 }
