@@ -92,7 +92,9 @@ fn read(tx: &mut dyn Transaction, missing: &Missing) -> Result<Vec<Row>, Error> 
             let value = tx.get(*table, key)?;
             Ok(value.map(|value| (key.clone(), value)).into_iter().collect())
         }
-        Missing::Scan { table, prefix, most } => tx.scan(*table, prefix, *most),
+        Missing::Scan { table, prefix, most } | Missing::Peek { table, prefix, most } => {
+            tx.scan(*table, prefix, *most)
+        }
         other => panic!("{other:?}"),
     }
 }

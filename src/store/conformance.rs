@@ -28,7 +28,7 @@ use crate::error::Error;
 /// # Errors
 /// The first rule that is broken. A store that panics takes the test down with it.
 pub fn check<S: Store>(mut new_store: impl FnMut() -> S) -> Result<(), Failure> {
-    let rules: [(Rule, Check); 13] = [
+    let rules: [(Rule, Check); 14] = [
         (Rule::Rows, rows),
         (Rule::OwnWrites, own_writes),
         (Rule::Order, order),
@@ -42,6 +42,7 @@ pub fn check<S: Store>(mut new_store: impl FnMut() -> S) -> Result<(), Failure> 
         (Rule::Panic, rolls_back_on_a_panic),
         (Rule::Limits, limits),
         (Rule::Prefetch, prefetch),
+        (Rule::Peek, peek),
     ];
     rules.into_iter().try_for_each(|(rule, check)| {
         check(&mut new_store()).map_err(|trouble| Failure::new(rule, trouble))
@@ -62,23 +63,25 @@ pub fn check_durable<S: Store>(mut open: impl FnMut() -> S) -> Result<(), Failur
 #[non_exhaustive]
 pub enum Rule {
     /// A row that was put is there after the commit, with its last value, until it is deleted.
-    /// Deleting a row that is not there is no error.
+    /// Deleting a row that is not there is no error. Keys that differ in a case or in a space at
+    /// their end are of different rows.
     Rows,
     /// A transaction sees what it put and deleted itself.
     OwnWrites,
     /// A scan gives rows by their keys' bytes, as unsigned numbers, in ascending order.
     Order,
     /// A scan gives the rows whose keys begin with the prefix, and no others: a prefix may be a
-    /// whole key, and its bytes may be 0xff.
+    /// whole key, and its bytes may be 0xff, or those that stand for others in patterns.
     Prefix,
-    /// A scan gives the first rows, at most as many as asked for: none for 0, all for `usize::MAX`.
+    /// A scan gives the first rows, at most as many as asked for: none for 0, all for `usize::MAX`,
+    /// of thousands too.
     Most,
     /// A scan sees what its transaction put, replaced and deleted. Deleted rows do not count.
     Merge,
     /// Keys, prefixes and values may be empty. A row with an empty value is there.
     Empty,
-    /// Keys of 128 bytes and values of 2 MiB come back whole, and so do 64 bytes more, which a
-    /// [`Vault`](super::Vault) adds.
+    /// Keys of 128 bytes and values of 2 MiB come back whole, several of them in one scan, and so
+    /// do 64 bytes more, which a [`Vault`](super::Vault) adds.
     Long,
     /// A key that is longer than 128 bytes, or a value than 2 MiB and 64 bytes, is refused with
     /// [`StoreFault::TooLarge`], and changes nothing. [`check_limits`](super::check_limits) does
@@ -86,8 +89,12 @@ pub enum Rule {
     Limits,
     /// Each of [`Table::ALL`] has rows of its own. The app's table is one of them.
     Tables,
-    /// [`Transaction::prefetch`] changes nothing, whether or not the rows are there.
+    /// [`Transaction::prefetch`] changes nothing, whether or not the rows are there, and hides
+    /// nothing that is changed afterwards.
     Prefetch,
+    /// [`Transaction::peek`] gives rows of the prefix and no others, in ascending order, at most as
+    /// many as asked for; and it finds what was committed before.
+    Peek,
     /// An error of the work comes back as it is, and nothing of the transaction stays.
     Error,
     /// A panic of the work goes on, and nothing of the transaction stays. It is checked with
@@ -110,7 +117,8 @@ impl fmt::Display for Rule {
             Self::Long => "keys of 128 bytes and values of 2 MiB (and 64 bytes) are kept whole",
             Self::Limits => "longer keys and values are refused as too large",
             Self::Tables => "every table has rows of its own",
-            Self::Prefetch => "announcing rows changes nothing",
+            Self::Prefetch => "announcing rows changes nothing, and hides no change",
+            Self::Peek => "a look finds the rows of its prefix and no others",
             Self::Error => "an error of the work comes back, and nothing of the transaction stays",
             Self::Panic => "a panic of the work goes on, and nothing of the transaction stays",
             Self::Durable => "what was committed is there when the store is opened again",
@@ -209,7 +217,8 @@ fn rows(store: &mut dyn AnyStore) -> Outcome {
         store.transact(|tx| row_is(tx, Table::Inbox, key, None))?;
         store.transact(|tx| rows_are(tx, Table::Inbox, &[], usize::MAX, &[]))?;
     }
-    Ok(())
+    fill(store)?;
+    KEYS.iter().try_for_each(|key| store.transact(|tx| row_is(tx, Table::User, key, Some(key))))
 }
 
 fn own_writes(store: &mut dyn AnyStore) -> Outcome {
@@ -226,8 +235,21 @@ fn own_writes(store: &mut dyn AnyStore) -> Outcome {
 }
 
 /// In ascending order.
-const KEYS: [&[u8]; 9] =
-    [&[0], b"a", b"a\0", b"ab", b"b", &[0xfe, 0xff], &[0xff], &[0xff, 0xff], &[0xff, 0xff, 0]];
+const KEYS: [&[u8]; 13] = [
+    &[0],
+    b"%",
+    b"A",
+    b"_",
+    b"a",
+    b"a\0",
+    b"a ",
+    b"ab",
+    b"b",
+    &[0xfe, 0xff],
+    &[0xff],
+    &[0xff, 0xff],
+    &[0xff, 0xff, 0],
+];
 
 /// All of [`KEYS`], in an order that is none of theirs; their values are the keys.
 fn fill(store: &mut dyn AnyStore) -> Outcome {
@@ -255,7 +277,9 @@ fn order(store: &mut dyn AnyStore) -> Outcome {
 
 fn prefix(store: &mut dyn AnyStore) -> Outcome {
     fill(store)?;
-    for prefix in [&b"a"[..], b"ab", b"c", &[0xfe], &[0xff], &[0xff, 0xff], &[0xff, 0xff, 0xff]] {
+    let others: [&[u8]; 5] = [b"ab", b"c", b"A", b"%", b"_"];
+    let at_the_end: [&[u8]; 4] = [&[0xfe], &[0xff], &[0xff, 0xff], &[0xff, 0xff, 0xff]];
+    for prefix in [&b"a"[..]].into_iter().chain(others).chain(at_the_end) {
         let expected = of_keys(prefix, usize::MAX);
         store.transact(|tx| rows_are(tx, Table::User, prefix, usize::MAX, &expected))?;
     }
@@ -270,7 +294,13 @@ fn most(store: &mut dyn AnyStore) -> Outcome {
             store.transact(|tx| rows_are(tx, Table::User, prefix, most, &expected))?;
         }
     }
-    Ok(())
+    // More than a page of any database.
+    let keys: Vec<[u8; 2]> = (0..2_100_u16).map(u16::to_be_bytes).collect();
+    for page in keys.chunks(100) {
+        store.transact(|tx| page.iter().try_for_each(|key| tx.put(Table::Seen, key, key)))?;
+    }
+    let expected: Vec<(&[u8], &[u8])> = keys.iter().map(|key| (&key[..], &key[..])).collect();
+    store.transact(|tx| rows_are(tx, Table::Seen, &[], usize::MAX, &expected))
 }
 
 fn merge(store: &mut dyn AnyStore) -> Outcome {
@@ -321,6 +351,10 @@ fn long(store: &mut dyn AnyStore) -> Outcome {
     let value = pattern(MAX_VALUE);
     store.transact(|tx| tx.put(Table::Session, b"long", &value))?;
     store.transact(|tx| row_is(tx, Table::Session, b"long", Some(&value)))?;
+    let keys: [&[u8]; 3] = [b"1", b"2", b"3"];
+    keys.iter().try_for_each(|key| store.transact(|tx| tx.put(Table::Log, key, &value)))?;
+    let expected = keys.map(|key| (key, &value[..]));
+    store.transact(|tx| rows_are(tx, Table::Log, &[], 9, &expected))?;
     if has(store, Table::Vault)? {
         let value = pattern(MAX_VALUE.saturating_add(VAULT_OVERHEAD));
         store.transact(|tx| tx.put(Table::Vault, b"sealed", &value))?;
@@ -382,7 +416,34 @@ fn prefetch(store: &mut dyn AnyStore) -> Outcome {
     })?;
     let all: &Expected<'_> = &[(b"new", b"mine"), (b"there", b"value")];
     store.transact(|tx| rows_are(tx, Table::Device, &[], 9, all))?;
-    store.transact(|tx| rows_are(tx, Table::App, &[], 9, &[]))
+    store.transact(|tx| rows_are(tx, Table::App, &[], 9, &[]))?;
+    // What changes after it was announced is what is there, in this transaction and the next.
+    store.transact(|tx| {
+        tx.prefetch(announced)?;
+        tx.put(Table::Device, b"missing", b"found")?;
+        tx.put(Table::Device, b"there", b"other")?;
+        tx.delete(Table::Device, b"new")?;
+        row_is(tx, Table::Device, b"missing", Some(b"found"))?;
+        row_is(tx, Table::Device, b"there", Some(b"other"))?;
+        row_is(tx, Table::Device, b"new", None)
+    })?;
+    store.transact(|tx| tx.prefetch(announced))?;
+    store.transact(|tx| tx.delete(Table::Device, b"missing"))?;
+    store.transact(|tx| row_is(tx, Table::Device, b"missing", None))
+}
+
+fn peek(store: &mut dyn AnyStore) -> Outcome {
+    fill(store)?;
+    for prefix in [&[][..], b"a", b"_", b"c", &[0xff]] {
+        for most in [0, 1, 2, usize::MAX] {
+            let expected = of_keys(prefix, most);
+            store.transact(|tx| {
+                let found = tx.peek(Table::User, prefix, most)?;
+                same_rows(&found, (Table::User, prefix, most), &expected)
+            })?;
+        }
+    }
+    Ok(())
 }
 
 /// What an atomicity check begins with, and what has to be left.
@@ -451,14 +512,27 @@ const fn rolls_back_on_a_panic(_: &mut dyn AnyStore) -> Outcome {
 fn durable<'s>(open: &mut dyn FnMut() -> Box<dyn AnyStore + 's>) -> Outcome {
     let value = pattern(100_000);
     let mut store = open();
-    store.transact(|tx| {
+    let mut there = Vec::new();
+    for &table in Table::ALL {
+        if has(store.as_mut(), table)? {
+            there.push(table);
+        }
+    }
+    store.transact(|tx| -> Outcome {
         tx.put(Table::Session, b"deleted", b"")?;
-        tx.put(Table::Session, b"kept", &value)?;
-        tx.put(Table::App, b"kept", b"")
+        tx.put(Table::Session, b"replaced", b"before")?;
+        tx.put(Table::Session, b"long", &value)?;
+        tx.put(Table::Seen, b"", b"no key")?;
+        KEYS.iter().try_for_each(|key| tx.put(Table::User, key, key))?;
+        there.iter().try_for_each(|table| tx.put(*table, b"kept", b""))?;
+        Ok(())
     })?;
     drop(store);
     let mut store = open();
-    store.transact(|tx| tx.delete(Table::Session, b"deleted"))?;
+    store.transact(|tx| {
+        tx.put(Table::Session, b"replaced", b"after")?;
+        tx.delete(Table::Session, b"deleted")
+    })?;
     let refused = store.transact(|tx| {
         tx.put(Table::Session, b"refused", b"")?;
         Err::<(), _>(Error::NotPermitted)
@@ -467,8 +541,11 @@ fn durable<'s>(open: &mut dyn FnMut() -> Box<dyn AnyStore + 's>) -> Outcome {
     drop(store);
     let mut store = open();
     store.transact(|tx| {
-        rows_are(tx, Table::Session, &[], 9, &[(b"kept", &value)])?;
-        rows_are(tx, Table::App, &[], 9, &[(b"kept", b"")])
+        let all: &Expected<'_> = &[(b"kept", b""), (b"long", &value), (b"replaced", b"after")];
+        rows_are(tx, Table::Session, &[], 9, all)?;
+        rows_are(tx, Table::Seen, &[], 9, &[(b"", b"no key"), (b"kept", b"")])?;
+        KEYS.iter().try_for_each(|key| row_is(tx, Table::User, key, Some(key)))?;
+        there.iter().try_for_each(|table| row_is(tx, *table, b"kept", Some(b"")))
     })
 }
 
@@ -502,19 +579,33 @@ fn rows_are(
     expected: &Expected<'_>,
 ) -> Outcome {
     let found = tx.scan(table, prefix, most)?;
+    same_rows(&found, (table, prefix, most), expected)
+}
+
+fn same_rows(
+    found: &[Row],
+    (table, prefix, most): (Table, &[u8], usize),
+    expected: &Expected<'_>,
+) -> Outcome {
     let found: Vec<(&[u8], &[u8])> =
         found.iter().map(|(key, value): &Row| (&**key, &***value)).collect();
     if found == expected {
         return Ok(());
     }
     let show = |rows: &Expected<'_>| {
-        let each: Vec<String> =
-            rows.iter().map(|(key, value)| format!("{} = {}", Short(key), Short(value))).collect();
+        let each = rows.iter().map(|(key, value)| format!("{} = {}", Short(key), Short(value)));
+        let each: Vec<String> = match rows.len().checked_sub(SHOWN) {
+            None | Some(0) => each.collect(),
+            Some(more) => each.take(SHOWN).chain([format!("{more} more")]).collect(),
+        };
         let most = if most == usize::MAX { "all".into() } else { format!("the first {most}") };
         format!("{} of {} in {}: [{}]", most, Short(prefix), table.name(), each.join(", "))
     };
     Err(Trouble::Differs { expected: show(expected), found: show(&found) })
 }
+
+/// Of more rows, so many are shown.
+const SHOWN: usize = 16;
 
 fn same<T: PartialEq + fmt::Debug>(what: &str, expected: &T, found: &T) -> Outcome {
     if expected == found {

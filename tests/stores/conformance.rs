@@ -1,6 +1,8 @@
 //! Our stores keep the rules, and a store that breaks one of them is told which.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use subrosa::Error;
 use subrosa::store::conformance::{Failure, Rule, check, check_durable};
@@ -165,6 +167,15 @@ enum Plant {
     TwoTablesAreOne,
     NoAppTable,
     PrefetchWrites,
+    PrefetchHidesWrites,
+    PrefetchHidesCommits,
+    LooksFindNothing,
+    LooksFindAll,
+    CaseDoesNotMatter,
+    SpacesAreCut,
+    PrefixIsAPattern,
+    AThousandRowsAtMost,
+    ThreeMegabytesAtMost,
     CommitsOnError,
     HidesTheError,
     CommitsOnPanic,
@@ -174,12 +185,15 @@ enum Plant {
 struct Broken {
     rows: Memory,
     plant: Plant,
+    announced: BTreeMap<(Table, Vec<u8>), Option<Value>>,
 }
 
 struct Bad<'a> {
     tx: &'a mut dyn Transaction,
     committed: Memory,
     plant: Plant,
+    /// What was announced, as it was then.
+    announced: &'a mut BTreeMap<(Table, Vec<u8>), Option<Value>>,
     /// What is put out of the transaction, for [`Plant::CommitsOnPanic`].
     escaped: &'a mut BTreeMap<(Table, Vec<u8>), Option<Vec<u8>>>,
 }
@@ -191,11 +205,15 @@ impl Store for Broken {
     ) -> Result<T, E> {
         use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-        let Self { rows, plant } = self;
+        let Self { rows, plant, announced } = self;
+        if *plant != Plant::PrefetchHidesCommits {
+            announced.clear();
+        }
         let (committed, mut escaped) = (rows.clone(), BTreeMap::new());
         let done = catch_unwind(AssertUnwindSafe(|| {
             rows.transact(|tx| {
-                work(&mut Bad { tx, committed, plant: *plant, escaped: &mut escaped })
+                let (plant, escaped) = (*plant, &mut escaped);
+                work(&mut Bad { tx, committed, plant, announced, escaped })
             })
         }));
         let escapes = match &done {
@@ -228,8 +246,13 @@ impl Bad<'_> {
             Plant::TwoTablesAreOne if table == Table::Task => Table::Draft,
             _ => table,
         };
-        let length = if self.plant == Plant::KeysAreCut { key.len().min(127) } else { key.len() };
-        (table, key[..length].to_vec())
+        let key = match self.plant {
+            Plant::KeysAreCut => key[..key.len().min(127)].to_vec(),
+            Plant::CaseDoesNotMatter => key.to_ascii_lowercase(),
+            Plant::SpacesAreCut => key.trim_ascii_end().to_vec(),
+            _ => key.to_vec(),
+        };
+        (table, key)
     }
 }
 
@@ -238,6 +261,10 @@ impl Transaction for Bad<'_> {
         let (table, key) = self.row(table, key);
         if self.plant == Plant::ReadsWhatWasCommitted {
             return self.committed.transact(|tx| tx.get(table, &key));
+        }
+        let hides = matches!(self.plant, Plant::PrefetchHidesWrites | Plant::PrefetchHidesCommits);
+        if let Some(announced) = self.announced.get(&(table, key.clone())).filter(|_| hides) {
+            return Ok(announced.clone());
         }
         self.tx.get(table, &key)
     }
@@ -303,6 +330,24 @@ impl Transaction for Bad<'_> {
                 let rows = self.tx.scan(table, &[], usize::MAX)?.into_iter();
                 Ok(rows.filter(|(key, _)| *key >= prefix).take(most).collect())
             }
+            Plant::PrefixIsAPattern => {
+                let fits = |key: &[u8]| {
+                    let mut pairs = prefix.iter().zip(key);
+                    key.len() >= prefix.len() && pairs.all(|(of, byte)| of == byte || *of == b'_')
+                };
+                let rows = self.tx.scan(table, &[], usize::MAX)?.into_iter();
+                Ok(rows.filter(|(key, _)| fits(key)).take(most).collect())
+            }
+            Plant::AThousandRowsAtMost => self.tx.scan(table, &prefix, most.min(1_000)),
+            Plant::ThreeMegabytesAtMost => {
+                let mut bytes = 0;
+                let rows = self.tx.scan(table, &prefix, most)?.into_iter();
+                let fits = |(_, value): &Row| {
+                    bytes += value.len();
+                    bytes <= 3 << 20
+                };
+                Ok(rows.take_while(fits).collect())
+            }
             Plant::NoneMeansAll if most == 0 => self.tx.scan(table, &prefix, usize::MAX),
             Plant::OneTooMany => self.tx.scan(table, &prefix, most.saturating_add(1)),
             Plant::DeletedRowsCount => {
@@ -316,7 +361,19 @@ impl Transaction for Bad<'_> {
         }
     }
 
+    fn peek(&mut self, table: Table, prefix: &[u8], most: usize) -> Result<Vec<Row>, Error> {
+        match self.plant {
+            Plant::LooksFindNothing => Ok(Vec::new()),
+            Plant::LooksFindAll => self.tx.scan(table, &[], most),
+            _ => self.scan(table, prefix, most),
+        }
+    }
+
     fn prefetch(&mut self, rows: &[(Table, &[u8])]) -> Result<(), Error> {
+        for (table, key) in rows {
+            let value = self.tx.get(*table, key)?;
+            self.announced.insert((*table, key.to_vec()), value);
+        }
         if self.plant == Plant::PrefetchWrites {
             for (table, key) in rows {
                 if self.tx.get(*table, key)?.is_none() {
@@ -353,16 +410,131 @@ fn a_store_that_breaks_a_rule_is_told_which() {
         (P::TwoTablesAreOne, Rule::Tables),
         (P::NoAppTable, Rule::Tables),
         (P::PrefetchWrites, Rule::Prefetch),
+        (P::PrefetchHidesWrites, Rule::Prefetch),
+        (P::PrefetchHidesCommits, Rule::Prefetch),
+        (P::LooksFindNothing, Rule::Peek),
+        (P::LooksFindAll, Rule::Peek),
+        (P::CaseDoesNotMatter, Rule::Rows),
+        (P::SpacesAreCut, Rule::Rows),
+        (P::PrefixIsAPattern, Rule::Prefix),
+        (P::AThousandRowsAtMost, Rule::Most),
+        (P::ThreeMegabytesAtMost, Rule::Long),
         (P::CommitsOnError, Rule::Error),
         (P::HidesTheError, Rule::Error),
         (P::CommitsOnPanic, Rule::Panic),
         (P::CatchesPanics, Rule::Panic),
     ] {
-        let found = check(|| Broken { rows: Memory::new(), plant });
+        let found = check(|| Broken { rows: Memory::new(), plant, announced: BTreeMap::new() });
         let failure: Failure = found.expect_err(&format!("{plant:?}"));
         println!("{plant:?}: {failure}");
         assert_eq!(failure.rule, rule, "{plant:?}: {failure}");
         assert!(failure.to_string().len() < 1_000, "{failure}");
+    }
+}
+
+/// What is forgotten on the way to the disk.
+#[derive(Clone, Copy, Debug)]
+enum Forgets {
+    Everything,
+    KeysThatAreNoText,
+    EmptyKeys,
+    ATable,
+    WhatReplaces,
+    Deletions,
+}
+
+type Disk = Rc<RefCell<Vec<Change>>>;
+
+/// Rows in memory, with what was committed on a disk.
+struct Saved {
+    rows: Memory,
+    disk: Disk,
+    forgets: Forgets,
+}
+
+impl Saved {
+    fn open(disk: &Disk, forgets: Forgets) -> Self {
+        let mut rows = Memory::new();
+        let read = rows.transact(|tx| {
+            disk.borrow().iter().try_for_each(|Change { table, key, value }| match value {
+                Some(value) => tx.put(*table, key, value),
+                None => tx.delete(*table, key),
+            })
+        });
+        read.unwrap();
+        Self { rows, disk: Rc::clone(disk), forgets }
+    }
+}
+
+struct Logged<'a> {
+    tx: &'a mut dyn Transaction,
+    log: Vec<Change>,
+    forgets: Forgets,
+}
+
+impl Logged<'_> {
+    fn log(&mut self, table: Table, key: &[u8], value: Option<&[u8]>) -> Result<(), Error> {
+        let is_forgotten = match self.forgets {
+            Forgets::Everything => true,
+            Forgets::KeysThatAreNoText => std::str::from_utf8(key).is_err(),
+            Forgets::EmptyKeys => key.is_empty(),
+            Forgets::ATable => table == Table::Ticket,
+            Forgets::WhatReplaces => self.tx.get(table, key)?.is_some() && value.is_some(),
+            Forgets::Deletions => value.is_none(),
+        };
+        if !is_forgotten {
+            let value = value.map(|value| Value::new(value.to_vec()));
+            self.log.push(Change { table, key: key.to_vec(), value });
+        }
+        Ok(())
+    }
+}
+
+impl Store for Saved {
+    fn transact<T, E: From<Error>>(
+        &mut self,
+        work: impl FnOnce(&mut dyn Transaction) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let (disk, forgets) = (&self.disk, self.forgets);
+        self.rows.transact(|tx| {
+            let mut logged = Logged { tx, log: Vec::new(), forgets };
+            let done = work(&mut logged)?;
+            disk.borrow_mut().append(&mut logged.log);
+            Ok(done)
+        })
+    }
+}
+
+impl Transaction for Logged<'_> {
+    fn get(&mut self, table: Table, key: &[u8]) -> Result<Option<Value>, Error> {
+        self.tx.get(table, key)
+    }
+
+    fn put(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<(), Error> {
+        self.log(table, key, Some(value))?;
+        self.tx.put(table, key, value)
+    }
+
+    fn delete(&mut self, table: Table, key: &[u8]) -> Result<(), Error> {
+        self.log(table, key, None)?;
+        self.tx.delete(table, key)
+    }
+
+    fn scan(&mut self, table: Table, prefix: &[u8], most: usize) -> Result<Vec<Row>, Error> {
+        self.tx.scan(table, prefix, most)
+    }
+}
+
+#[test]
+fn a_store_that_forgets_something_of_its_commits_is_told_so() {
+    use Forgets as F;
+
+    let partly = [F::KeysThatAreNoText, F::EmptyKeys, F::ATable, F::WhatReplaces, F::Deletions];
+    for forgets in [F::Everything].into_iter().chain(partly) {
+        let disk = Disk::default();
+        let found = check_durable(|| Saved::open(&disk, forgets));
+        let failure = found.expect_err(&format!("{forgets:?}"));
+        assert_eq!(failure.rule, Rule::Durable, "{forgets:?}");
     }
 }
 
