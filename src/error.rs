@@ -102,7 +102,8 @@ pub enum Error {
     OutOfTurn,
     /// The passphrase or the key is not the one that the store was encrypted under.
     WrongPassphrase,
-    /// A passphrase has fewer than two characters, which protects nothing.
+    /// A passphrase has fewer than two characters, which protects nothing; or a person thought up
+    /// one that is to guard an account key, which is worth more than that.
     WeakPassphrase,
     /// A vault has one to eight locks, an archive one to four: this would be none or too many, or
     /// none has this id.
@@ -353,7 +354,7 @@ impl fmt::Display for Error {
             Self::BadScan => "this is no verification code",
             Self::OutOfTurn => "the verification with this user is not at this point",
             Self::WrongPassphrase => "the passphrase or the key is wrong",
-            Self::WeakPassphrase => "the passphrase is empty or a single character",
+            Self::WeakPassphrase => "the passphrase does not protect enough",
             Self::BadLocks => "there are no locks or too many, or none has this id",
             Self::BadRecoveryCode => "the recovery code is mistyped",
             Self::DamagedChunk(index) => return write!(f, "chunk {index} of the blob is damaged"),
