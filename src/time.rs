@@ -66,6 +66,12 @@ impl UnixTime {
         if later > Self::MAX.0 { Self::MAX } else { Self(later) }
     }
 
+    /// The time this many seconds later, for what has to be later: a wait at the end of time, say
+    /// of an app that brings a wrong clock inside the limits, is a wait all the same.
+    pub(crate) const fn wait(self, secs: u64) -> Self {
+        Self(self.0.saturating_add(secs))
+    }
+
     /// Seconds from `earlier` to this time; 0 where `earlier` is the later one.
     #[must_use]
     pub const fn since(self, earlier: Self) -> u64 {

@@ -17,7 +17,7 @@ impl BackOff {
         let wait = self.first << (*attempts).min(MOST_DOUBLED);
         // What is tried by turns is tried by turns for ever.
         *attempts = attempts.checked_add(1).unwrap_or(MOST_DOUBLED);
-        now.after(wait.min(self.last))
+        now.wait(wait.min(self.last))
     }
 
     /// Whether it is time. A time too far ahead was set by a clock that was, and is not believed.
@@ -36,7 +36,7 @@ pub(super) struct Earliest {
 impl Earliest {
     /// Until a time is taken that is earlier, it is `most` seconds from now.
     pub(super) const fn within(most: u64, now: UnixTime) -> Self {
-        Self { now, next: now.after(most) }
+        Self { now, next: now.wait(most) }
     }
 
     /// Times that have passed are ignored: what is due and was not done waits for something else.
@@ -48,7 +48,7 @@ impl Earliest {
 
     /// There is more than was looked at.
     pub(super) fn soon(&mut self) {
-        self.take(self.now.after(1));
+        self.take(self.now.wait(1));
     }
 
     pub(super) const fn now(&self) -> UnixTime {

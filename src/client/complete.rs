@@ -57,7 +57,7 @@ impl<S: Scope> Client<S> {
         })?;
         if task.0 == Key::Summary {
             let is_done = !is_first || completed == Completed::Handled;
-            self.check = if is_done { Check::Done } else { Check::Until(now.after(LEASE)) };
+            self.check = if is_done { Check::Done } else { Check::Until(now.wait(LEASE)) };
         }
         Ok(completed)
     }

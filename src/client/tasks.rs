@@ -237,7 +237,7 @@ fn tasks(
         let is_handed_out =
             matches!(*check, Check::Until(until) if (1..=LEASE).contains(&until.since(now)));
         if !is_handed_out && most > 0 {
-            *check = Check::Until(now.after(LEASE));
+            *check = Check::Until(now.wait(LEASE));
             tasks.add(Key::Summary, Action::FetchSummary);
         }
         return Ok(tasks.tasks);
@@ -333,7 +333,7 @@ fn wanted(open: &mut Open<'_>, tasks: &mut Tasks, now: UnixTime) -> Result<(), E
             }
             Want::Work(_) | Want::Aside(_) => continue,
         };
-        if wants::hand_out(open, &want, now, now.after(LEASE))? {
+        if wants::hand_out(open, &want, now, now.wait(LEASE))? {
             tasks.add(key, action);
         }
     }
@@ -346,7 +346,7 @@ fn to_send(open: &mut Open<'_>, tasks: &mut Tasks, now: UnixTime) -> Result<(), 
         if bytes > MOST_BYTES {
             break;
         }
-        let Some(row) = outbox::hand_out(open, &name, now, now.after(LEASE))? else { continue };
+        let Some(row) = outbox::hand_out(open, &name, now, now.wait(LEASE))? else { continue };
         let OutboxRow { to, message, attempts, envelope, .. } = row;
         bytes = bytes.saturating_add(envelope.len());
         let action = if envelope::is_sealed(&envelope) {
@@ -361,7 +361,7 @@ fn to_send(open: &mut Open<'_>, tasks: &mut Tasks, now: UnixTime) -> Result<(), 
     // What hands a chain over is in front of what is encrypted with it.
     let most = tasks.most.saturating_sub(tasks.tasks.len());
     let Some(room) = MOST_BYTES.checked_sub(bytes) else { return Ok(()) };
-    for due in group_out::due(open, now, now.after(LEASE), most, room)? {
+    for due in group_out::due(open, now, now.wait(LEASE), most, room)? {
         let message = Some(due.message);
         let action = Action::Send { to: due.to, envelope: due.envelope, message };
         tasks.add(Key::Group(due.name, due.index, due.message), action);

@@ -128,7 +128,7 @@ pub(super) fn check_handed_out(open: &mut Open<'_>, now: UnixTime) -> Result<(),
 /// later upload of this device.
 pub(super) fn refused(open: &mut Open<'_>, now: UnixTime) -> Result<(), Error> {
     let mut row = get(open)?;
-    (row.checked_at, row.not_before) = (None, Some(now.after(WAIT)));
+    (row.checked_at, row.not_before) = (None, Some(now.wait(WAIT)));
     put(open, &row)?;
     match row.due {
         Due::Introduce(_) => {
@@ -142,7 +142,7 @@ pub(super) fn refused(open: &mut Open<'_>, now: UnixTime) -> Result<(), Error> {
 /// The server could not be asked, or did not answer: a minute later again.
 pub(super) fn failed(open: &mut Open<'_>, now: UnixTime) -> Result<(), Error> {
     let mut row = get(open)?;
-    row.not_before = Some(now.after(WAIT));
+    row.not_before = Some(now.wait(WAIT));
     put(open, &row)
 }
 
@@ -257,7 +257,7 @@ pub(super) fn next(
     if row.due == Due::Nothing || row.waits(now) {
         return Ok(None);
     }
-    row.not_before = Some(now.after(WAIT));
+    row.not_before = Some(now.wait(WAIT));
     let own = open.linked()?;
     let mut some = prekeys::load(open, &Which::All)?;
     let before = some.prekeys.last_id();

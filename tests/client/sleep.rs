@@ -137,3 +137,17 @@ fn who_asks_for_more_than_is_sent_at_once_keeps_nobody_else_waiting() {
 fn is_text(item: &Item, text: &[u8]) -> bool {
     matches!(item, Item::Text(Text { text: found, .. }) if **found == *text)
 }
+
+/// An app may bring a wrong clock inside the limits by itself.
+#[test]
+fn a_wait_at_the_end_of_time_is_a_wait_all_the_same() {
+    let mut world = World::new("the end of time");
+    world.now = UnixTime::MAX;
+    let mut alice = world.create("alice");
+    alice.write("nobody", b"is anybody there", world.now, &mut world.rng).unwrap();
+    for is_away in [false, true] {
+        drain(&mut world, &mut alice, is_away);
+        assert!(alice.next_due(world.now).unwrap() > world.now);
+        alice.connected().unwrap();
+    }
+}
