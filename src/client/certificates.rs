@@ -42,7 +42,7 @@ pub(super) fn is_awaited(open: &mut Open<'_>, now: UnixTime) -> Result<bool, Err
 
 /// This account's certificate.
 pub(super) fn own(open: &mut Open<'_>) -> Result<Option<SenderCertificate>, Error> {
-    let row = open.get(Table::Ticket, CERTIFICATE)?;
+    let row = open.get_readable(Table::Ticket, CERTIFICATE)?;
     Ok(row.and_then(|row| SenderCertificate::decode(&row).ok()))
 }
 

@@ -308,6 +308,19 @@ impl<'t> Open<'t> {
         self.tx.get(table, key)
     }
 
+    /// As [`Open::get`], of a row that can be done without: none where it was damaged, as a vault
+    /// says.
+    pub(super) fn get_readable(
+        &mut self,
+        table: Table,
+        key: &[u8],
+    ) -> Result<Option<Value>, Error> {
+        match self.get(table, key) {
+            Err(error) if error == StoreFault::Corrupt.into() => Ok(None),
+            row => row,
+        }
+    }
+
     pub(super) fn put(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<(), Error> {
         self.writes = self.writes.saturating_add(1);
         self.tx.put(table, key, value)
@@ -569,7 +582,7 @@ impl<'t> Open<'t> {
         id: &SessionId,
     ) -> Result<Option<Session>, Error> {
         let key = self.session_key(place, id);
-        let row = self.get(Table::Session, &key)?;
+        let row = self.get_readable(Table::Session, &key)?;
         Ok(row.and_then(|row| Session::decode(&row).ok()).filter(|session| session.id() == *id))
     }
 

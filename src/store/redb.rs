@@ -84,7 +84,7 @@ impl Redb {
     /// Makes a copy of the file, whole and as it is now, for instance as a backup. Nothing is at
     /// `path` before it is complete. What is there already is not replaced.
     ///
-    /// An account must not go on in both: a copy is opened as docs/client.md, section 6, says.
+    /// An account must not go on in both: a copy is opened as docs/client.md, section 7, says.
     ///
     /// # Errors
     /// [`StoreFault::Path`]: there is such a file, or its folder is missing. [`StoreFault::Full`],

@@ -22,7 +22,7 @@ use crate::lock::{Argon2Cost, Lock, LockKind};
 ///
 /// **What it shows** to someone who reads the storage: the tables and how many rows each has; the
 /// keys of all rows, those of [`Table::App`] as the app wrote them (this crate's own say nothing by
-/// themselves, docs/client.md, section 7); how long each value is; which rows were written since an
+/// themselves, docs/client.md, section 10); how long each value is; which rows were written since an
 /// earlier look; how many locks there are, of which kinds, and what Argon2id costs. It does not
 /// show values, and not which values are equal.
 ///

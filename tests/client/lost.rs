@@ -1,8 +1,10 @@
 //! What is lost on the way, in a restored store or between two decisions, comes again or is told.
 
 use subrosa::protocol::IdentityKeyPair;
-use subrosa::store::Memory;
-use subrosa::{Action, Client, DeviceList, Event, Item, NewDevice, Received, Role, Trust};
+use subrosa::store::{Lock, Memory, Store, Table, Vault};
+use subrosa::{
+    Action, Client, DeviceList, Error, Event, Item, Loopback, NewDevice, Received, Role, Trust,
+};
 
 use super::{DAY, World, copy, events, from, take, texts};
 
@@ -172,4 +174,50 @@ fn held_texts_that_another_key_displaces_are_told() {
     assert!(
         matches!(&held[..], [one] if matches!(&one.item, Item::Text(text) if text.trust == Trust::Unaccepted))
     );
+}
+
+/// The disk damaged every session of a store that is in a vault.
+#[test]
+fn a_session_that_a_vault_cannot_open_heals_as_any_that_is_lost() {
+    let world = &mut World::new("a damaged vault");
+    let (now, rng) = (world.now, &mut world.rng);
+    let (mut server, mut disk) = (Loopback::new(), Memory::new());
+    let lock = Lock::Key(&[1; 32]);
+    let mut bob = Client::create(Memory::new(), "bob", now, rng).unwrap();
+    let vault = Vault::open(&mut disk, lock, rng).unwrap();
+    let mut alice = Client::create(vault, "alice", now, rng).unwrap();
+    server.sync(&mut bob, now, rng).unwrap();
+    alice.write("bob", b"one", now, rng).unwrap();
+    for _ in 0..2 {
+        server.sync(&mut alice, now, rng).unwrap();
+        server.sync(&mut bob, now, rng).unwrap();
+        bob.write("alice", b"two", now, rng).unwrap();
+    }
+    // Both are on their way.
+    server.sync(&mut bob, now, rng).unwrap();
+    drop(alice);
+    let damaged = disk.transact(|tx| {
+        let sessions = tx.scan(Table::Session, &[], 9)?;
+        for (key, mut value) in sessions.clone() {
+            *value.last_mut().unwrap() ^= 1;
+            tx.put(Table::Session, &key, &value)?;
+        }
+        Ok::<_, Error>(sessions.len())
+    });
+    assert_eq!(damaged, Ok(1));
+    let mut alice = Client::open(Vault::open(&mut disk, lock, rng).unwrap()).unwrap();
+    let received = server.sync(&mut alice, now, rng).unwrap();
+    let is_asked = |received: &Received| matches!(received, Received::AskedAgain(_));
+    assert!(received.len() == 2 && received.iter().all(is_asked), "{received:?}");
+    alice.write("bob", b"three", now, rng).unwrap();
+    for _ in 0..2 {
+        server.sync(&mut alice, now, rng).unwrap();
+        server.sync(&mut bob, now, rng).unwrap();
+    }
+    server.sync(&mut alice, now, rng).unwrap();
+    let count = |items: Vec<subrosa::Incoming>| {
+        items.iter().filter(|incoming| matches!(incoming.item, Item::Text(_))).count()
+    };
+    assert_eq!((count(alice.inbox(9).unwrap()), count(bob.inbox(9).unwrap())), (2, 2));
+    alice.forget("bob").unwrap();
 }
