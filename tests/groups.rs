@@ -11,6 +11,8 @@
 
 #[path = "support/counting.rs"]
 mod counting;
+#[path = "groups/crossings.rs"]
+mod crossings;
 #[path = "groups/handshakes.rs"]
 mod handshakes;
 #[path = "groups/healing.rs"]

@@ -342,10 +342,13 @@ fn all_steps(open: &mut Open<'_>) -> Result<Vec<(Tag, Option<UnixTime>)>, Error>
     steps.collect()
 }
 
-/// The groups that there is work for now.
+/// The groups that there is work for now, at most `most`, by turns: whoever has some of them looked
+/// at without end keeps no other one waiting.
 pub(super) fn steps(open: &mut Open<'_>, now: UnixTime, most: usize) -> Result<Vec<Tag>, Error> {
     let due = all_steps(open)?.into_iter().filter(|(_, at)| is_due(*at, now));
-    Ok(due.map(|(group, _)| group).take(most).collect())
+    let mut due: Vec<Tag> = due.map(|(group, _)| group).collect();
+    open.by_turns(&mut due, most, now);
+    Ok(due)
 }
 
 fn is_due(at: Option<UnixTime>, now: UnixTime) -> bool {
@@ -391,7 +394,14 @@ pub(super) fn take_changed(open: &mut Open<'_>) -> Result<BTreeSet<Tag>, Error> 
             groups.insert(tag_at(&key, 17)?);
         }
     }
-    Ok(groups)
+    // Of what somebody is only invited to, there is nothing to do: invitations are many.
+    let mut some = BTreeSet::new();
+    for group in groups {
+        if get(open, group)?.is_some_and(|row| row.standing != GroupStanding::Invited) {
+            some.insert(group);
+        }
+    }
+    Ok(some)
 }
 
 pub(super) fn tag_at(key: &[u8], at: usize) -> Result<Tag, Error> {

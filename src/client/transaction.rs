@@ -453,6 +453,20 @@ impl<'t> Open<'t> {
         self.account.short_name(b"founding", &of)
     }
 
+    /// Leaves `most` of these, beginning with another one each second: no one of them can keep
+    /// another one waiting for good. `HMAC(row key, "turn" || now:u64)[..8]` says with which.
+    pub(super) fn by_turns<T>(&self, all: &mut Vec<T>, most: usize, now: UnixTime) {
+        if all.len() <= most {
+            return;
+        }
+        let name = self.account.short_name(b"turn", &now.as_secs().to_be_bytes());
+        let turn = name.first_chunk().map_or(0, |turn| u64::from_be_bytes(*turn));
+        let of = u64::try_from(all.len()).unwrap_or(u64::MAX);
+        let first = turn.checked_rem(of).and_then(|first| usize::try_from(first).ok());
+        all.rotate_left(first.unwrap_or(0));
+        all.truncate(most);
+    }
+
     /// What stands for a member of a group in keys of rows: `HMAC(row key, "member" || id)[..16]`.
     pub(super) fn member_tag(&self, member: &[u8; 16]) -> Tag {
         Tag(self.account.short_name(b"member", member))

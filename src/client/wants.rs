@@ -211,7 +211,8 @@ pub(super) fn hand_out(
     Ok(true)
 }
 
-/// The wants that are due, at most `most`.
+/// The wants that are due, at most `most`, by turns: whoever has much wanted without end keeps
+/// nobody else waiting.
 pub(super) fn due(
     open: &mut Open<'_>,
     now: UnixTime,
@@ -222,11 +223,12 @@ pub(super) fn due(
     for kind in kinds {
         for (_, row) in open.peek(Table::Task, &[*kind], usize::MAX)? {
             let row: WantRow = at_rest::state::decode(1, &row)?;
-            if row.is_due(now) && all.len() < most {
+            if row.is_due(now) {
                 all.push(row.want);
             }
         }
     }
+    open.by_turns(&mut all, most, now);
     Ok(all)
 }
 

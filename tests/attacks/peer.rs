@@ -3,7 +3,7 @@
 use rand_core::Rng;
 use subrosa::protocol::IdentityKeyPair;
 use subrosa::store::Table;
-use subrosa::{Action, Event, Item, Received, Role};
+use subrosa::{Action, Event, Item, Progress, Received, Role};
 
 use crate::liar::{Liar, Saying, noise};
 use crate::world::{World, events, inbox, incoming, texts};
@@ -95,6 +95,56 @@ fn requests_for_what_was_never_sent_read_and_send_nothing() {
     assert!(liar.hear_all(&mut world).iter().all(|heard| heard.kind != 1));
     assert!(disk.count(Table::Request) <= 8 + 1);
     assert_eq!(inbox(&mut alice), []);
+}
+
+#[test]
+fn who_asks_for_what_was_never_sent_on_many_devices_keeps_nobody_else_waiting() {
+    let mut world = World::new("many devices");
+    let (mut alice, _) = world.app("alice");
+    let here = alice.address().clone();
+    let mut liar = Liar::new(&mut world, "mallory");
+    liar.befriend(&mut world, &mut alice);
+    let mut devices = Vec::new();
+    for _ in 0..20 {
+        let identity = IdentityKeyPair::generate(&mut world.rng);
+        let with = liar.list.with(&liar.account, identity.public_key(), Role::Device);
+        let (list, device) = with.unwrap();
+        liar.list = list.clone();
+        let account = IdentityKeyPair::clone(&liar.account);
+        devices.push(Liar::posing(&mut world, "mallory", device, account, identity, list));
+    }
+    liar.upload(&mut world);
+    // Nobody can begin a session with these, to whom Alice writes.
+    let names: Vec<String> = (0..12).map(|at| format!("bob {at}")).collect();
+    let mut texts = Vec::new();
+    let mut bobs: Vec<Liar> = names.iter().map(|name| Liar::new(&mut world, name)).collect();
+    for bob in &bobs {
+        world.bundles.insert(bob.address.clone(), Vec::new());
+        texts.push(world.write(&mut alice, &bob.address.user, "hello"));
+    }
+    world.settle(&mut alice);
+    let references: Vec<[u8; 16]> = (0..1_000_u128).map(u128::to_be_bytes).collect();
+    for device in &mut devices {
+        device.list = liar.list.clone();
+        let talk = device.begin(&mut world, &here);
+        for _ in 0..8 {
+            let request = Saying::request([0; 8], &references);
+            let received = device.tell(&mut world, &mut alice, talk, &request);
+            assert_eq!(received, Received::Handled);
+        }
+    }
+    // They write themselves.
+    for bob in &mut bobs {
+        let talk = bob.begin(&mut world, &here);
+        let _text = bob.tell(&mut world, &mut alice, talk, &Saying::text(1, "hello"));
+    }
+    for _ in 0..30 {
+        world.settle(&mut alice);
+        world.pass(1);
+    }
+    for text in texts {
+        assert_eq!(alice.progress(text), Ok(Progress::Sent));
+    }
 }
 
 #[test]
