@@ -1,12 +1,13 @@
 //! Envelopes for many on their way to each of their receivers.
 
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
 use super::group_outs::{self, ReceiverRow};
 use super::group_rows;
 use super::group_texts::{self, TextAt};
 use super::tickets;
-use super::transaction::{Open, Place, RowName};
+use super::transaction::{Open, Place, RowName, Tag};
 use super::wants::{self, Want};
 use crate::address::Address;
 use crate::content::MessageId;
@@ -22,18 +23,21 @@ pub(super) struct Due {
     pub(super) envelope: Vec<u8>,
 }
 
-/// What can be sent now of the envelopes for groups.
+/// What can be sent now of the envelopes for groups, but for these.
 pub(super) fn due(
     open: &mut Open<'_>,
-    now: UnixTime,
-    until: UnixTime,
+    but: &BTreeSet<Tag>,
+    (now, until): (UnixTime, UnixTime),
     most: usize,
     most_bytes: usize,
 ) -> Result<Vec<Due>, Error> {
     let (mut due, mut bytes) = (Vec::new(), 0_usize);
-    for (name, _) in group_outs::all(open)? {
+    for (name, out) in group_outs::all(open)? {
         if due.len() >= most || bytes > most_bytes {
             break;
+        }
+        if but.contains(&out.group) {
+            continue;
         }
         let Some(row) = group_outs::get(open, &name)? else { continue };
         let at = TextAt { group: row.group, id: row.message, text: row.text, reference: None };

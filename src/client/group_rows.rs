@@ -94,6 +94,9 @@ pub(super) const STEP: u8 = 13;
 pub(super) const GONE: u8 = 14;
 const FRESH: u8 = 15;
 
+/// What stands in the row of a group that was looked at, where there is more to do at once.
+const AGAIN: u8 = 1;
+
 /// When a group is looked at again that no allowance was left for: after 10 minutes, each time.
 const SHORT: BackOff = BackOff { first: 10 * 60, last: 10 * 60 };
 
@@ -318,8 +321,14 @@ pub(super) fn delete_peer(open: &mut Open<'_>, group: Tag, place: Place) -> Resu
 
 // ---- Groups with work to do.
 
+/// Something is new of a group: nothing of it leaves before it was looked at.
 pub(super) fn set_step(open: &mut Open<'_>, group: Tag) -> Result<(), Error> {
     open.put(Table::Group, &of(STEP, group, &[]), &[])
+}
+
+/// A group was looked at, and there is more to do.
+pub(super) fn set_step_again(open: &mut Open<'_>, group: Tag) -> Result<(), Error> {
+    open.put(Table::Group, &of(STEP, group, &[]), &[AGAIN])
 }
 
 /// There is work for which no allowance is left: it stands in front of no other group.
@@ -349,6 +358,13 @@ pub(super) fn steps(open: &mut Open<'_>, now: UnixTime, most: usize) -> Result<V
     let mut due: Vec<Tag> = due.map(|(group, _)| group).collect();
     open.by_turns(&mut due, most, now);
     Ok(due)
+}
+
+/// The groups of which something is new that was not looked at yet.
+pub(super) fn unlooked(open: &mut Open<'_>) -> Result<BTreeSet<Tag>, Error> {
+    let rows = open.peek(Table::Group, &[STEP], usize::MAX)?;
+    let new = rows.iter().filter(|(_, row)| row.is_empty());
+    new.map(|(key, _)| tag_at(key, 1)).collect()
 }
 
 fn is_due(at: Option<UnixTime>, now: UnixTime) -> bool {

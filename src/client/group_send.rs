@@ -129,7 +129,7 @@ fn go(
         group_rows::put_peer(open, group, peer.place, &peer.row)?;
     }
     if is_left || is_held || plan.owes {
-        group_rows::set_step(open, group)
+        group_rows::set_step_again(open, group)
     } else if plan.is_short {
         group_rows::set_step_later(open, group, now)
     } else {

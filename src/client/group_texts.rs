@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::group_outs::{self, OutRow, PlaceKey};
 use super::group_rows::{PeerRow, of};
-use super::log::{self, TextKey};
+use super::log::{self, Pointer, TextKey};
 use super::messages::{self, Progress};
 use super::outbox::{self, WaitingFor};
 use super::transaction::{Open, Place, RowName, Tag};
@@ -350,6 +350,29 @@ pub(super) fn withhold(
         }
     }
     Ok(())
+}
+
+/// Whether an envelope for a single device, which waits, holds a text to one of these groups.
+pub(super) fn is_of_one(
+    open: &mut Open<'_>,
+    name: &RowName,
+    groups: &BTreeSet<Tag>,
+) -> Result<bool, Error> {
+    let Some(waiting) = outbox::waiting(open, name)? else { return Ok(false) };
+    let Some((_, pointer)) = pointer(open, &waiting)? else { return Ok(false) };
+    Ok(groups.contains(&pointer.text.tag()))
+}
+
+/// Which text an envelope holds that waits for a single device, and where the rows of that are.
+fn pointer(open: &mut Open<'_>, waiting: &WaitingFor) -> Result<Option<(Place, Pointer)>, Error> {
+    let WaitingFor { to, number, .. } = waiting;
+    let tag = open.tag(&to.user)?;
+    let user = open.user(tag)?;
+    let Some(listed) = user.as_ref().and_then(|user| user.list.get(to.device)) else {
+        return Ok(None);
+    };
+    let place = open.place(tag, &listed.identity);
+    Ok(log::pointer(open, place, *number)?.map(|pointer| (place, pointer)))
 }
 
 // ---- Which text an envelope held.

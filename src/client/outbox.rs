@@ -325,6 +325,13 @@ pub(super) fn waiting_for(
     Ok(waiting)
 }
 
+/// An envelope that waits.
+pub(super) fn waiting(open: &mut Open<'_>, name: &RowName) -> Result<Option<WaitingFor>, Error> {
+    let number = number_of(&key(HEAD, name));
+    let row = head(open, name)?;
+    Ok(row.map(|OutboxRow { to, message, .. }| WaitingFor { name: *name, to, number, message }))
+}
+
 /// The envelopes that may be sent now, at most `most`, the oldest first.
 pub(super) fn due(open: &mut Open<'_>, now: UnixTime, most: usize) -> Result<Vec<RowName>, Error> {
     // Those that were handed out or failed lately are left out, and are few.

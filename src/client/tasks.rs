@@ -13,7 +13,9 @@ use super::events::Event;
 use super::expiry;
 use super::group_out;
 use super::group_outs;
+use super::group_rows;
 use super::group_send;
+use super::group_texts;
 use super::outbox::{self, OutboxRow};
 use super::receive;
 use super::transaction::{Open, RowName};
@@ -342,9 +344,14 @@ fn wanted(open: &mut Open<'_>, tasks: &mut Tasks, now: UnixTime) -> Result<(), E
 
 fn to_send(open: &mut Open<'_>, tasks: &mut Tasks, now: UnixTime) -> Result<(), Error> {
     let mut bytes: usize = 0;
+    // Somebody may be no member any more: of such a group no text leaves before it was looked at.
+    let unlooked = group_rows::unlooked(open)?;
     for name in outbox::due(open, now, tasks.most.saturating_sub(tasks.tasks.len()))? {
         if bytes > MOST_BYTES {
             break;
+        }
+        if !unlooked.is_empty() && group_texts::is_of_one(open, &name, &unlooked)? {
+            continue;
         }
         let Some(row) = outbox::hand_out(open, &name, now, now.wait(LEASE))? else { continue };
         let OutboxRow { to, message, attempts, envelope, .. } = row;
@@ -361,7 +368,7 @@ fn to_send(open: &mut Open<'_>, tasks: &mut Tasks, now: UnixTime) -> Result<(), 
     // What hands a chain over is in front of what is encrypted with it.
     let most = tasks.most.saturating_sub(tasks.tasks.len());
     let Some(room) = MOST_BYTES.checked_sub(bytes) else { return Ok(()) };
-    for due in group_out::due(open, now, now.wait(LEASE), most, room)? {
+    for due in group_out::due(open, &unlooked, (now, now.wait(LEASE)), most, room)? {
         let message = Some(due.message);
         let action = Action::Send { to: due.to, envelope: due.envelope, message };
         tasks.add(Key::Group(due.name, due.index, due.message), action);

@@ -2,9 +2,114 @@
 //! and a change of the group, another delivery and a change that waits.
 
 use subrosa::store::Memory;
-use subrosa::{Address, Progress, Role};
+use subrosa::{Address, GroupIntention, Progress, Role};
 
 use crate::world::World;
+
+/// A group of three who have written.
+fn talking(world: World) -> (World, Vec<Address>) {
+    let (mut world, all) = world.founding(&["bea", "cyd"]);
+    for by in &all {
+        world.write(by).unwrap();
+    }
+    world.settle();
+    (world, all)
+}
+
+#[test]
+fn of_many_groups_none_sends_what_a_removed_device_could_read() {
+    let (mut world, all) = World::with_group(70, &["bea", "cyd"]);
+    let laptop = world.link(&all[1], Role::Device);
+    world.settle();
+    world.meet(&all[0], "bea");
+    let mut groups = Vec::new();
+    for _ in 0..20 {
+        let (now, keys) = (world.now, &mut world.keys);
+        let ada = &mut world.devices.get_mut(&all[0]).unwrap().client;
+        groups.push(ada.create_group(&["bea", "cyd"], b"", now, keys).unwrap());
+    }
+    world.settle();
+    let write = |world: &mut World| {
+        for group in &groups {
+            let (now, keys) = (world.now, &mut world.keys);
+            let ada = &mut world.devices.get_mut(&all[0]).unwrap().client;
+            ada.write_to_group(*group, b"to all", now, keys).unwrap();
+        }
+    };
+    write(&mut world);
+    world.settle();
+    // All of them hold the chains.
+    write(&mut world);
+    let (now, keys) = (world.now, &mut world.keys);
+    let bea = &mut world.devices.get_mut(&all[1]).unwrap().client;
+    bea.remove_device(laptop.device, now, keys).unwrap();
+    world.devices.get_mut(&laptop).unwrap().gone = true;
+    world.connect(&all[1], 0);
+    world.meet(&all[0], "bea");
+    let before = world.post.past.len();
+    world.connect(&all[0], 0);
+    let left: Vec<_> = world.post.past[before..].to_vec();
+    assert_eq!(left.iter().filter(|mail| mail.to == laptop).count(), 0);
+    // A thief of the laptop has what the server has.
+    let (now, keys) = (world.now, &mut world.keys);
+    let thief = &mut world.devices.get_mut(&laptop).unwrap().client;
+    let opens = |mail: &&crate::world::Mail| {
+        let received = thief.receive(mail.named(), &mail.envelope, now, keys).unwrap();
+        mail.is_of_group() && matches!(received, subrosa::Received::Incoming(_))
+    };
+    assert_eq!(left.iter().filter(opens).count(), 0);
+    // All of it leaves once each group was looked at.
+    world.settle();
+    for of in [&all[1], &all[2]] {
+        assert_eq!(world.devices[of].shown.len(), 2 * groups.len(), "{of}");
+    }
+    world.devices.values().for_each(|device| assert!(device.shown.values().all(|n| *n == 1)));
+}
+
+#[test]
+fn of_many_groups_none_sends_apart_what_is_for_a_removed_member() {
+    let (mut world, all) = talking(World::sealed(79));
+    let mut groups = Vec::new();
+    for _ in 0..20 {
+        let (now, keys) = (world.now, &mut world.keys);
+        let bea = &mut world.devices.get_mut(&all[1]).unwrap().client;
+        groups.push(bea.create_group(&["ada", "cyd"], b"", now, keys).unwrap());
+    }
+    world.settle();
+    let (now, keys) = (world.now, &mut world.keys);
+    let ada = &mut world.devices.get_mut(&all[0]).unwrap().client;
+    for group in &groups {
+        ada.join_group(*group, now, keys).unwrap();
+    }
+    let write = |world: &mut World| {
+        for group in &groups {
+            let (now, keys) = (world.now, &mut world.keys);
+            let ada = &mut world.devices.get_mut(&all[0]).unwrap().client;
+            ada.write_to_group(*group, b"to all", now, keys).unwrap();
+        }
+    };
+    write(&mut world);
+    world.settle();
+    write(&mut world);
+    let (now, keys) = (world.now, &mut world.keys);
+    let bea = &mut world.devices.get_mut(&all[1]).unwrap().client;
+    for group in &groups {
+        bea.change_group(*group, &[GroupIntention::Remove("cyd")], now, keys).unwrap();
+    }
+    world.connect(&all[1], 0);
+    for mail in world.post.take(&all[0]) {
+        let (now, keys) = (world.now, &mut world.keys);
+        crate::world::receive(world.devices.get_mut(&all[0]).unwrap(), &mail, now, keys);
+    }
+    let before = world.post.past.len();
+    world.connect(&all[0], 0);
+    let to_cyd = |mail: &&crate::world::Mail| mail.to == all[2] && mail.message.is_some();
+    assert_eq!(world.post.past[before..].iter().filter(to_cyd).count(), 0);
+    world.settle();
+    for (of, texts) in [(&all[1], 2), (&all[2], 1)] {
+        assert_eq!(world.devices[of].shown.len(), 2 + texts * groups.len(), "{of}");
+    }
+}
 
 #[test]
 fn who_has_groups_looked_at_without_end_keeps_no_other_one_waiting() {
