@@ -197,6 +197,16 @@ impl UserRecord {
         self.dismissed.iter().any(|dismissed| dismissed.0 == *account)
     }
 
+    /// Whether an account key is the user's, or waits to be, or was, or people decided against it.
+    pub(crate) fn has_seen(&self, account: &IdentityKey) -> bool {
+        let waits = self.pending.as_deref().map(|Pending(list)| list.account());
+        let mut replaced = self.replaced.iter();
+        self.list.account() == *account
+            || waits == Some(*account)
+            || replaced.any(|replaced| replaced.0 == *account)
+            || self.has_dismissed(account)
+    }
+
     /// Whether a list that waits, or waited in the place of that one, does not have a device.
     pub(crate) fn is_doubted(&self, identity: &IdentityKey) -> bool {
         self.doubted.iter().any(|doubted| doubted.0 == *identity)

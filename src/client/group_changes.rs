@@ -262,22 +262,43 @@ fn tell_split(
     inbox::tell(open, Event::GroupSplit { group: row.id }, now, rng)
 }
 
-/// What was set aside may be of somebody whom these changes added.
+/// What was set aside may be of somebody whom these changes added, or the account key of one may be
+/// another than the one that is known.
 fn look_again(
     open: &mut Open<'_>,
     roster: &Roster,
     accepted: &[ChangeId],
     from: &From<'_>,
 ) -> Result<(), Error> {
-    let mut names = BTreeSet::from([from.user.name.as_str()]);
+    let mut names = BTreeSet::new();
     for change in accepted.iter().filter_map(|id| roster.get(id)) {
         names.extend(change.ops().iter().filter_map(|op| match op {
             Op::Add { user, .. } => Some(&**user),
             _ => None,
         }));
     }
+    for name in &names {
+        look_for_key(open, roster, name, from.now)?;
+    }
+    names.insert(&from.user.name);
     for name in names {
         wants::hurry(open, &Want::Aside(name.into()), from.now)?;
+    }
+    Ok(())
+}
+
+/// Where somebody is in under another account key than those that are known, the server is asked
+/// for it: the user may never write to this device, and a person decides about what is shown here.
+fn look_for_key(
+    open: &mut Open<'_>,
+    roster: &Roster,
+    name: &str,
+    now: UnixTime,
+) -> Result<(), Error> {
+    let Some(user) = open.user(open.tag(name)?)? else { return Ok(()) };
+    let mut members = roster.members().iter();
+    if members.any(|member| *member.user == *name && !user.has_seen(&member.account)) {
+        wants::want(open, Want::Devices(name.into()), now)?;
     }
     Ok(())
 }

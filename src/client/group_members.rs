@@ -18,7 +18,7 @@ use crate::devices::ListedDevice;
 use crate::error::Error;
 use crate::group::{GroupMember, MemberId, Roster};
 use crate::identity::IdentityKey;
-use crate::sesame::UserRecord;
+use crate::sesame::{Pending, UserRecord};
 use crate::time::UnixTime;
 
 /// Seconds for which late mail of a device that is no member's any more is shown.
@@ -35,8 +35,8 @@ pub(super) struct Target {
 pub(super) type Targets = BTreeMap<[u8; 32], Target>;
 
 /// The devices of members that may have keys, and the members whose devices are not
-/// known: their lists are wanted, or a person has to accept a new account key. Of a member whose
-/// account is not the one that is known for the name, there are none.
+/// known: their lists are wanted, or a person has to accept an account key, which may be the one
+/// that the group has for the member.
 pub(super) fn targets(
     open: &mut Open<'_>,
     roster: &Roster,
@@ -51,10 +51,7 @@ pub(super) fn targets(
             absent.push(member.id);
             continue;
         };
-        if user.list.account() != member.account {
-            continue;
-        }
-        if user.waits() {
+        if user.list.account() != member.account || user.waits() {
             absent.push(member.id);
             continue;
         }
@@ -145,7 +142,8 @@ impl Settling<'_> {
                     peer.due = true;
                 }
                 (true, true) => {
-                    (peer.is_out, peer.due, peer.since) = (false, true, before);
+                    (peer.is_out, peer.due) = (false, true);
+                    self.catch_up(open, place, &mut peer)?;
                 }
                 (false, _) => {
                     is_lost |= mem::take(&mut peer.holds);
@@ -193,16 +191,35 @@ impl Settling<'_> {
     }
 
     /// Whether a device is one of a member's by the list that is known, while something has to be
-    /// found out about the account key of its user.
+    /// found out about the account key of its user. The member may be in under either of two keys.
     fn is_undecided(&self, open: &mut Open<'_>, peer: &PeerRow) -> Result<bool, Error> {
         let user = open.user(peer.tag)?.filter(UserRecord::waits);
         let Some(user) = user else { return Ok(false) };
-        let is_member = member_of(self.roster, &user).is_some_and(|member| !member.suspended);
+        let waits = user.pending.as_deref().map(|Pending(list)| list.account());
+        let is_member = self.roster.members().iter().any(|member| {
+            let is_theirs = member.account == user.list.account() || Some(member.account) == waits;
+            *member.user == *user.name && is_theirs && !member.suspended
+        });
         Ok(is_member && user.list.device_of(&peer.identity).is_some())
     }
 
-    /// A device that is a member's now. It is owed what was written while its user's devices were
-    /// not known.
+    /// A device is a member's again, or for the first time: it gets what is written from now on,
+    /// and is owed what was written while its user's devices were not known.
+    fn catch_up(&self, open: &mut Open<'_>, place: Place, peer: &mut PeerRow) -> Result<(), Error> {
+        let user = open.user(peer.tag)?;
+        let member = user.as_ref().and_then(|user| member_of(self.roster, user));
+        let mut absent = self.row.absent.iter();
+        let absent = absent.find(|(id, _)| member.is_some_and(|member| member.id == *id));
+        peer.since = absent.map_or(self.before, |(_, since)| *since);
+        if absent.is_some() {
+            for text in group_texts::since(open, self.group, peer.since)? {
+                group_texts::owe(open, place, peer, text)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A device that is a member's now.
     fn add(
         &self,
         open: &mut Open<'_>,
@@ -210,9 +227,6 @@ impl Settling<'_> {
         tells: bool,
     ) -> Result<(Place, PeerRow), Error> {
         let place = open.place(target.tag, &target.listed.identity);
-        let member = self.roster.members().iter().find(|one| *one.user == *target.user.name);
-        let absent = self.row.absent.iter().find(|(id, _)| member.is_some_and(|one| one.id == *id));
-        let since = absent.map_or(self.before, |(_, since)| *since);
         let mut peer = PeerRow {
             address: Address::new(&target.user.name, target.listed.device),
             identity: target.listed.identity,
@@ -222,17 +236,13 @@ impl Settling<'_> {
             owed_changes: tells || open.is_own(&target.user.name),
             told: Vec::new(),
             owed: 0,
-            since,
+            since: self.before,
             is_out: false,
             list: 0,
             waited: None,
             wrote: None,
         };
-        if absent.is_some() {
-            for text in group_texts::since(open, self.group, since)? {
-                group_texts::owe(open, place, &mut peer, text)?;
-            }
-        }
+        self.catch_up(open, place, &mut peer)?;
         Ok((place, peer))
     }
 }

@@ -2,7 +2,7 @@
 //! and a change of the group, another delivery and a change that waits.
 
 use subrosa::store::Memory;
-use subrosa::{Address, GroupIntention, Progress, Role};
+use subrosa::{Address, Delivery, GroupIntention, MessageId, Progress, Role};
 
 use crate::world::World;
 
@@ -173,4 +173,71 @@ fn make_up_list(world: &mut World, of: &Address, user: &str) {
     let list = other.devices(user).unwrap().unwrap().encode();
     let client = &mut world.devices.get_mut(of).unwrap().client;
     client.update_devices(user, &list, now, keys).unwrap();
+}
+
+#[test]
+fn who_is_added_under_a_new_account_key_gets_what_was_written_once_a_person_accepts_it() {
+    for (delivery, knows) in [Delivery::Open, Delivery::Sealed]
+        .into_iter()
+        .flat_map(|delivery| [(delivery, false), (delivery, true)])
+    {
+        let (mut world, all) = talking(World::delivering(71, delivery));
+        let [ada, bea, cyd] = &all[..] else { panic!("three") };
+        let group = world.group.unwrap();
+        let laptop = world.link(bea, Role::Device);
+        let tablet = world.link(bea, Role::Manager);
+        world.settle();
+        for by in [ada, bea, cyd, &laptop] {
+            world.write(by).unwrap();
+            world.settle();
+        }
+        let (now, keys) = (world.now, &mut world.keys);
+        let client = &mut world.devices.get_mut(bea).unwrap().client;
+        client.remove_device(tablet.device, now, keys).unwrap();
+        world.devices.get_mut(&tablet).unwrap().gone = true;
+        world.connect(bea, 0);
+        world.connect(&laptop, 0);
+        let renewed = account(&mut world, bea, "bea");
+        let mut texts = Vec::new();
+        if knows {
+            // It waits for Cyd's decision.
+            world.meet(cyd, "bea");
+            texts.push(world.write(cyd).unwrap());
+            world.connect(cyd, 0);
+        }
+        // Ada decides, and adds Bea anew.
+        world.meet(ada, "bea");
+        accept(&mut world, ada, "bea", &renewed);
+        let again = [GroupIntention::Remove("bea"), GroupIntention::Add("bea")];
+        let (now, keys) = (world.now, &mut world.keys);
+        let client = &mut world.devices.get_mut(ada).unwrap().client;
+        client.change_group(group, &again, now, keys).unwrap();
+        world.connect(ada, 0);
+        world.connect(cyd, 0);
+        texts.push(world.write(cyd).unwrap());
+        world.settle();
+        world.join(bea);
+        world.settle();
+        // Nobody has to write for Cyd to hear of the new key.
+        let waits = world.client(cyd).trust("bea").unwrap().unwrap().new_account;
+        assert_eq!(waits, Some(renewed), "{delivery:?} {knows}");
+        texts.push(world.write(cyd).unwrap());
+        world.settle();
+        let shows =
+            |world: &World, of: &Address, id: &MessageId| world.devices[of].shown.contains_key(id);
+        for of in [bea, &laptop] {
+            assert!(!texts.iter().any(|id| shows(&world, of, id)), "{delivery:?} {knows} {of}");
+        }
+        accept(&mut world, cyd, "bea", &renewed);
+        world.settle();
+        for of in [bea, &laptop] {
+            let shown: Vec<bool> = texts.iter().map(|id| shows(&world, of, id)).collect();
+            assert!(shown.iter().all(|shown| *shown), "{delivery:?} {knows} {of} {shown:?}");
+        }
+        for id in texts {
+            assert_eq!(world.client(cyd).progress(id), Ok(Progress::Sent));
+        }
+        assert!(world.devices.values().all(|device| device.shown.values().all(|n| *n == 1)));
+        assert!(world.devices[&tablet].shown.len() == 4);
+    }
 }
