@@ -545,7 +545,17 @@ const INSIDE: &[(&str, &str, &[&str])] = &[
     (
         "client",
         "delivery",
-        &["group_texts", "heal", "messages", "outbox", "send", "tickets", "transaction"],
+        &[
+            "events",
+            "group_texts",
+            "heal",
+            "inbox",
+            "messages",
+            "outbox",
+            "send",
+            "tickets",
+            "transaction",
+        ],
     ),
     (
         "client",

@@ -4,8 +4,10 @@ use alloc::vec::Vec;
 
 use rand_core::CryptoRng;
 
+use super::events::Event;
 use super::group_texts;
 use super::heal;
+use super::inbox;
 use super::messages;
 use super::outbox::{self, OutboxRow};
 use super::send;
@@ -63,10 +65,9 @@ pub(super) fn make_anew(
                 if let Some(message) = messages::get(open, id)? {
                     let tag = open.tag(&message.to)?;
                     messages::encrypt_again(open, tag, id)?;
-                } else {
-                    // A text to a group, for this device alone.
-                    group_texts::left(open, id, &name)?;
-                    asked.push((row.to, Envelope::decode(&row.envelope)?.reference));
+                } else if !group_texts::encrypt_again(open, id, &name)? {
+                    let (to, device) = (row.to.user, Some(row.to.device));
+                    inbox::tell(open, Event::Undelivered { message: id, to, device }, now, rng)?;
                 }
             }
             None => asked.push((row.to, Envelope::decode(&row.envelope)?.reference)),

@@ -384,17 +384,20 @@ pub(super) fn next_due(open: &mut Open<'_>, next: &mut Earliest, most: usize) ->
     Ok(())
 }
 
-/// Something that a device was told could not be opened: it is told again what groups it is in.
-pub(super) fn lost(open: &mut Open<'_>, place: Place) -> Result<(), Error> {
-    for (group, _) in all(open)? {
-        if let Some(mut peer) = peer(open, group, place)? {
-            (peer.due, peer.owed_changes) = (true, true);
-            peer.told.clear();
+/// Something that a device was told could not be opened: it is given its chains anew. Returns the
+/// groups that it may have been about.
+pub(super) fn lost(open: &mut Open<'_>, place: Place) -> Result<Vec<Tag>, Error> {
+    let mut groups = Vec::new();
+    for (group, row) in all(open)? {
+        let peer = peer(open, group, place)?.filter(|peer| !peer.is_out);
+        if let Some(mut peer) = peer.filter(|_| row.standing == GroupStanding::Joined) {
+            peer.due = true;
             put_peer(open, group, place, &peer)?;
             set_step(open, group)?;
+            groups.push(group);
         }
     }
-    Ok(())
+    Ok(groups)
 }
 
 /// The groups of users of whom something else is known than before; it is forgotten that it is.

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use super::group_outs::{self, OutRow, PlaceKey};
-use super::group_rows::{PeerRow, of};
+use super::group_rows::{self, PeerRow, of};
 use super::log::{self, Pointer, TextKey};
 use super::messages::{self, Progress};
 use super::outbox::{self, WaitingFor};
@@ -260,23 +260,27 @@ fn owed_key(place: Place, text: &TextAt) -> Vec<u8> {
     of(OWED, text.group, &[&place.key()[..], &text.text.order()].concat())
 }
 
-/// A device gets a text apart. The caller writes the peer's row.
+/// A device gets a text apart: false where it is owed as many as it may be. The caller writes the
+/// peer's row.
 pub(super) fn owe(
     open: &mut Open<'_>,
     place: Place,
     peer: &mut PeerRow,
     text: TextAt,
-) -> Result<(), Error> {
+) -> Result<bool, Error> {
     let key = owed_key(place, &text);
-    if peer.owed >= MOST_OWED || open.get(Table::Group, &key)?.is_some() {
-        return Ok(());
+    if open.get(Table::Group, &key)?.is_some() {
+        return Ok(true);
+    }
+    if peer.owed >= MOST_OWED {
+        return Ok(false);
     }
     peer.owed = peer.owed.saturating_add(1);
     open.put_as(Table::Group, &key, &text, 136)?;
     if text.reference.is_none() {
         change(open, text.id, |row| row.owed = row.owed.saturating_add(1))?;
     }
-    Ok(())
+    Ok(true)
 }
 
 /// What a device is owed, the oldest first.
@@ -311,6 +315,33 @@ pub(super) fn paid(
         }
     }
     Ok(())
+}
+
+/// The envelope of a text for a single device does not leave as it is: the device is owed the text
+/// again. False where nobody knows any more which text it is, or the device is owed too many.
+pub(super) fn encrypt_again(
+    open: &mut Open<'_>,
+    id: MessageId,
+    name: &RowName,
+) -> Result<bool, Error> {
+    let mut is_known = false;
+    if let Some(waiting) = outbox::waiting(open, name)?
+        && let Some((place, pointer)) = pointer(open, &waiting)?
+    {
+        is_known = true;
+        let text = TextAt { group: pointer.text.tag(), id, text: pointer.text, reference: None };
+        // One that is out is not to have it.
+        let peer = group_rows::peer(open, text.group, place)?.filter(|peer| !peer.is_out);
+        if let Some(mut peer) = peer {
+            is_known = owe(open, place, &mut peer, text)?;
+            // What was to come before it may be gone as well.
+            peer.due = true;
+            group_rows::put_peer(open, text.group, place, &peer)?;
+            group_rows::set_step(open, text.group)?;
+        }
+    }
+    left(open, id, name)?;
+    Ok(is_known)
 }
 
 /// A device that is out is owed nothing any more. The caller writes its row.

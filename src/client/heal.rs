@@ -59,6 +59,9 @@ const MOST_ANSWER_BYTES: usize = 1 << 18;
 /// What an envelope takes around a text: at most that much, with a handshake and a device list.
 const MOST_AROUND: usize = 2_048;
 
+/// What the names of 16 changes take.
+const MOST_OF_HEADS: usize = 512;
+
 /// References that are newer than this many envelopes say something of the session they were made
 /// in; older ones are only answered.
 const EVIDENCE: u64 = 1_000;
@@ -249,15 +252,18 @@ pub(super) fn withdrawn(
         };
         let place = open.place(tag, &listed.identity);
         let record = open.record(place, &listed.identity)?;
-        let mut asked_in = None;
-        // Lists are told where they turn out not to be known.
+        let (mut asked_in, mut has_others) = (None, false);
+        // For any number of contents that are neither texts nor requests, the answer is one: it may
+        // have been a change of a group, and says all that the device may not know.
         let references: Vec<[u8; 16]> = references
             .into_iter()
             .filter(|reference| {
                 let ids = record.known_ids();
                 let made =
                     open.account.references.open(Reference(*reference), ids, &listed.identity);
-                let made = made.filter(|(named, _)| named.class != Class::Other);
+                let made = made.filter(|(named, _)| {
+                    named.class != Class::Other || !core::mem::replace(&mut has_others, true)
+                });
                 asked_in = asked_in.or_else(|| made.map(|(_, id)| id));
                 made.is_some()
             })
@@ -300,9 +306,9 @@ pub(super) fn answer(
             let Some(reference) = rest.next() else { break };
             answers = answers.saturating_add(1);
             match answer_one(open, target, &queued, Reference(reference), now, rng)? {
-                Answered::Sent(length, group) => {
+                Answered::Sent(length, some) => {
                     bytes = bytes.saturating_add(length);
-                    groups.extend(group);
+                    groups.extend(some);
                 }
                 Answered::Gone => gone.push(reference),
                 Answered::Nothing => {}
@@ -318,10 +324,13 @@ pub(super) fn answer(
             asking::put_queued(open, &key, &queued)?;
         }
     }
-    // The device may know the group of a text no more, or not as it is, and then the text waits.
+    // The device may know a group no more, or not as it is: it asks for what it lacks.
     for group in groups {
-        let roster = group_rows::roster(open, group)?;
-        group_serve::post_heads(open, &roster, target, now, rng)?;
+        let units = allowances::units(MOST_OF_HEADS);
+        if allowances::take(open, &ANSWERS, Party::Contact(target.place.tag), units, now)? {
+            let roster = group_rows::roster(open, group)?;
+            group_serve::post_heads(open, &roster, target, now, rng)?;
+        }
     }
     if !gone.is_empty() && switch_to_writing(open, target)? {
         let letter =
@@ -351,8 +360,8 @@ fn order(open: &Open<'_>, target: &Target, queued: &mut Queued) {
 }
 
 enum Answered {
-    /// How many bytes were sent, and to which group, where they are a text to one.
-    Sent(usize, Option<Tag>),
+    /// How many bytes were sent, and what groups they may have been about.
+    Sent(usize, Vec<Tag>),
     /// It was for this device, and is not here any more.
     Gone,
     /// Nothing that this device made for the asker.
@@ -460,10 +469,11 @@ impl Source {
         rng: &mut dyn CryptoRng,
     ) -> Result<Answered, Error> {
         let (length, resent) = (self.length(), Some(reference));
-        if matches!(self, Self::Devices(_)) {
-            // It may have been about a group.
-            group_rows::lost(open, target.place)?;
-        }
+        // It may have been about a group.
+        let groups = match self {
+            Self::Devices(_) => group_rows::lost(open, target.place)?,
+            _ => Vec::new(),
+        };
         match self {
             Self::Text(pointer, Some(text)) if text.to.is_empty() => {
                 return again_to_group(open, target, named, (pointer, &text), reference, now, rng);
@@ -501,7 +511,7 @@ impl Source {
                 moves::again(open, target, now, rng)?;
             }
         }
-        Ok(Answered::Sent(length, None))
+        Ok(Answered::Sent(length, groups))
     }
 }
 
@@ -529,7 +539,7 @@ fn again_to_group(
     let (_, number) = outbox::post(open, target, &letter, now, rng)?;
     let pointer = pointer.of_resent(named.number, now);
     log::point(open, target.place, &mut target.record, (number, pointer))?;
-    Ok(Answered::Sent(text.length(), Some(tag)))
+    Ok(Answered::Sent(text.length(), Vec::from([tag])))
 }
 
 /// Makes a session the one that is written in next. False where it is not there.

@@ -2,7 +2,7 @@
 //! and a change of the group, another delivery and a change that waits.
 
 use subrosa::store::Memory;
-use subrosa::{Address, Delivery, GroupIntention, MessageId, Progress, Role};
+use subrosa::{Address, Delivery, Event, GroupIntention, MessageId, Progress, Role};
 
 use crate::world::World;
 
@@ -175,6 +175,11 @@ fn make_up_list(world: &mut World, of: &Address, user: &str) {
     client.update_devices(user, &list, now, keys).unwrap();
 }
 
+fn deliver(world: &mut World, by: &Address, to: &str, delivery: Delivery) {
+    let (now, keys) = (world.now, &mut world.keys);
+    world.devices.get_mut(by).unwrap().client.deliver(to, delivery, now, keys).unwrap();
+}
+
 #[test]
 fn who_is_added_under_a_new_account_key_gets_what_was_written_once_a_person_accepts_it() {
     for (delivery, knows) in [Delivery::Open, Delivery::Sealed]
@@ -239,5 +244,88 @@ fn who_is_added_under_a_new_account_key_gets_what_was_written_once_a_person_acce
         }
         assert!(world.devices.values().all(|device| device.shown.values().all(|n| *n == 1)));
         assert!(world.devices[&tablet].shown.len() == 4);
+    }
+}
+
+#[test]
+fn a_removal_that_waits_is_told_though_a_person_decides_to_deliver_openly() {
+    let (mut world, all) = talking(World::sealed(72));
+    world.change(&all[0], GroupIntention::Remove("cyd")).unwrap();
+    // Nothing has left yet.
+    deliver(&mut world, &all[0], "bea", Delivery::Open);
+    world.settle();
+    for of in [&all[0], &all[1], &all[2]] {
+        assert_eq!(world.members(of), ["ada", "bea"], "{of}");
+    }
+}
+
+#[test]
+fn a_removal_that_had_not_left_is_told_though_the_store_is_restored_from_a_copy() {
+    for delivery in [Delivery::Open, Delivery::Sealed] {
+        let (mut world, all) = talking(World::delivering(73, delivery));
+        world.change(&all[0], GroupIntention::Remove("cyd")).unwrap();
+        world.back_up(&all[0]);
+        world.client(&all[0]).connected().unwrap();
+        world.connect(&all[0], 0);
+        // The server takes it, and loses it.
+        all[1..].iter().for_each(|of| drop(world.post.take(of)));
+        assert!(world.restore(&all[0]));
+        world.settle();
+        let told = |event: &&Event| **event == Event::Restored;
+        assert_eq!(world.devices[&all[0]].events.iter().filter(told).count(), 1);
+        // Cyd hears of it when he writes.
+        for of in &all[..2] {
+            assert_eq!(world.members(of), ["ada", "bea"], "{delivery:?} {of}");
+        }
+    }
+}
+
+#[test]
+fn what_is_encrypted_anew_for_another_delivery_is_followed_and_taken_back() {
+    for is_taken_back in [false, true] {
+        let (mut world, all) = talking(World::sealed(74));
+        let text = world.write(&all[0]).unwrap();
+        deliver(&mut world, &all[0], "bea", Delivery::Open);
+        assert_ne!(world.client(&all[0]).progress(text), Ok(Progress::Sent));
+        deliver(&mut world, &all[0], "cyd", Delivery::Open);
+        assert_ne!(world.client(&all[0]).progress(text), Ok(Progress::Sent));
+        if is_taken_back {
+            assert_eq!(world.client(&all[0]).withdraw(text), Ok(true));
+            world.written.last_mut().unwrap().to.clear();
+        }
+        world.settle();
+        assert_eq!(world.client(&all[0]).progress(text), Ok(Progress::Sent));
+        world.check_nobody_else();
+        world.check_all(&|_| true);
+    }
+}
+
+#[test]
+fn the_same_holds_where_the_store_is_restored_from_a_copy() {
+    for is_taken_back in [false, true] {
+        let (mut world, all) = talking(World::sealed(75));
+        let text = world.write(&all[0]).unwrap();
+        world.back_up(&all[0]);
+        world.client(&all[0]).connected().unwrap();
+        world.connect(&all[0], 0);
+        all[1..].iter().for_each(|of| drop(world.post.take(of)));
+        assert!(world.restore(&all[0]));
+        world.devices.get_mut(&all[0]).unwrap().restored = None;
+        // The server is asked what it holds, and nothing else.
+        let (now, keys) = (world.now, &mut world.keys);
+        let client = &mut world.devices.get_mut(&all[0]).unwrap().client;
+        for task in client.tasks(50, now, keys).unwrap() {
+            let reply = world.post.serve(&all[0], &task.action, now);
+            drop(client.complete(&task.id, reply.answer(), now, keys).unwrap());
+        }
+        assert_ne!(client.progress(text), Ok(Progress::Sent));
+        if is_taken_back {
+            assert_eq!(client.withdraw(text), Ok(true));
+            world.written.last_mut().unwrap().to.clear();
+        }
+        world.settle();
+        assert_eq!(world.client(&all[0]).progress(text), Ok(Progress::Sent));
+        world.check_nobody_else();
+        world.check_all(&|_| true);
     }
 }
