@@ -656,6 +656,7 @@ const INSIDE: &[(&str, &str, &[&str])] = &[
         "tasks",
         &[
             "certificates",
+            "delivery",
             "doors",
             "events",
             "expiry",
@@ -666,6 +667,7 @@ const INSIDE: &[(&str, &str, &[&str])] = &[
             "group_texts",
             "outbox",
             "receive",
+            "tickets",
             "transaction",
             "upload",
             "wants",

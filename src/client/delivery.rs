@@ -1,5 +1,7 @@
 //! What waits to be sent is made anew: since it may not leave as it is, or should not.
 
+use alloc::collections::BTreeSet;
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use rand_core::CryptoRng;
@@ -47,6 +49,23 @@ impl<S: Scope> Client<S> {
             })
         })
     }
+}
+
+/// The policy asks for sealed mail: what waits for these users and is open is encrypted anew.
+pub(super) fn seal(
+    open: &mut Open<'_>,
+    users: &BTreeSet<String>,
+    now: UnixTime,
+    rng: &mut dyn CryptoRng,
+) -> Result<(), Error> {
+    make_anew(open, now, rng, |row| {
+        users.contains(&row.to.user) && !envelope::is_sealed(&row.envelope)
+    })?;
+    for user in users {
+        let tag = open.tag(user)?;
+        send::note_drafts(open, Some(tag), now)?;
+    }
+    Ok(())
 }
 
 /// Throws away the envelopes that wait and that `is_meant` names. Texts become drafts again, and

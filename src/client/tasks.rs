@@ -1,5 +1,6 @@
 //! The driver: what the network should do next.
 
+use alloc::collections::BTreeSet;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -7,6 +8,7 @@ use rand_core::CryptoRng;
 use serde::{Deserialize, Serialize};
 
 use super::certificates;
+use super::delivery;
 use super::doors::{self, Pass};
 #[cfg(doc)]
 use super::events::Event;
@@ -18,6 +20,7 @@ use super::group_send;
 use super::group_texts;
 use super::outbox::{self, OutboxRow};
 use super::receive;
+use super::tickets;
 use super::transaction::{Open, RowName};
 use super::upload;
 use super::wants::{self, Want};
@@ -264,7 +267,12 @@ fn tasks(
     let is_awaited = wants::is_untried(open, &own)? || upload::is_introducing(open)?;
     wanted(open, &mut tasks, now)?;
     if !is_awaited {
-        to_send(open, &mut tasks, now)?;
+        let users = to_send(open, &mut tasks, now)?;
+        if !users.is_empty() {
+            delivery::seal(open, &users, now, rng)?;
+            stack::apart(|| go_on(open, now, rng))?;
+            to_send(open, &mut tasks, now)?;
+        }
     }
     Ok(tasks.tasks)
 }
@@ -342,8 +350,13 @@ fn wanted(open: &mut Open<'_>, tasks: &mut Tasks, now: UnixTime) -> Result<(), E
     Ok(())
 }
 
-fn to_send(open: &mut Open<'_>, tasks: &mut Tasks, now: UnixTime) -> Result<(), Error> {
-    let mut bytes: usize = 0;
+/// Hands out envelopes. Returns the users for whom some are open that are not to be any more.
+fn to_send(
+    open: &mut Open<'_>,
+    tasks: &mut Tasks,
+    now: UnixTime,
+) -> Result<BTreeSet<String>, Error> {
+    let (mut users, mut bytes) = (BTreeSet::new(), 0_usize);
     // Somebody may be no member any more: of such a group no text leaves before it was looked at.
     let unlooked = group_rows::unlooked(open)?;
     for name in outbox::due(open, now, tasks.most.saturating_sub(tasks.tasks.len()))? {
@@ -355,23 +368,28 @@ fn to_send(open: &mut Open<'_>, tasks: &mut Tasks, now: UnixTime) -> Result<(), 
         }
         let Some(row) = outbox::hand_out(open, &name, now, now.wait(LEASE))? else { continue };
         let OutboxRow { to, message, attempts, envelope, .. } = row;
-        bytes = bytes.saturating_add(envelope.len());
+        let tag = open.tag(&to.user)?;
         let action = if envelope::is_sealed(&envelope) {
-            let tag = open.tag(&to.user)?;
             let pass = doors::to_show(open, tag, attempts)?;
+            bytes = bytes.saturating_add(envelope.len());
             Action::SendSealed { to, envelope, pass, message }
+        } else if tickets::seals(open, tag)? {
+            // The app asks for sealed mail since it was encrypted.
+            users.insert(to.user);
+            continue;
         } else {
+            bytes = bytes.saturating_add(envelope.len());
             Action::Send { to, envelope, message }
         };
         tasks.add(Key::Send(name, message), action);
     }
     // What hands a chain over is in front of what is encrypted with it.
     let most = tasks.most.saturating_sub(tasks.tasks.len());
-    let Some(room) = MOST_BYTES.checked_sub(bytes) else { return Ok(()) };
+    let Some(room) = MOST_BYTES.checked_sub(bytes) else { return Ok(users) };
     for due in group_out::due(open, &unlooked, (now, now.wait(LEASE)), most, room)? {
         let message = Some(due.message);
         let action = Action::Send { to: due.to, envelope: due.envelope, message };
         tasks.add(Key::Group(due.name, due.index, due.message), action);
     }
-    Ok(())
+    Ok(users)
 }

@@ -354,3 +354,17 @@ fn who_heard_the_pass_of_a_device_that_was_removed_writes_on() {
     }
     assert!(read(&mut tablet).ends_with(&["one".to_owned(), "two".to_owned()]));
 }
+
+#[test]
+fn what_waits_when_mail_is_to_be_sealed_from_now_on_is_not_sent_openly() {
+    let world = &mut World::new("from now on");
+    let (mut alice, mut bob) = world.talking();
+    let sealed = world.policy.clone();
+    alice.set_policy(subrosa::Policy::default());
+    world.write(&mut alice, "bob", "three");
+    alice.set_policy(sealed);
+    let before = world.post.past.len();
+    world.settle_all(&mut [&mut alice, &mut bob]);
+    assert!(world.post.past[before..].iter().all(super::post::Mail::is_sealed));
+    assert_eq!(read(&mut bob).last().map(String::as_str), Some("three"));
+}
