@@ -249,7 +249,16 @@ const INSIDE: &[(&str, &str, &[&str])] = &[
     (
         "client",
         "group_texts",
-        &["group_outs", "group_rows", "log", "messages", "outbox", "transaction"],
+        &[
+            "events",
+            "group_outs",
+            "group_rows",
+            "inbox",
+            "log",
+            "messages",
+            "outbox",
+            "transaction",
+        ],
     ),
     (
         "client",
@@ -344,11 +353,7 @@ const INSIDE: &[(&str, &str, &[&str])] = &[
             "wants",
         ],
     ),
-    (
-        "client",
-        "group_out",
-        &["group_outs", "group_rows", "group_texts", "tickets", "transaction", "wants"],
-    ),
+    ("client", "group_out", &["group_outs", "group_rows", "group_texts", "tickets", "transaction"]),
     (
         "client",
         "group_owed",

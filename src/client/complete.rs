@@ -106,7 +106,7 @@ fn complete(
         (Key::Send(name, _), Answer::Refused) => refused(open, name, now, rng),
         (Key::Send(name, message), Answer::Done) => sent(open, name, *message),
         (Key::Group(name, index, message), answer) => {
-            to_group(open, (name, *index, *message), answer, now)
+            to_group(open, (name, *index, *message), answer, now, rng)
         }
         (Key::Send(name, _), Answer::Missing) => unsendable(open, name, now, rng),
         (Key::Devices(user), Answer::Missing) => missing(open, user, now, rng),
@@ -289,10 +289,15 @@ fn to_group(
     (name, index, message): (&RowName, u32, MessageId),
     answer: Answer<'_>,
     now: UnixTime,
+    rng: &mut dyn CryptoRng,
 ) -> Result<Completed, Error> {
     match answer {
         Answer::Done => {}
-        Answer::Missing => group_out::unknown(open, name, index, now)?,
+        Answer::Missing => {
+            if let Some(to) = group_out::receiver(open, name, index)? {
+                unknown(open, to, Some(message), now, rng)?;
+            }
+        }
         _ => {
             group_out::failed(open, name, index, now)?;
             return Ok(Completed::Later);
@@ -302,7 +307,7 @@ fn to_group(
     Ok(if is_last { Completed::Sent(message) } else { Completed::Handled })
 }
 
-/// The server does not know the receiver: there may be a newer device list.
+/// The server takes an envelope for nobody.
 fn unsendable(
     open: &mut Open<'_>,
     name: &RowName,
@@ -310,14 +315,27 @@ fn unsendable(
     rng: &mut dyn CryptoRng,
 ) -> Result<Completed, Error> {
     let Some(row) = outbox::row(open, name)? else { return Ok(Completed::Handled) };
-    let Address { user, device } = row.to;
+    unknown(open, row.to, row.message, now, rng)?;
+    sent(open, name, row.message)
+}
+
+/// The server does not know the receiver: there may be a newer device list.
+fn unknown(
+    open: &mut Open<'_>,
+    Address { user, device }: Address,
+    message: Option<MessageId>,
+    now: UnixTime,
+    rng: &mut dyn CryptoRng,
+) -> Result<(), Error> {
     wants::want(open, Want::Devices(user.clone()), now)?;
     let tag = open.tag(&user)?;
     // Nobody misses what was on its way to a device that was removed.
     let is_listed = open.user(tag)?.is_some_and(|user| user.list.get(device).is_some());
-    if let Some(message) = row.message.filter(|_| is_listed) {
-        let event = Event::Undelivered { message, to: user, device: Some(device) };
-        inbox::tell(open, event, now, rng)?;
+    match message.filter(|_| is_listed) {
+        Some(message) => {
+            let event = Event::Undelivered { message, to: user, device: Some(device) };
+            inbox::tell(open, event, now, rng)
+        }
+        None => Ok(()),
     }
-    sent(open, name, row.message)
 }

@@ -74,7 +74,8 @@ pub enum Event {
         /// The text, where that is still known.
         message: Option<MessageId>,
     },
-    /// A text was given up for a device that could not be reached.
+    /// A text was given up for a device that could not be reached, or its time was over before it
+    /// could be. Of a text to a group that many devices lack, one of them is named.
     Undelivered {
         /// The text.
         message: MessageId,

@@ -8,7 +8,6 @@ use super::group_rows;
 use super::group_texts::{self, TextAt};
 use super::tickets;
 use super::transaction::{Open, Place, RowName, Tag};
-use super::wants::{self, Want};
 use crate::address::Address;
 use crate::content::MessageId;
 use crate::error::Error;
@@ -107,18 +106,15 @@ pub(super) fn sent(
     if is_less { go(open, name, message) } else { Ok(false) }
 }
 
-/// The server does not know one of the receivers: there may be a newer device list.
-pub(super) fn unknown(
+/// One of the receivers of an envelope, for whom it waits.
+pub(super) fn receiver(
     open: &mut Open<'_>,
     name: &RowName,
     index: u32,
-    now: UnixTime,
-) -> Result<(), Error> {
-    let Some((block, at)) = group_outs::block_of(open, name, index)? else { return Ok(()) };
-    match block.receivers.get(at) {
-        Some(receiver) => wants::want(open, Want::Devices(receiver.address.user.clone()), now),
-        None => Ok(()),
-    }
+) -> Result<Option<Address>, Error> {
+    let block = group_outs::block_of(open, name, index)?;
+    let receiver = block.as_ref().and_then(|(block, at)| block.receivers.get(*at));
+    Ok(receiver.filter(|one| !one.is_sent).map(|one| one.address.clone()))
 }
 
 /// An envelope could not be sent to one of its receivers: it waits.

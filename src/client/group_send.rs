@@ -234,6 +234,10 @@ fn seal_all(
     let is_full = waiting.len() >= MOST_TEXTS;
     for waits in waiting {
         let Some(text) = log::text(open, &waits.text)? else {
+            // One of those who lack it stands for all: they are many.
+            if let Some(peer) = plan.peers.iter().find(|peer| is_for(&waits, peer)) {
+                group_texts::tell_lost(open, waits.id, &peer.row.address, now, rng)?;
+            }
             group_texts::sealed(open, plan.group, &waits, None)?;
             continue;
         };
@@ -279,6 +283,15 @@ fn seal_all(
     Ok(is_full)
 }
 
+/// Whether a text that waits to be encrypted is for a device.
+fn is_for(waits: &PendingRow, Peer { place, row: peer, .. }: &Peer) -> bool {
+    let was_in = match &waits.only {
+        Some(only) => only.contains(&place.key()),
+        None => waits.text.number() > peer.since,
+    };
+    was_in && !peer.is_out
+}
+
 /// Puts an envelope out for the devices that hold the chain. The others are owed the text.
 fn release(
     open: &mut Open<'_>,
@@ -288,23 +301,18 @@ fn release(
     now: UnixTime,
     rng: &mut dyn CryptoRng,
 ) -> Result<Option<RowName>, Error> {
-    let PendingRow { id, text, only } = waits;
+    let PendingRow { id, text, .. } = waits;
     let mut to = Vec::new();
-    for Peer { place, row: peer, .. } in &mut plan.peers {
-        let key = place.key();
-        let was_in = match only {
-            Some(only) => only.contains(&key),
-            None => text.number() > peer.since,
-        };
-        if !was_in || peer.is_out {
-            continue;
-        }
+    for peer in plan.peers.iter_mut().filter(|peer| is_for(waits, peer)) {
+        let Peer { place, row: peer, .. } = peer;
         // One envelope for many says who wrote it; sealed mail goes to each device apart.
         if peer.holds && !peer.due && !tickets::seals(open, peer.tag)? {
-            to.push(ReceiverRow::new(peer.address.clone(), key));
+            to.push(ReceiverRow::new(peer.address.clone(), place.key()));
         } else {
             let at = TextAt { group: plan.group, id: *id, text: *text, reference: None };
-            group_texts::owe(open, *place, peer, at)?;
+            if !group_texts::owe(open, *place, peer, at)? {
+                group_texts::tell_lost(open, *id, &peer.address, now, rng)?;
+            }
         }
     }
     if to.is_empty() {

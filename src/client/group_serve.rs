@@ -270,12 +270,14 @@ fn pay(
     now: UnixTime,
     rng: &mut dyn CryptoRng,
 ) -> Result<bool, Error> {
+    let (mut gone, mut is_short): (Vec<[u8; 16]>, bool) = (Vec::new(), false);
     for owed in group_texts::owed(open, plan.group, target.place, MOST_TEXTS)? {
         let mut envelope = None;
         if let Some(text) = log::text(open, &owed.text)? {
             let units = allowances::units(text.length());
             if !allowances::take(open, &ANSWERS, Party::Contact(peer.tag), units, now)? {
-                return Ok(false);
+                is_short = true;
+                break;
             }
             let (group, id) = (plan.roster.group(), text.id.as_bytes());
             let body = GroupBody::Text { group, id, text: &text.text, files: &text.files };
@@ -287,10 +289,19 @@ fn pay(
             let pointer = Pointer::new(owed.text, now);
             log::point(open, target.place, &mut target.record, (number, pointer))?;
             send::ask_too(open, target, now)?;
+        } else if let Some(reference) = owed.reference {
+            gone.push(reference.0);
+        } else {
+            group_texts::tell_lost(open, owed.id, &peer.address, now, rng)?;
         }
         group_texts::paid(open, target.place, peer, &owed, envelope)?;
     }
-    Ok(true)
+    if !gone.is_empty() {
+        let body = Body::Gone(&gone);
+        let letter = Letter { body, class: Class::Other, resent: None, message: None };
+        outbox::post(open, target, &letter, now, rng)?;
+    }
+    Ok(!is_short)
 }
 
 /// Tells a device which changes are known here: it asks for those that it lacks. The caller writes

@@ -4,10 +4,13 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
+use rand_core::CryptoRng;
 use serde::{Deserialize, Serialize};
 
+use super::events::Event;
 use super::group_outs::{self, OutRow, PlaceKey};
 use super::group_rows::{self, PeerRow, of};
+use super::inbox;
 use super::log::{self, Pointer, TextKey};
 use super::messages::{self, Progress};
 use super::outbox::{self, WaitingFor};
@@ -18,6 +21,7 @@ use crate::content::MessageId;
 use crate::error::Error;
 use crate::reference::Reference;
 use crate::store::Table;
+use crate::time::UnixTime;
 
 /// How far a text to a group is. The row goes once it has left for everybody.
 #[derive(Serialize, Deserialize)]
@@ -292,6 +296,22 @@ pub(super) fn owed(
 ) -> Result<Vec<TextAt>, Error> {
     let rows = open.scan(Table::Group, &of(OWED, group, &place.key()), most)?;
     rows.iter().map(|(_, row)| at_rest::state::decode(1, row)).collect()
+}
+
+/// The time of a text was over before a device could have it, or it is one too many: the person is
+/// told, unless the text was taken back.
+pub(super) fn tell_lost(
+    open: &mut Open<'_>,
+    message: MessageId,
+    of: &Address,
+    now: UnixTime,
+    rng: &mut dyn CryptoRng,
+) -> Result<(), Error> {
+    if state(open, message)?.is_none() {
+        return Ok(());
+    }
+    let (to, device) = (of.user.clone(), Some(of.device));
+    inbox::tell(open, Event::Undelivered { message, to, device }, now, rng)
 }
 
 /// A device gets a text in this row of the outbox, or will never. The caller writes the peer's row.

@@ -2,9 +2,11 @@
 //! and a change of the group, another delivery and a change that waits.
 
 use subrosa::store::Memory;
-use subrosa::{Address, Delivery, Event, GroupIntention, MessageId, Progress, Role};
+use subrosa::{Address, Delivery, Event, GroupIntention, MessageId, Outgoing, Progress, Role};
 
-use crate::world::World;
+use crate::world::{HOUR, World};
+
+const DAY: u64 = 24 * HOUR;
 
 /// A group of three who have written.
 fn talking(world: World) -> (World, Vec<Address>) {
@@ -327,5 +329,73 @@ fn the_same_holds_where_the_store_is_restored_from_a_copy() {
         assert_eq!(world.client(&all[0]).progress(text), Ok(Progress::Sent));
         world.check_nobody_else();
         world.check_all(&|_| true);
+    }
+}
+
+/// Whom a device could not bring a text to.
+fn undelivered(world: &World, of: &Address, id: MessageId) -> Vec<(String, Option<u32>)> {
+    let events = world.devices[of].events.iter();
+    let all = events.filter_map(|event| match event {
+        Event::Undelivered { message, to, device } if *message == id => Some((to.clone(), *device)),
+        _ => None,
+    });
+    all.collect()
+}
+
+#[test]
+fn a_text_to_a_group_whose_time_is_over_before_a_device_could_have_it_is_not_lost_in_silence() {
+    for delivery in [Delivery::Open, Delivery::Sealed] {
+        let (mut world, all) = talking(World::delivering(76, delivery));
+        let group = world.group.unwrap();
+        make_up_list(&mut world, &all[0], "cyd");
+        let write = |world: &mut World| {
+            let (now, keys) = (world.now, &mut world.keys);
+            let ada = &mut world.devices.get_mut(&all[0]).unwrap().client;
+            let text = Outgoing::new("to all").disappears_after(HOUR);
+            ada.write_to_group(group, text, now, keys).unwrap()
+        };
+        let (text, taken_back) = (write(&mut world), write(&mut world));
+        world.connect(&all[0], 0);
+        assert_eq!(world.client(&all[0]).withdraw(taken_back), Ok(true));
+        world.settle();
+        let known = account(&mut world, &all[0], "cyd");
+        accept(&mut world, &all[0], "cyd", &known);
+        world.settle();
+        assert_eq!(world.client(&all[0]).progress(text), Ok(Progress::Sent));
+        let cyd = (String::from("cyd"), Some(1));
+        assert_eq!(undelivered(&world, &all[0], text), [cyd], "{delivery:?}");
+        assert_eq!(undelivered(&world, &all[0], taken_back), [], "{delivery:?}");
+    }
+}
+
+#[test]
+fn a_text_to_a_group_that_waits_longer_than_it_is_kept_is_not_lost_in_silence() {
+    let (mut world, all) = talking(World::new(77));
+    let text = world.write(&all[0]).unwrap();
+    // It is on its way for longer than the log keeps it, and then Cyd is removed.
+    world.now = world.now.after(8 * DAY);
+    let (now, keys) = (world.now, &mut world.keys);
+    let ada = &mut world.devices.get_mut(&all[0]).unwrap().client;
+    drop(ada.tasks(0, now, keys).unwrap());
+    world.change(&all[0], GroupIntention::Remove("cyd")).unwrap();
+    world.settle();
+    assert_eq!(world.client(&all[0]).progress(text), Ok(Progress::Sent));
+    assert!(!world.devices[&all[1]].shown.contains_key(&text));
+    let told = undelivered(&world, &all[0], text);
+    assert_eq!(told, [(String::from("bea"), Some(1))]);
+}
+
+#[test]
+fn a_text_to_a_group_that_the_server_takes_for_nobody_is_not_lost_in_silence() {
+    for delivery in [Delivery::Open, Delivery::Sealed] {
+        let (mut world, all) = talking(World::delivering(78, delivery));
+        let text = world.write(&all[0]).unwrap();
+        let directory = world.post.users.remove("cyd").unwrap();
+        world.connect(&all[0], 0);
+        world.post.users.insert("cyd".into(), directory);
+        world.settle();
+        assert_eq!(world.client(&all[0]).progress(text), Ok(Progress::Sent));
+        let cyd = (String::from("cyd"), Some(1));
+        assert_eq!(undelivered(&world, &all[0], text), [cyd], "{delivery:?}");
     }
 }
