@@ -460,6 +460,7 @@ const INSIDE: &[(&str, &str, &[&str])] = &[
             "group_rows",
             "group_send",
             "group_serve",
+            "group_texts",
             "inbox",
             "outbox",
             "transaction",

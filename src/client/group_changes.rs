@@ -98,7 +98,7 @@ pub(super) fn take_changes(
     join_with(open, from, (tag, &mut row), rng)?;
     // What is encrypted next is encrypted for those who are in by all that was named.
     if merged.missing.is_empty() {
-        row.waits = None;
+        row.waits = row.waits.map(|_| from.now);
     }
     group_rows::put(open, tag, &row)?;
     if merged.missing.iter().any(|id| !waits.ids.contains(id)) {

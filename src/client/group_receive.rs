@@ -15,6 +15,7 @@ use super::group_proposed;
 use super::group_rows::{self, GroupRow, GroupStanding};
 use super::group_send;
 use super::group_serve;
+use super::group_texts;
 use super::inbox::{self, Incoming, Item};
 use super::outbox::Target;
 use super::transaction::{Open, Tag};
@@ -177,8 +178,11 @@ fn take_heads(
         let is_first = |at: UnixTime| from.now.apart(at) > WAITED_AGAIN;
         if !knows && peer.waited.is_none_or(is_first) {
             peer.waited = Some(from.now);
-            row.waits = Some(from.now.after(group_send::HEADS_WAIT));
-            group_rows::put(open, tag, &row)?;
+            // A text that waits does so once, however many devices a member has one after the other.
+            if row.waits.is_none() || group_texts::pending(open, tag, 1)?.is_empty() {
+                row.waits = Some(from.now.after(group_send::HEADS_WAIT));
+                group_rows::put(open, tag, &row)?;
+            }
         }
         group_rows::put_peer(open, tag, from.place, &peer)?;
     }

@@ -8,7 +8,7 @@ use subrosa::protocol::IdentityKeyPair;
 use subrosa::store::Table;
 use subrosa::{
     Action, Address, Client, Error, Event, GroupIntention, GroupStanding, Item, MessageId,
-    Progress, Received, Trust,
+    Progress, Received, Role, Trust,
 };
 
 use crate::liar::{Liar, Saying, changes, seed};
@@ -601,6 +601,35 @@ fn a_member_whom_the_server_does_not_know_holds_up_nobody() {
 }
 
 #[test]
+fn who_names_changes_that_there_are_not_from_ever_new_devices_holds_up_a_text_once() {
+    let mut den = Den::new("ever new", GroupRole::Member);
+    den.write("before");
+    den.world.settle(&mut den.ada);
+    let mut text = None;
+    for round in 0..8 {
+        let Den { world, mallory, ada, .. } = &mut den;
+        let identity = IdentityKeyPair::generate(&mut world.rng);
+        let with = mallory.list.with(&mallory.account, identity.public_key(), Role::Device);
+        let (list, device) = with.unwrap();
+        mallory.list = list.clone();
+        mallory.upload(world);
+        let account = IdentityKeyPair::clone(&mallory.account);
+        let mut other = Liar::posing(world, "mallory", device, account, identity, list);
+        let talk = other.begin(world, &ada.address().clone());
+        let _told = other.tell(world, ada, talk, &Saying::devices());
+        world.settle(ada);
+        let none = [round; 32];
+        let heads = Saying::raw(17, &[den.group.as_bytes(), &none[..]].concat());
+        let _told = other.tell(&mut den.world, &mut den.ada, talk, &heads);
+        let id = *text.get_or_insert_with(|| den.write("and on"));
+        den.world.settle(&mut den.ada);
+        let progress = den.ada.progress(id).unwrap();
+        assert_eq!(progress == Progress::Waiting, round < 2, "{round}: {progress:?}");
+        den.world.pass(25);
+    }
+}
+
+#[test]
 fn the_envelopes_of_a_member_who_is_blocked_are_refused() {
     let mut den = Den::new("blocked member", GroupRole::Member);
     assert_eq!(den.give(), Received::Handled);
@@ -944,7 +973,7 @@ fn a_device_that_its_member_removed_is_shown_apart_in_the_group_and_not_for_long
     let mut den = Den::new("removed device of a member", GroupRole::Member);
     let identity = IdentityKeyPair::generate(&mut den.world.rng);
     let account = den.mallory.account.clone();
-    let role = subrosa::Role::Device;
+    let role = Role::Device;
     let (list, device) = den.mallory.list.with(&account, identity.public_key(), role).unwrap();
     let world = &mut den.world;
     let mut second =
