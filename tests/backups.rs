@@ -208,6 +208,60 @@ fn an_account_moves_to_a_new_phone_and_its_contacts_see_another_device() {
 }
 
 #[test]
+fn who_is_blocked_stays_so_on_a_new_phone() {
+    let world = &mut World::new("blocked");
+    let [mut rosa, tablet, mut carol, mut dave] = world.of_three();
+    for user in ["dave", "nobody-we-know"] {
+        rosa.block(user, world.now, &mut world.rng).unwrap();
+    }
+    let backup = world.export(&mut rosa, &[]);
+    assert_eq!(open(&backup).check().unwrap().blocked, 2);
+    drop((rosa, tablet));
+    let mut rosa = world.restore(&backup, Others::Keep).unwrap();
+    world.settle(&mut rosa);
+    let mut blocked = rosa.blocked().unwrap();
+    blocked.sort();
+    assert_eq!(blocked, ["dave", "nobody-we-know"]);
+    // Both reach the new phone once they know of it.
+    world.write(&mut rosa, "carol", "a new phone");
+    world.write(&mut rosa, "dave", "a new phone");
+    world.run([&mut rosa, &mut carol, &mut dave]);
+    world.write(&mut dave, "rosa", "it is me again");
+    world.write(&mut carol, "rosa", "and it works");
+    let [shown, ..] = world.run([&mut rosa, &mut carol, &mut dave]);
+    assert_eq!(texts(&shown), ["and it works"]);
+}
+
+#[test]
+fn an_import_blocks_nobody_who_is_known_and_history_nobody_at_all() {
+    let world = &mut World::new("blocked before");
+    let [mut rosa, _, _, _] = world.of_three();
+    for user in ["dave", "erin"] {
+        rosa.block(user, world.now, &mut world.rng).unwrap();
+    }
+    let backup = world.export(&mut rosa, &[]);
+    rosa.unblock("dave").unwrap();
+    rosa.unblock("erin").unwrap();
+    rosa.import(&mut open(&backup), line, world.now).unwrap();
+    assert_eq!(rosa.blocked().unwrap(), ["erin"]);
+    let mut fresh = world.create("rosa-anew");
+    let list = fresh.devices("rosa-anew").unwrap().unwrap();
+    let info = Info::new("rosa-anew", world.now, list).unwrap();
+    for (kind, expected) in
+        [(ArchiveKind::Transfer, &[] as &[&str]), (ArchiveKind::Backup, &["erin"])]
+    {
+        let (cost, info) = (Argon2Cost::default(), info.clone());
+        let mut out = Writer::new(Vec::new(), kind, &LOCK, cost, info, &mut world.rng).unwrap();
+        out.blocked("erin").unwrap();
+        // Nobody blocks themselves, whoever wrote it.
+        out.blocked("rosa-anew").unwrap();
+        let archive = out.finish().unwrap();
+        fresh.import(&mut open(&archive), line, world.now).unwrap();
+        assert_eq!(fresh.blocked().unwrap(), expected);
+    }
+}
+
+#[test]
 fn a_restoration_that_removes_the_others_shuts_the_thief_out_and_everybody_sees_a_new_key() {
     let mut world = World::new("stolen");
     let [mut stolen, mut tablet, mut carol, mut dave] = world.of_three();

@@ -604,8 +604,8 @@ const INSIDE: &[(&str, &str, &[&str])] = &[
         &["admission", "allowances", "events", "inbox", "linked", "offer", "outbox", "transaction"],
     ),
     // Archives.
-    ("client", "export", &["transaction"]),
-    ("client", "import", &["devices", "offer", "rows", "transaction"]),
+    ("client", "export", &["doors", "transaction"]),
+    ("client", "import", &["devices", "doors", "offer", "rows", "transaction"]),
     ("client", "restore", &["account", "import", "rows", "transaction"]),
     ("client", "opening", &["allowances", "prekeys", "transaction"]),
     (

@@ -8,6 +8,7 @@
 //! | 4 group | kept for later: skipped |
 //! | 5 app | the app's own |
 //! | 6 end | `count:u64`, of the frames before it |
+//! | 0xb10c blocked | `length:u8 \|\| user`, in a backup |
 //!
 //! From 0x8000 on a type may be skipped; any other is a later version's, and matters.
 
@@ -59,6 +60,8 @@ pub enum Frame {
     Account(Box<IdentityKeyPair>),
     /// A contact.
     Contact(Box<Contact>),
+    /// The name of a user whose mail is refused.
+    Blocked(String),
     /// What the app put there.
     App(Zeroizing<Vec<u8>>),
 }
@@ -127,6 +130,8 @@ pub(super) const END: u16 = 6;
 /// Types from here on may be skipped.
 pub(super) const SKIPPED: u16 = 0x8000;
 
+pub(super) const BLOCKED: u16 = 0xb10c;
+
 /// `type:u16 || length:u32`
 pub(super) const HEAD: usize = 6;
 
@@ -136,6 +141,23 @@ pub(super) fn account(body: &[u8]) -> Result<Box<IdentityKeyPair>, Error> {
     seed.expose_mut().copy_from_slice(reader.array::<32>()?);
     reader.end()?;
     Ok(Box::new(IdentityKeyPair::from_seed(&seed)))
+}
+
+/// The body of a frame that names a blocked user.
+///
+/// # Errors
+/// [`Error::BadName`]: the name is empty or longer than 255 bytes.
+pub(super) fn of_blocked(user: &str) -> Result<Vec<u8>, Error> {
+    check(user)?;
+    let out = Writer::with_capacity(user.len().saturating_add(1)).u8(length(user));
+    Ok(out.bytes(user.as_bytes()).done())
+}
+
+pub(super) fn blocked(body: &[u8]) -> Result<String, Error> {
+    let mut reader = Reader::new(body);
+    let user = user(&mut reader)?;
+    reader.end()?;
+    Ok(user)
 }
 
 /// The number of frames.
@@ -171,6 +193,7 @@ impl fmt::Debug for Frame {
         match self {
             Self::Account(key) => write!(f, "Account({:?})", key.public_key()),
             Self::Contact(contact) => write!(f, "Contact({:?})", contact.user),
+            Self::Blocked(user) => write!(f, "Blocked({user:?})"),
             Self::App(body) => write!(f, "App({} bytes)", body.len()),
         }
     }

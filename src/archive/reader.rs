@@ -9,7 +9,8 @@ use core::fmt;
 use zeroize::Zeroizing;
 
 use super::frame::{
-    self, ACCOUNT, APP, CONTACT, Contact, END, Frame, GROUP, INFO, Info, MAX_FRAME, SKIPPED,
+    self, ACCOUNT, APP, BLOCKED, CONTACT, Contact, END, Frame, GROUP, INFO, Info, MAX_FRAME,
+    SKIPPED,
 };
 use super::header::{ArchiveKind, Header};
 use super::writer::LEAST;
@@ -47,6 +48,8 @@ pub struct Checked {
     pub account: bool,
     /// Contacts.
     pub contacts: u64,
+    /// Users whose mail is refused.
+    pub blocked: u64,
     /// Frames of the app's own.
     pub app_frames: u64,
 }
@@ -121,6 +124,7 @@ impl<R: Read + Seek> Archive<R> {
             match frame {
                 Frame::Account(_) => checked.account = true,
                 Frame::Contact(_) => checked.contacts = checked.contacts.saturating_add(1),
+                Frame::Blocked(_) => checked.blocked = checked.blocked.saturating_add(1),
                 Frame::App(_) => checked.app_frames = checked.app_frames.saturating_add(1),
             }
         }
@@ -177,6 +181,8 @@ impl<R: Read + Seek> Archive<R> {
                 Taken::Frame(Frame::Contact(alloc::boxed::Box::new(contact)))
             }
             APP => Taken::Frame(Frame::App(body)),
+            // A device that offers its history has no say in whose mail another one takes.
+            BLOCKED if is_backup => Taken::Frame(Frame::Blocked(frame::blocked(&body)?)),
             END => {
                 if frame::end(&body)? != at.frames.saturating_sub(1) {
                     return Err(Error::Malformed.into());

@@ -9,7 +9,7 @@ use core::fmt;
 use rand_core::CryptoRng;
 use zeroize::Zeroizing;
 
-use super::frame::{self, ACCOUNT, APP, CONTACT, Contact, END, INFO, Info, MAX_FRAME};
+use super::frame::{self, ACCOUNT, APP, BLOCKED, CONTACT, Contact, END, INFO, Info, MAX_FRAME};
 use super::header::{ArchiveKind, Header};
 use crate::error::Error;
 use crate::file::Stream;
@@ -97,6 +97,14 @@ impl<W: Write> Writer<W> {
         let is_backup = self.kind == ArchiveKind::Backup;
         let contact = Contact { verified: contact.verified && is_backup, ..contact.clone() };
         self.frame(CONTACT, &contact.encode())
+    }
+
+    /// A user whose mail is refused. A transfer says nothing of that: readers of one skip it.
+    ///
+    /// # Errors
+    /// [`Error::BadName`]: the name is empty or longer than 255 bytes. Those of `inner`.
+    pub fn blocked(&mut self, user: &str) -> Result<()> {
+        self.frame(BLOCKED, &frame::of_blocked(user)?)
     }
 
     /// A frame of the app's own, of at most [`MAX_FRAME`] bytes.

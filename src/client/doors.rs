@@ -2,6 +2,7 @@
 //! with (docs/sealed.md, 6).
 
 use alloc::boxed::Box;
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use rand_core::CryptoRng;
@@ -78,7 +79,7 @@ impl<S: Scope> Client<S> {
                 if is_blocked(open, tag)? {
                     return Ok(());
                 }
-                open.put(Table::Ticket, &key(BLOCKED, tag), &[])?;
+                put_blocked(open, user)?;
                 if open.policy.requires_pass { change(open, now, rng) } else { Ok(()) }
             })
         })
@@ -97,6 +98,14 @@ impl<S: Scope> Client<S> {
         })
     }
 
+    /// The users whose mail is refused, in no order.
+    ///
+    /// # Errors
+    /// [`Error::Store`], [`Error::BadState`]
+    pub fn blocked(&mut self) -> Result<Vec<String>, Error> {
+        self.run(blocked)
+    }
+
     /// Whether mail of a user is refused.
     ///
     /// # Errors
@@ -109,6 +118,20 @@ impl<S: Scope> Client<S> {
     }
 }
 
+/// Notes that mail of a user is refused.
+pub(super) fn put_blocked(open: &mut Open<'_>, user: &str) -> Result<(), Error> {
+    let tag = open.tag(user)?;
+    open.put(Table::Ticket, &key(BLOCKED, tag), user.as_bytes())
+}
+
+/// The users whose mail is refused.
+pub(super) fn blocked(open: &mut Open<'_>) -> Result<Vec<String>, Error> {
+    let rows = open.scan(Table::Ticket, &[BLOCKED], usize::MAX)?;
+    let name =
+        |row: &[u8]| core::str::from_utf8(row).map(String::from).map_err(|_| Error::BadState);
+    rows.iter().map(|(_, row)| name(row)).collect()
+}
+
 /// The pass of an account, as one of its devices told it.
 #[derive(Serialize, Deserialize)]
 struct TheirPass {
@@ -117,7 +140,8 @@ struct TheirPass {
     is_new: bool,
 }
 
-/// `BLOCKED || tag:16`, `THEIRS || place:32`, `OWN`, `REFUSED || tag:16`, `FORMER || tag:16`.
+/// `BLOCKED || tag:16` with the user's name; `THEIRS || place:32`, `OWN`, `REFUSED || tag:16`,
+/// `FORMER || tag:16`.
 const BLOCKED: u8 = 6;
 const THEIRS: u8 = 7;
 const OWN: u8 = 8;

@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use rand_core::CryptoRng;
 use zeroize::Zeroizing;
 
+use super::doors;
 use super::transaction::Open;
 use super::{Client, Scope};
 use crate::archive::{self, ArchiveKind, Argon2Cost, Contact, Info, Lock};
@@ -24,7 +25,7 @@ pub struct Contents {
     /// passphrases.
     pub account: bool,
     /// Every user who is known, with their device list, and whether people compared their account
-    /// key: true.
+    /// key; and those whose mail is refused: true.
     pub contacts: bool,
     /// What Argon2id costs for each passphrase.
     pub cost: Argon2Cost,
@@ -79,6 +80,7 @@ impl<S: Scope> Client<S> {
             out.account(key)?;
         }
         if contents.contacts {
+            self.run(doors::blocked)?.iter().try_for_each(|user| out.blocked(user))?;
             let page = |walk: &mut Walk| self.run(|open| walk.page(open));
             run_through(page, |contact| out.contact(contact))?;
         }

@@ -5,6 +5,7 @@ use std::io::{Read, Result, Seek};
 use alloc::vec::Vec;
 
 use super::devices;
+use super::doors;
 use super::offer::HistoryOffer;
 use super::rows::Rows;
 use super::transaction::Open;
@@ -19,7 +20,8 @@ use crate::time::UnixTime;
 impl<S: Scope> Client<S> {
     /// Takes contacts and the app's own frames from an archive into this account: from a backup,
     /// where the account itself could not be [restored](Client::restore). Users who are known
-    /// already stay as they are, and no contact is marked as verified.
+    /// already stay as they are, and no contact is marked as verified. Mail of those who are not
+    /// known is refused where it was.
     ///
     /// The archive is checked as a whole before anything is taken. Then it goes in pieces, each in
     /// a transaction; `app` gets each of the app's frames, and what it writes into the rows is
@@ -146,6 +148,7 @@ impl Batch {
         for frame in &self.frames {
             match frame {
                 Frame::Contact(contact) => add(open, contact, marks, now)?,
+                Frame::Blocked(user) => block(open, user, marks)?,
                 Frame::App(body) => app(&mut Rows::over(open.app_rows()), body)?,
                 Frame::Account(_) => {}
             }
@@ -170,6 +173,14 @@ fn add(
     }
     open.put_user(tag, &user)?;
     devices::look_again(open, &user, now)
+}
+
+/// A person who brings an old archive into an account may think otherwise by now of users who are
+/// known there.
+fn block(open: &mut Open<'_>, user: &str, marks: Marks) -> core::result::Result<(), Error> {
+    let tag = open.tag(user)?;
+    let is_news = marks == Marks::Taken || open.user(tag)?.is_none();
+    if is_news && !open.is_own(user) { doors::put_blocked(open, user) } else { Ok(()) }
 }
 
 /// How many frames a row says.
