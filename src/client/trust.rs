@@ -235,6 +235,8 @@ fn accept_new_key(
             if is_own {
                 open.put_account_key(None)?;
             }
+            // Mail of before the decision, which encloses the old list, does not ask again.
+            known.dismiss(known.list.account());
             devices::adopt(open, tag, &mut known, list, now, rng)?;
             inbox::release(open, tag, known.trust())?;
             devices::go_on(open, tag, &known, now)?;
