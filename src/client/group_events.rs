@@ -30,6 +30,11 @@ pub(super) fn differences(
         change.and_then(|change| after.was_given_for(change.author())).map(|(user, _)| user.into())
     };
     let mut events: Vec<(Option<String>, GroupEvent)> = Vec::new();
+    // Whoever is removed and added again is in.
+    for member in before.members().iter().filter(|member| after.member(member.id).is_none()) {
+        let (id, user) = (member.id, String::from(&*member.user));
+        events.push((by(&|change| names(change, id)), GroupEvent::Removed { user }));
+    }
     for member in after.members() {
         let (id, user) = (member.id, String::from(&*member.user));
         match before.member(id) {
@@ -48,10 +53,6 @@ pub(super) fn differences(
             }
             Some(_) => {}
         }
-    }
-    for member in before.members().iter().filter(|member| after.member(member.id).is_none()) {
-        let (id, user) = (member.id, String::from(&*member.user));
-        events.push((by(&|change| names(change, id)), GroupEvent::Removed { user }));
     }
     if before.settings() != after.settings() {
         let sets = |change: &Change| change.ops().iter().any(|op| matches!(op, Op::Settings(_)));

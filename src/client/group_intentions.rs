@@ -1,5 +1,6 @@
 //! What people want to change in a group, and the signed change that does it.
 
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -20,7 +21,9 @@ use crate::time::UnixTime;
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum GroupIntention<'a> {
-    /// Add this user, whose account key is the one that is known here.
+    /// Add this user, whose account key is the one that is known here. A member that stands for the
+    /// user under another account key is removed by the same change: so whoever has a new key is in
+    /// again, as no admin.
     Add(&'a str),
     /// Remove this user, and every member that stands for the user.
     Remove(&'a str),
@@ -105,7 +108,11 @@ pub(super) fn draft(
     let mut ops = Vec::new();
     for intention in intentions {
         match *intention {
-            GroupIntention::Add(name) => ops.push(add(open, name, GroupRole::Member)?),
+            GroupIntention::Add(name) => {
+                let op = add(open, name, GroupRole::Member)?;
+                ops.extend(under_other_keys(&roster, &op).map(Op::Remove));
+                ops.push(op);
+            }
             GroupIntention::Set(bytes) => ops.push(Op::Settings(bytes.to_vec())),
             GroupIntention::Leave => ops.extend(own_ids.iter().copied().map(Op::Remove)),
             GroupIntention::Remove(name) => ops.extend(some_of(&roster, name)?.map(Op::Remove)),
@@ -114,6 +121,9 @@ pub(super) fn draft(
             GroupIntention::Restore(_) => {}
         }
     }
+    // With a `Remove` of the same user there is nothing more to remove.
+    let mut removed = BTreeSet::new();
+    ops.retain(|op| !matches!(op, Op::Remove(id) if !removed.insert(*id)));
     restore(open, (&roster, by), intentions, &mut ops)?;
     Ok(Draft { tag, row, roster, by, ops })
 }
@@ -205,6 +215,16 @@ pub(super) fn add(open: &mut Open<'_>, name: &str, role: GroupRole) -> Result<Op
         return Err(Error::IdentityChanged(name.into()));
     }
     Ok(Op::Add { user: name.into(), account: user.list.account(), role })
+}
+
+/// The members that stand for the user of an add, under another account key than that.
+fn under_other_keys<'r>(roster: &'r Roster, op: &'r Op) -> impl Iterator<Item = MemberId> {
+    roster.members().iter().filter_map(move |member| match op {
+        Op::Add { user, account, .. } => {
+            (member.user == *user && member.account != *account).then_some(member.id)
+        }
+        _ => None,
+    })
 }
 
 fn some_of(roster: &Roster, user: &str) -> Result<impl Iterator<Item = MemberId>, Error> {

@@ -3,7 +3,8 @@
 
 use subrosa::store::Memory;
 use subrosa::{
-    Action, Address, Error, Event, GroupIntention, GroupStanding, MessageId, Progress, Trust,
+    Action, Address, Error, Event, GroupEvent, GroupIntention, GroupStanding, MessageId, Progress,
+    Role, Trust,
 };
 
 use crate::world::{HOUR, Mail, World, receive};
@@ -72,7 +73,7 @@ fn what_waited_when_a_member_was_removed_leaves_under_a_key_that_the_member_does
 #[test]
 fn a_removed_device_and_a_new_account_key_renew_the_chain_as_a_removed_member_does() {
     let (mut world, all) = chatty(21);
-    let laptop = world.link(&all[1], subrosa::Role::Device);
+    let laptop = world.link(&all[1], Role::Device);
     world.settle();
     world.write(&all[0]).unwrap();
     world.settle();
@@ -114,7 +115,7 @@ fn a_restored_store_begins_its_chain_anew() {
     let (mut world, all) = chatty(23);
     world.back_up(&all[0]);
     // What the server has is newer than the copy: so it is noticed.
-    world.link(&all[0], subrosa::Role::Device);
+    world.link(&all[0], Role::Device);
     world.write(&all[0]).unwrap();
     world.settle();
     let known = label(since(&world, 0).last().unwrap());
@@ -159,7 +160,7 @@ fn a_text_can_be_followed_and_taken_back() {
         assert!(!shown.contains_key(&first) && shown.contains_key(&second));
     }
     // A device without a session is owed the text.
-    let laptop = world.link(&all[1], subrosa::Role::Device);
+    let laptop = world.link(&all[1], Role::Device);
     world.meet(&all[0], "bea");
     let third = world.write(&all[0]).unwrap();
     assert_eq!(world.client(&all[0]).progress(third), Ok(Progress::Waiting));
@@ -269,7 +270,7 @@ fn who_only_reads_answers_a_chain_within_a_day_so_that_the_session_heals() {
 fn under_sealed_delivery_no_envelope_says_who_wrote_to_the_group() {
     let (mut world, all) = World::sealed(29).founding(&["bea", "cyd"]);
     world.settle();
-    let laptop = world.link(&all[1], subrosa::Role::Device);
+    let laptop = world.link(&all[1], Role::Device);
     world.settle();
     let before = world.post.past.len();
     for by in [&all[0], &all[1], &all[2], &laptop] {
@@ -312,7 +313,7 @@ fn who_joins_on_one_device_has_joined_on_the_others_under_sealed_delivery_too() 
         let mut world = World::new(34);
         world.delivery = delivery;
         let phone = world.create("bea");
-        let laptop = world.link(&phone, subrosa::Role::Device);
+        let laptop = world.link(&phone, Role::Device);
         world.settle();
         let ada = world.create("ada");
         world.meet(&ada, "bea");
@@ -394,10 +395,10 @@ fn what_is_written_before_the_servers_list_came_is_for_the_devices_in_that_list(
     let early = world.write(&all[1]).unwrap();
     world.connect(&all[1], 0);
     assert_eq!(world.client(&all[1]).progress(early), Ok(Progress::Waiting));
-    let laptop = world.link(&all[0], subrosa::Role::Device);
+    let laptop = world.link(&all[0], Role::Device);
     world.settle();
     assert_eq!(trust(&mut world), Some(Trust::FirstUse));
-    let tablet = world.link(&all[0], subrosa::Role::Device);
+    let tablet = world.link(&all[0], Role::Device);
     world.settle();
     let late = world.write(&all[1]).unwrap();
     world.settle();
@@ -693,14 +694,14 @@ fn what_a_device_writes_under_an_account_key_that_nobody_accepted_yet_waits_too(
     for delivery in [subrosa::Delivery::Open, subrosa::Delivery::Sealed] {
         let (mut world, all) = talking(World::delivering(61, delivery));
         let group = world.group.unwrap();
-        let tablet = world.link(&all[1], subrosa::Role::Manager);
+        let tablet = world.link(&all[1], Role::Manager);
         world.settle();
         let (now, keys) = (world.now, &mut world.keys);
         let bea = &mut world.devices.get_mut(&all[1]).unwrap().client;
         bea.remove_device(tablet.device, now, keys).unwrap();
         world.devices.get_mut(&tablet).unwrap().gone = true;
         world.connect(&all[1], 0);
-        let laptop = world.link(&all[1], subrosa::Role::Device);
+        let laptop = world.link(&all[1], Role::Device);
         world.settle();
         let renewed = account(&mut world, &laptop, "bea");
         world.meet(&all[0], "bea");
@@ -731,7 +732,7 @@ fn what_a_device_wrote_to_a_group_before_it_was_removed_is_shown_apart() {
         .flat_map(|delivery| [(delivery, false), (delivery, true)])
     {
         let (mut world, all) = talking(World::delivering(62, delivery));
-        let laptop = world.link(&all[1], subrosa::Role::Device);
+        let laptop = world.link(&all[1], Role::Device);
         world.settle();
         world.write(&all[2]).unwrap();
         world.settle();
@@ -778,8 +779,8 @@ fn what_waits_apart_when_a_member_was_removed_does_not_leave() {
 fn a_group_in_which_an_account_is_only_under_its_former_key_can_be_left() {
     let (mut world, all) = talking(World::new(64));
     let group = world.group.unwrap();
-    let laptop = world.link(&all[1], subrosa::Role::Device);
-    let tablet = world.link(&all[1], subrosa::Role::Manager);
+    let laptop = world.link(&all[1], Role::Device);
+    let tablet = world.link(&all[1], Role::Manager);
     world.settle();
     let (now, keys) = (world.now, &mut world.keys);
     let bea = &mut world.devices.get_mut(&all[1]).unwrap().client;
@@ -897,4 +898,56 @@ fn groups_that_wait_for_an_allowance_stand_in_front_of_no_other() {
         assert_eq!(world.client(&all[0]).progress(text), Ok(Progress::Sent));
     }
     assert_eq!(world.client(&all[0]).progress(last), Ok(Progress::Waiting));
+}
+
+#[test]
+fn whoever_has_a_new_account_key_is_in_again_by_one_change() {
+    let (mut world, all) = World::with_group(1, &["bea", "cyd"]);
+    let [ada, bea, cyd] = &all[..] else { panic!("three") };
+    let tablet = world.link(bea, Role::Manager);
+    let group = world.group.unwrap();
+    let (now, keys) = (world.now, &mut world.keys);
+    let client = &mut world.devices.get_mut(bea).unwrap().client;
+    client.remove_device(tablet.device, now, keys).unwrap();
+    world.devices.remove(&tablet);
+    world.connect(bea, 0);
+    let add = [GroupIntention::Add("bea")];
+    for of in [ada, cyd] {
+        world.meet(of, "bea");
+        let waits = world.client(of).trust("bea").unwrap().unwrap().new_account.unwrap();
+        // Not before a person accepted the key.
+        let refused = world.client(of).preview_change(group, &add).unwrap_err();
+        assert_eq!(refused, Error::IdentityChanged("bea".into()));
+        let (now, keys) = (world.now, &mut world.keys);
+        let client = &mut world.devices.get_mut(of).unwrap().client;
+        client.accept_new_key("bea", &waits, now, keys).unwrap();
+    }
+    let user = || String::from("bea");
+    let told = [GroupEvent::Removed { user: user() }, GroupEvent::Added { user: user() }];
+    assert_eq!(world.client(ada).preview_change(group, &add).unwrap().changes, told);
+    // Nothing is done twice for whoever says so.
+    let both = [GroupIntention::Remove("bea"), GroupIntention::Add("bea")];
+    assert_eq!(world.client(ada).preview_change(group, &both).unwrap().changes, told);
+    world.devices.get_mut(cyd).unwrap().events.clear();
+    world.change(ada, add[0]).unwrap();
+    world.connect_all(0);
+    let shown: Vec<GroupEvent> = world.devices[cyd]
+        .events
+        .iter()
+        .filter_map(|event| match event {
+            Event::GroupChanged { what, .. } => Some(what.clone()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(shown, told);
+    world.settle();
+    world.join(bea);
+    world.settle();
+    for by in &all {
+        world.write(by).unwrap();
+    }
+    world.settle();
+    let shown = |of: &Address| world.devices[of].shown.len();
+    assert_eq!([shown(ada), shown(bea), shown(cyd)], [2; 3]);
+    assert!(world.client(ada).preview_change(group, &add).is_err(), "bea is in");
 }

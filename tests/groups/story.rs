@@ -16,10 +16,14 @@ use crate::world::{Disk, HOUR, USERS, World, receive};
 /// The first three stay, so that there is something to be owed.
 const STAY: [&str; 3] = ["ada", "bea", "cyd"];
 
-/// A world, and who was out of the group for a while.
+/// A world, and who is out of the group, or was and may not be in again for all.
 struct Story {
     world: World,
     left: BTreeSet<String>,
+    /// Who is in again for all, and the number of the first text that they are owed.
+    back: BTreeMap<String, usize>,
+    /// Account keys that were renewed.
+    renewed: usize,
     is_backed_up: bool,
     thieves: Vec<Thief>,
     mallory: Option<Mallory>,
@@ -74,7 +78,8 @@ impl Story {
         // In two of three she is an admin, the most junior one.
         let role = if seed.is_multiple_of(3) { GroupRole::Member } else { GroupRole::Admin };
         let mallory = setting.has_liar.then(|| Mallory::join(&mut world, &all[0], role));
-        Self { world, left: BTreeSet::new(), is_backed_up, thieves: Vec::new(), mallory }
+        let (left, back, thieves) = (BTreeSet::new(), BTreeMap::new(), Vec::new());
+        Self { world, left, back, renewed: 0, is_backed_up, thieves, mallory }
     }
 
     /// Removes somebody, who keeps a copy.
@@ -113,8 +118,11 @@ impl Story {
         let group = world.group.unwrap();
         let user = USERS[3 + world.rng.below(2)];
         let stays = STAY.contains(&&*by.user);
-        match world.rng.below(21) {
-            18.. => self.administer(),
+        match world.rng.below(24) {
+            21 => self.decide(by),
+            // What a liar says days after her removal may count for those alone who heard it in time.
+            22 if self.mallory.is_none() && world.rng.chance(600) => self.rest(),
+            18..=20 => self.administer(),
             0..=5 => drop(world.write(by)),
             6 => {
                 world.meet(by, user);
@@ -134,9 +142,10 @@ impl Story {
                 left.insert(by.user.clone());
             }
             10 if world.devices.len() < 9 && by.device == 1 => {
-                world.link(by, Role::Device);
+                let role = if world.rng.chance(600) { Role::Manager } else { Role::Device };
+                world.link(by, role);
             }
-            11 if by.device > 1 => self.remove_device(by),
+            11 | 23 => self.lose_device(&by.user),
             12 => {
                 let device = world.devices.get_mut(by).unwrap();
                 device.on = !device.on;
@@ -171,14 +180,125 @@ impl Story {
         known.map(|info| info.voided.len()).max().unwrap_or(0)
     }
 
-    fn remove_device(&mut self, by: &Address) {
+    /// The newest device of a user is lost, and the first one removes it. Where it was a manager,
+    /// the account gets a new key, and whoever was in under the old one is to be added again.
+    fn lose_device(&mut self, user: &str) {
         let world = &mut self.world;
-        let first = Address::new(&by.user, 1);
+        let mut own = world.devices.iter().filter(|(of, one)| of.user == user && !one.gone);
+        let Some((lost, _)) = own.next_back().filter(|(of, _)| of.device > 1) else { return };
+        let (lost, first) = (lost.clone(), Address::new(user, 1));
         let (now, keys) = (world.now, &mut world.keys);
         let client = &mut world.devices.get_mut(&first).unwrap().client;
-        if client.remove_device(by.device, now, keys).is_ok() {
-            world.devices.get_mut(by).unwrap().gone = true;
+        let list = client.devices(user).unwrap().unwrap();
+        let is_manager = list.get(lost.device).is_some_and(|one| one.role == Role::Manager);
+        // The group needs an admin whom nobody has to add again, and copies bring old keys back.
+        if is_manager && (user == STAY[0] || self.is_backed_up) {
+            return;
+        }
+        if client.remove_device(lost.device, now, keys).is_ok() {
+            world.devices.get_mut(&lost).unwrap().gone = true;
             world.connect(&first, 0);
+            if is_manager {
+                self.renewed += 1;
+                self.left.insert(user.into());
+            }
+        }
+    }
+
+    /// A person decides for the right account keys, where they are asked to.
+    fn decide(&mut self, by: &Address) {
+        let world = &mut self.world;
+        let (now, keys) = (world.now, &mut world.keys);
+        let client = &mut world.devices.get_mut(by).unwrap().client;
+        for user in USERS {
+            let Some(trust) = client.trust(user).unwrap() else { continue };
+            let right = world.post.list(user).unwrap().account();
+            if trust.new_account.is_some()
+                && [Some(trust.account), trust.new_account].contains(&Some(right))
+            {
+                client.accept_new_key(user, &right, now, keys).unwrap();
+            }
+        }
+    }
+
+    /// Until nothing is left to say, and nothing to decide.
+    fn settle(&mut self) {
+        self.world.settle();
+        self.decide_all();
+        // Whoever has another account key by now is added anew.
+        let (group, first) = (self.world.group.unwrap(), Address::new(STAY[0], 1));
+        for member in self.world.client(&first).group(group).unwrap().members {
+            if member.trust.is_none() {
+                drop(self.world.change(&first, GroupIntention::Add(&member.user)));
+            }
+        }
+        self.world.connect_all(0);
+    }
+
+    fn decide_all(&mut self) {
+        let present = self.world.devices.iter().filter(|(_, device)| !device.gone);
+        let present: Vec<Address> = present.map(|(of, _)| of.clone()).collect();
+        present.iter().for_each(|of| self.decide(of));
+    }
+
+    /// For a while everything comes, and everybody decides. Whoever is in by then for all is owed
+    /// what is written from now on.
+    fn rest(&mut self) {
+        let group = self.world.group.unwrap();
+        let weather = (self.world.losing, self.world.keeping, self.world.withheld.take());
+        let off: Vec<Address> = self
+            .world
+            .devices
+            .iter()
+            .filter(|(_, one)| !one.on)
+            .map(|(of, _)| of.clone())
+            .collect();
+        (0..2).for_each(|_| self.settle());
+        for of in self.world.devices.keys().cloned().collect::<Vec<_>>() {
+            let (now, keys) = (self.world.now, &mut self.world.keys);
+            let device = self.world.devices.get_mut(&of).unwrap();
+            if !device.gone && self.left.contains(&of.user) {
+                drop(device.client.join_group(group, now, keys));
+            }
+        }
+        self.settle();
+        self.note_back();
+        (self.world.losing, self.world.keeping, self.world.withheld) = weather;
+        off.iter().for_each(|of| self.world.devices.get_mut(of).unwrap().on = false);
+    }
+
+    /// Notes who is in for all, in the same group for all.
+    fn note_back(&mut self) {
+        let Self { world, left, back, .. } = self;
+        let group = world.group.unwrap();
+        let all: Vec<Address> = world.devices.keys().cloned().collect();
+        let present = all.iter().filter(|of| !world.devices[*of].gone).cloned();
+        let present: Vec<Address> = present.collect();
+        let mut infos = Vec::new();
+        for of in &present {
+            infos.push((of, world.client(of).group(group).ok()));
+        }
+        let is_in = |info: &GroupInfo, user: &str| {
+            let mut members = info.members.iter();
+            members.any(|one| one.user == user && !one.suspended && one.trust.is_some())
+        };
+        let joined = |user: &str| {
+            infos.iter().filter(|(of, _)| of.user == user).all(|(_, info)| {
+                info.as_ref().is_some_and(|info| info.standing == GroupStanding::Joined)
+            })
+        };
+        let (next, first) = (world.written.len(), STAY[0]);
+        for user in left.clone() {
+            let is_known = infos
+                .iter()
+                .filter(|(of, _)| of.user == first || !left.contains(&of.user) || of.user == user)
+                .filter_map(|(_, info)| info.as_ref())
+                .filter(|info| info.standing == GroupStanding::Joined)
+                .all(|info| is_in(info, &user));
+            if is_known && joined(&user) {
+                left.remove(&user);
+                back.insert(user, next);
+            }
         }
     }
 
@@ -274,17 +394,17 @@ impl Story {
                 }
                 self.world.connect(by, 0);
             }
-            self.world.settle();
+            self.settle();
         }
         // A device that was restored may know nobody's ticket any more. What it refused comes once
         // the silence is over (docs/sealed.md, 5): after four days and 13 hours at most.
         if self.world.delivery == Delivery::Sealed {
-            (0..5).for_each(|_| self.world.settle());
+            (0..5).for_each(|_| self.settle());
         }
         // What a device cannot have that never comes back is given up.
         for _ in 0..2 {
             self.world.now = self.world.now.after(20 * 24 * HOUR);
-            self.world.settle();
+            self.settle();
         }
     }
 
@@ -303,11 +423,13 @@ impl Story {
         };
         let gone: BTreeSet<Address> =
             self.world.devices.keys().filter(|of| is_gone(of)).cloned().collect();
-        let left = &self.left;
-        let stayed = |of: &Address| {
-            STAY.contains(&&*of.user) && !left.contains(&of.user) && !gone.contains(of)
+        let (left, back) = (&self.left, &self.back);
+        let stayed = |at: usize, of: &Address| {
+            let since = if STAY.contains(&&*of.user) { Some(0) } else { None };
+            let since = back.get(&of.user).copied().or(since);
+            since.is_some_and(|since| since <= at) && !left.contains(&of.user) && !gone.contains(of)
         };
-        let owed = self.world.check_all(&stayed);
+        let owed = self.world.check_owed(&stayed);
         let all: Vec<Address> = self.world.devices.keys().cloned().collect();
         let mut rosters = BTreeMap::<_, Vec<String>>::new();
         for address in all.iter().filter(|address| !gone.contains(*address)) {
@@ -319,7 +441,8 @@ impl Story {
                 && info.standing == GroupStanding::Joined
                 && !is_suspended(&info)
             {
-                let members = info.members.iter().map(|member| (member.id, member.suspended));
+                let members = info.members.into_iter();
+                let members = members.map(|one| (one.id, one.user, one.suspended));
                 let seen = (members.collect::<Vec<_>>(), info.settings);
                 rosters.entry(seen).or_default().push(address.to_string());
             }
@@ -347,12 +470,14 @@ fn run(seed: u64, setting: Setting) -> Tally {
             story.world.connect_all(100);
         }
     }
-    story.world.settle();
+    story.settle();
     story.end();
     let owed = story.check();
     let (made, stale) = (story.world.made, story.world.stale);
     let lies = story.world.devices.values().map(|device| device.lies.len()).sum();
-    Tally { owed, made, stale, voided: story.voided(), removed: story.thieves.len(), lies }
+    let (renewed, back) = (story.renewed, story.back.len());
+    let (voided, removed) = (story.voided(), story.thieves.len());
+    Tally { owed, made, stale, voided, removed, renewed, back, lies }
 }
 
 /// What happened in a world.
@@ -365,6 +490,9 @@ struct Tally {
     voided: usize,
     /// Devices that were removed with their users, and copied.
     removed: usize,
+    /// Account keys that were renewed, and users who were out or under such a key, and are in again.
+    renewed: usize,
+    back: usize,
     /// Texts of the member who lies that are shown.
     lies: usize,
 }
@@ -373,17 +501,20 @@ fn run_all(setting: Setting, worlds: u64) {
     let seeds = Seed::chosen_or(1..=worlds);
     let mut sum = Tally::default();
     for seed in &seeds {
-        let Tally { owed, made, stale, voided, removed, lies } = run(*seed, setting);
+        let Tally { owed, made, stale, voided, removed, renewed, back, lies } = run(*seed, setting);
         sum.owed += owed;
         sum.made += made;
         sum.stale += stale;
         sum.voided += voided;
         sum.removed += removed;
+        sum.renewed += renewed;
+        sum.back += back;
         sum.lies += lies;
     }
     println!("{sum:?}");
     if let count @ 4.. = seeds.len() {
         assert!(sum.owed > 6 * count && sum.made > 2 * count && sum.removed > 0, "{sum:?}");
+        assert!(count < 12 || sum.renewed > 0 && sum.back > 0, "{sum:?}");
         assert!(!setting.has_liar || sum.lies > 2 * count, "{sum:?}");
     }
 }

@@ -9,7 +9,8 @@ use subrosa::group::GroupId;
 use subrosa::store::{Memory, Store, Table, Transaction};
 use subrosa::{
     Action, Address, Answer, Client, Delivery, Error, Event, GroupChange, GroupEvent, GroupInfo,
-    GroupIntention, Item, MessageId, NewDevice, Policy, Progress, Role, Trust, UnixTime,
+    GroupIntention, GroupStanding, Item, MessageId, NewDevice, Policy, Progress, Role, Trust,
+    UnixTime,
 };
 
 use crate::mallory::LIAR;
@@ -304,10 +305,16 @@ impl World {
         let id = device.client.write_to_group(group, b"to all", now, keys)?;
         let to = self.entitled(by);
         let info = self.client(by).group(group).unwrap();
-        // Of an unvouched user the server's list is to come, which may have other devices.
-        let is_absent = |trust| matches!(trust, None | Some(Trust::Unvouched));
-        let absent = info.members.into_iter().filter(|member| is_absent(member.trust));
-        let absent = absent.map(|member| member.user).collect();
+        // Of an unvouched user the server's list is to come, which may have other devices; and of
+        // one with a new account key those that it has once that is accepted.
+        let mut absent = BTreeSet::new();
+        for member in info.members {
+            let known = self.client(by).trust(&member.user).unwrap();
+            let waits = known.is_some_and(|known| known.new_account.is_some());
+            if waits || matches!(member.trust, None | Some(Trust::Unvouched)) {
+                absent.insert(member.user);
+            }
+        }
         self.written.push(Written { by: by.clone(), id, to, absent });
         Ok(id)
     }
@@ -325,7 +332,14 @@ impl World {
         if client.change_group(group, &[what], now, keys)? == GroupChange::Made {
             self.stale += usize::from(known <= self.made);
             self.made += 1;
-            let mut expected = users(&before?);
+            let before = before?;
+            let own = before.members.iter().find(|member| member.user == by.user);
+            // Under a former account key somebody leaves for themselves alone.
+            if what == GroupIntention::Leave && own.is_none_or(|own| own.trust.is_none()) {
+                assert_eq!(client.group(group)?.standing, GroupStanding::Out);
+                return Ok(());
+            }
+            let mut expected = users(&before);
             for event in preview?.changes {
                 match event {
                     GroupEvent::Added { user } => drop(expected.insert(user)),
@@ -412,12 +426,17 @@ impl World {
 
     /// Everybody shows what is for them, who was in from then on, as its author was.
     pub(crate) fn check_all(&mut self, stayed: &dyn Fn(&Address) -> bool) -> usize {
+        self.check_owed(&|_, of| stayed(of))
+    }
+
+    /// The same, where it depends on the text who was in.
+    pub(crate) fn check_owed(&mut self, stayed: &dyn Fn(usize, &Address) -> bool) -> usize {
         let mut owed = 0;
         for (at, Written { by, id, to, .. }) in self.written.iter().enumerate() {
             let is_known = |of: &Address| self.devices[of].restored.is_none_or(|since| since <= at);
             let is_owed = |of: &&Address| {
-                stayed(by)
-                    && stayed(of)
+                stayed(at, by)
+                    && stayed(at, of)
                     && is_known(by)
                     && is_known(of)
                     && !self.lost.contains(&((*of).clone(), *id))
