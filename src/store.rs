@@ -173,7 +173,7 @@ pub fn check_limits(key: &[u8], value: &[u8]) -> Result<(), Error> {
 ///   after another. A store that one process holds alone has that for nothing. Where several
 ///   processes share one, take the database's write lock at the beginning (SQLite: `BEGIN
 ///   IMMEDIATE`), or its level SERIALIZABLE, and repeat what it refuses. Anything weaker uses
-///   message keys twice.
+///   message keys twice. [`conformance`] has a check for a store that is shared.
 pub trait Transaction {
     /// The value of a row.
     ///

@@ -8,9 +8,9 @@
 //! # Ok::<(), conformance::Failure>(())
 //! ```
 //!
-//! [`check_durable`] is for a store that outlives its process. What no test in one process can see
-//! is left to you: that a commit survives a loss of power, and that several processes see each
-//! other's transactions as a whole.
+//! [`check_durable`] is for a store that outlives its process, and `check_shared` (feature `std`)
+//! for one that several processes or threads share. What no test can see is left to you: that a
+//! commit survives a loss of power.
 
 use alloc::boxed::Box;
 use alloc::format;
@@ -58,6 +58,17 @@ pub fn check_durable<S: Store>(mut open: impl FnMut() -> S) -> Result<(), Failur
     durable(&mut || Box::new(open())).map_err(|trouble| Failure::new(Rule::Durable, trouble))
 }
 
+/// Checks [`Rule::Isolated`]. `open` opens the same store each time, empty at first, in two threads
+/// that do transactions at the same time. What is refused as [`StoreFault::Locked`] is done again.
+///
+/// # Errors
+/// What two transactions did at the same time is not what they do one after the other; or one of
+/// them failed.
+#[cfg(feature = "std")]
+pub fn check_shared<S: Store>(open: impl Fn() -> S + Sync) -> Result<(), Failure> {
+    shared(&|| Box::new(open())).map_err(|trouble| Failure::new(Rule::Isolated, trouble))
+}
+
 /// What a store has to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -102,6 +113,9 @@ pub enum Rule {
     Panic,
     /// What was committed is there when the store is opened again, and what was not is not.
     Durable,
+    /// Transactions at the same time do what they do one after the other: none rests on rows that
+    /// another one has changed since, whether it read them one by one or in a scan.
+    Isolated,
 }
 
 impl fmt::Display for Rule {
@@ -122,6 +136,7 @@ impl fmt::Display for Rule {
             Self::Error => "an error of the work comes back, and nothing of the transaction stays",
             Self::Panic => "a panic of the work goes on, and nothing of the transaction stays",
             Self::Durable => "what was committed is there when the store is opened again",
+            Self::Isolated => "transactions at the same time are as if one came after the other",
         })
     }
 }
@@ -547,6 +562,92 @@ fn durable<'s>(open: &mut dyn FnMut() -> Box<dyn AnyStore + 's>) -> Outcome {
         KEYS.iter().try_for_each(|key| row_is(tx, Table::User, key, Some(key)))?;
         there.iter().try_for_each(|table| row_is(tx, *table, b"kept", Some(b"")))
     })
+}
+
+/// Transactions of each of two threads.
+#[cfg(feature = "std")]
+const ROUNDS: u8 = 50;
+
+/// How often one is done again that is refused for the other's sake.
+#[cfg(feature = "std")]
+const MOST_TRIES: u32 = 10_000;
+
+#[cfg(feature = "std")]
+fn shared<'s>(open: &(dyn Fn() -> Box<dyn AnyStore + 's> + Sync)) -> Outcome {
+    use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+    use std::sync::Barrier;
+    use std::thread;
+
+    // It may have to be made.
+    drop(open());
+    let together = Barrier::new(2);
+    let work = |me: u8| {
+        let (mut store, mut done) = match catch_unwind(AssertUnwindSafe(open)) {
+            Ok(store) => (Some(store), Ok(Ok(()))),
+            Err(panic) => (None, Err(panic)),
+        };
+        let mut step = |work: &dyn Fn(&mut dyn Transaction) -> Result<(), Error>| {
+            together.wait();
+            // Where one fails, or panics, the other one does not wait for it for ever.
+            if let (Some(store), Ok(Ok(()))) = (&mut store, &done) {
+                done = catch_unwind(AssertUnwindSafe(|| patiently(store.as_mut(), work)));
+            }
+        };
+        for round in 0..ROUNDS {
+            step(&|tx| claim(tx, round, me));
+            step(&count);
+        }
+        done.unwrap_or_else(|panic| resume_unwind(panic))
+    };
+    thread::scope(|scope| {
+        let other = scope.spawn(|| work(1));
+        work(0).and(other.join().unwrap_or_else(|panic| resume_unwind(panic)))
+    })?;
+    let mut store = open();
+    for round in 0..ROUNDS {
+        let rows = store.transact(|tx| tx.scan(Table::Seen, &[round], 9))?;
+        same("rows that were put where there was none", &1, &rows.len())?;
+    }
+    let counted = store.transact(|tx| tx.get(Table::Session, COUNT))?;
+    same("a count", &Some(vec![2 * ROUNDS]), &counted.as_deref().cloned())
+}
+
+/// Does a transaction until the other one is not in its way.
+#[cfg(feature = "std")]
+fn patiently(
+    store: &mut dyn AnyStore,
+    work: &dyn Fn(&mut dyn Transaction) -> Result<(), Error>,
+) -> Outcome {
+    let locked = Err(Trouble::Failed(StoreFault::Locked.into()));
+    let mut done = store.transact(work);
+    for _ in 0..MOST_TRIES {
+        if done != locked {
+            break;
+        }
+        std::thread::yield_now();
+        done = store.transact(work);
+    }
+    done
+}
+
+/// Puts a row of this round where there is none.
+#[cfg(feature = "std")]
+fn claim(tx: &mut dyn Transaction, round: u8, me: u8) -> Result<(), Error> {
+    if tx.scan(Table::Seen, &[round], 9)?.is_empty() {
+        std::thread::sleep(core::time::Duration::from_millis(1));
+        tx.put(Table::Seen, &[round, me], b"")?;
+    }
+    Ok(())
+}
+
+#[cfg(feature = "std")]
+const COUNT: &[u8] = b"count";
+
+#[cfg(feature = "std")]
+fn count(tx: &mut dyn Transaction) -> Result<(), Error> {
+    let count = tx.get(Table::Session, COUNT)?.and_then(|row| row.first().copied()).unwrap_or(0);
+    std::thread::sleep(core::time::Duration::from_millis(1));
+    tx.put(Table::Session, COUNT, &[count.saturating_add(1)])
 }
 
 /// Whether rows of this table can be kept here: those of the locks cannot in a vault.

@@ -3,9 +3,10 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::sync::{Arc, Mutex};
 
 use subrosa::Error;
-use subrosa::store::conformance::{Failure, Rule, check, check_durable};
+use subrosa::store::conformance::{Failure, Rule, check, check_durable, check_shared};
 use subrosa::store::{
     Change, Lock, Memory, Overlay, Ran, Redb, Row, Store, StoreFault, Table, Transaction, Value,
     Vault,
@@ -435,6 +436,7 @@ fn a_store_that_breaks_a_rule_is_told_which() {
 /// What is forgotten on the way to the disk.
 #[derive(Clone, Copy, Debug)]
 enum Forgets {
+    Nothing,
     Everything,
     KeysThatAreNoText,
     EmptyKeys,
@@ -475,6 +477,7 @@ struct Logged<'a> {
 impl Logged<'_> {
     fn log(&mut self, table: Table, key: &[u8], value: Option<&[u8]>) -> Result<(), Error> {
         let is_forgotten = match self.forgets {
+            Forgets::Nothing => false,
             Forgets::Everything => true,
             Forgets::KeysThatAreNoText => std::str::from_utf8(key).is_err(),
             Forgets::EmptyKeys => key.is_empty(),
@@ -543,4 +546,74 @@ fn a_store_that_forgets_its_commits_is_told_so() {
     let failure = check_durable(Memory::new).unwrap_err();
     assert_eq!(failure.rule, Rule::Durable);
     assert!(failure.to_string().contains("opened again"), "{failure}");
+}
+
+/// How rows are shared.
+#[derive(Clone, Copy, Debug)]
+enum Sharing {
+    /// One transaction after the other.
+    Serial,
+    /// Each reads what was there when it began, and the last one that writes a row counts.
+    Snapshots,
+    /// As before, but a row that another one wrote meanwhile is refused.
+    SnapshotsThatCompareWrites,
+}
+
+/// Rows that several threads have.
+struct Shared {
+    rows: Arc<Mutex<Memory>>,
+    sharing: Sharing,
+}
+
+impl Store for Shared {
+    fn transact<T, E: From<Error>>(
+        &mut self,
+        work: impl FnOnce(&mut dyn Transaction) -> Result<T, E>,
+    ) -> Result<T, E> {
+        if let Sharing::Serial = self.sharing {
+            return self.rows.lock().unwrap().transact(work);
+        }
+        let mut snapshot = self.rows.lock().unwrap().clone();
+        let mut before = snapshot.clone();
+        let (done, log) = snapshot.transact(|tx| {
+            let mut logged = Logged { tx, log: Vec::new(), forgets: Forgets::Nothing };
+            work(&mut logged).map(|done| (done, logged.log))
+        })?;
+        let mut rows = self.rows.lock().unwrap();
+        for Change { table, key, value } in log {
+            let now = rows.transact(|tx| tx.get(table, &key))?;
+            let was = before.transact(|tx| tx.get(table, &key))?;
+            if matches!(self.sharing, Sharing::SnapshotsThatCompareWrites) && now != was {
+                return Err(Error::from(StoreFault::Locked).into());
+            }
+            rows.transact(|tx| match value {
+                Some(value) => tx.put(table, &key, &value),
+                None => tx.delete(table, &key),
+            })?;
+        }
+        Ok(done)
+    }
+}
+
+/// One thread has the file, and the other one panics: the first does not wait for it.
+#[test]
+fn a_store_that_is_for_one_alone_ends_the_check() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("chat");
+    let checked = std::panic::catch_unwind(|| check_shared(|| Redb::open(&path).unwrap()));
+    assert!(checked.is_err());
+}
+
+#[test]
+fn a_store_whose_transactions_come_between_each_other_is_told_so() {
+    for (sharing, is_right) in [
+        (Sharing::Serial, true),
+        (Sharing::Snapshots, false),
+        (Sharing::SnapshotsThatCompareWrites, false),
+    ] {
+        let rows = Arc::default();
+        let found = check_shared(|| Shared { rows: Arc::clone(&rows), sharing });
+        assert_eq!(found.is_ok(), is_right, "{sharing:?}: {found:?}");
+        assert!(found.err().is_none_or(|failure| failure.rule == Rule::Isolated));
+    }
 }

@@ -3,7 +3,7 @@
 
 use std::error::Error as _;
 
-use subrosa::store::conformance::{check, check_durable};
+use subrosa::store::conformance::{check, check_durable, check_shared};
 use subrosa::store::{Lock, Store, StoreFault, Table, Vault};
 use subrosa::{Error, Remedy, SystemRng};
 use subrosa_sqlite::Sqlite;
@@ -16,6 +16,13 @@ fn it_keeps_the_rules() {
         || Sqlite::open(folder.path().join(names.next().unwrap_or_default().to_string())).unwrap();
     assert_eq!(check(&mut new), Ok(()));
     assert_eq!(check(|| Vault::open(new(), Lock::Key(&[1; 32]), &mut SystemRng).unwrap()), Ok(()));
+}
+
+#[test]
+fn several_connections_share_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("chat.db");
+    assert_eq!(check_shared(|| Sqlite::open(&path).unwrap()), Ok(()));
 }
 
 #[test]
