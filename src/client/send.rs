@@ -61,7 +61,8 @@ impl<S: Scope> Client<S> {
     /// # Errors
     /// Nothing was written. [`Error::DevicesNeeded`], [`Error::BundlesNeeded`]: what to fetch, for
     /// [`Client::update_devices`] and [`Client::add_bundle`]. [`Error::IdentityChanged`]: somebody
-    /// has to accept the user's new account key. Others as [`Client::write`].
+    /// has to accept the user's new account key. [`Error::OwnIdentity`]: the user's list has no
+    /// device but this one. Others as [`Client::write`].
     pub fn encrypt<'m>(
         &mut self,
         to: &str,
@@ -75,6 +76,9 @@ impl<S: Scope> Client<S> {
                 let (_, user) = open.known_user(to)?;
                 if user.unvouched {
                     return Err(Error::DevicesNeeded(user.name.as_str().into()));
+                }
+                if !open.is_own(to) && is_nobody_else(&user, &open.account.identity) {
+                    return Err(Error::OwnIdentity);
                 }
                 let Some(recipients) = recipients(open, to)? else {
                     return Err(Error::IdentityChanged(user.name.as_str().into()));
@@ -148,6 +152,12 @@ impl Recipients {
     }
 }
 
+/// Whether a list names this device as the only one of another user. Somebody made that up, and a
+/// text would count as sent that nobody gets.
+fn is_nobody_else(user: &UserRecord, here: &IdentityKey) -> bool {
+    user.list.devices().iter().all(|listed| listed.identity == *here)
+}
+
 /// The devices that a text to a user is for; none where it waits for a list or for a person.
 fn recipients(open: &mut Open<'_>, to: &str) -> Result<Option<Recipients>, Error> {
     let own = open.own()?;
@@ -157,6 +167,9 @@ fn recipients(open: &mut Open<'_>, to: &str) -> Result<Option<Recipients>, Error
     if tag != own.tag {
         let Some(user) = open.user(tag)? else { return Ok(None) };
         if user.waits() {
+            return Ok(None);
+        }
+        if is_nobody_else(&user, &here) {
             return Ok(None);
         }
         let user = Arc::new(user);

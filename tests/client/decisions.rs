@@ -1,5 +1,6 @@
 //! What people decide about users: by the key on the screen, and about nobody else.
 
+use subrosa::protocol::IdentityKeyPair;
 use subrosa::store::{Memory, Store, Table};
 use subrosa::{
     Action, Address, Answer, Client, DeviceList, Error, Event, Item, NewDevice, Policy, Progress,
@@ -431,4 +432,29 @@ fn managers_whose_people_accepted_contrary_keys_do_not_overtake_each_other_for_e
         versions.push(DeviceList::decode(&world.list("alice")).unwrap().version());
     }
     assert_eq!(versions[7], versions[2], "{versions:?}");
+}
+
+/// A server, or a history that a stolen device offers, says that Alice's own device is all that
+/// Carol has.
+#[test]
+fn a_text_to_a_user_whose_only_device_is_this_one_is_not_called_sent() {
+    let world = &mut World::new("nobody else");
+    let mut alice = world.create("alice");
+    let made_up = IdentityKeyPair::generate(&mut world.rng);
+    let list = DeviceList::first(&made_up, alice.identity_key());
+    world.update(&mut alice, "carol", &list.encode()).unwrap();
+    let text = alice.write("carol", b"hello", world.now, &mut world.rng).unwrap();
+    world.connect(&mut alice);
+    assert_eq!(alice.progress(text), Ok(Progress::Waiting));
+    let refused = alice.encrypt("carol", b"hello", world.now, &mut world.rng);
+    assert_eq!(refused, Err(Error::OwnIdentity));
+    // The genuine one is another account, which Alice accepts.
+    let mut carol = world.create("carol");
+    let genuine = carol.trust("carol").unwrap().unwrap().account;
+    let list = world.list("carol");
+    world.update(&mut alice, "carol", &list).unwrap();
+    alice.accept_new_key("carol", &genuine, world.now, &mut world.rng).unwrap();
+    world.settle(&mut [&mut alice, &mut carol]);
+    assert_eq!(texts(&mut carol), [from("alice/1", "hello")]);
+    assert_eq!(alice.progress(text), Ok(Progress::Sent));
 }
