@@ -130,7 +130,8 @@ impl Settling<'_> {
         let mut withheld = BTreeMap::new();
         for (place, mut peer) in group_rows::peers(open, group)? {
             let stored = Some(peer.clone());
-            peer.owed_changes |= self.row.tell;
+            // Whoever was out before is told nothing of what comes later.
+            peer.owed_changes |= self.row.tell && !peer.is_out;
             let is_in = targets.contains_key(&place.key()) && !is_out;
             let is_undecided =
                 !is_in && !is_out && !peer.is_out && self.is_undecided(open, &peer)?;
@@ -143,6 +144,7 @@ impl Settling<'_> {
                 }
                 (true, true) => {
                     (peer.is_out, peer.due) = (false, true);
+                    peer.owed_changes |= self.row.tell;
                     self.catch_up(open, place, &mut peer)?;
                 }
                 (false, _) => {

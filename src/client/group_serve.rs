@@ -6,7 +6,7 @@ use core::mem;
 use rand_core::CryptoRng;
 
 use super::allowances::{self, ANSWERS, Party};
-use super::group_members::{Peer, Targets};
+use super::group_members::{self, Peer, Targets};
 use super::group_rows::PeerRow;
 use super::group_texts;
 use super::log::{self, Pointer};
@@ -151,7 +151,7 @@ fn serve(
     let mut is_short = false;
     let is_new = gives && peer.told.is_empty() && plan.is_small;
     if peer.owed_changes || is_new {
-        is_short |= !tell_changes(open, plan.roster, &mut target, peer, now, rng)?;
+        is_short |= !tell_changes(open, (plan.roster, &user), &mut target, peer, now, rng)?;
     }
     if gives {
         give_chain(open, plan, &mut target, peer, now, rng)?;
@@ -183,14 +183,22 @@ pub(super) fn is_small(roster: &Roster) -> bool {
 /// Tells a device the changes that it lacks. False where no allowance is left for that.
 fn tell_changes(
     open: &mut Open<'_>,
-    roster: &Roster,
+    (roster, user): (&Roster, &UserRecord),
     target: &mut outbox::Target,
     peer: &mut PeerRow,
     now: UnixTime,
     rng: &mut dyn CryptoRng,
 ) -> Result<bool, Error> {
+    let is_in = open.is_own(&user.name) || group_members::member_of(roster, user).is_some();
+    let lacking: Vec<&Change> = if is_in {
+        roster.changes_since(&peer.told).collect()
+    } else {
+        // Whoever is out is told that, and of nothing that came later, however late that is.
+        let ids = roster.ids_of(&user.name).into_iter();
+        ids.flat_map(|member| roster.removal_of(member, &peer.told)).collect()
+    };
     let mut contents: Vec<Vec<u8>> = Vec::from([Vec::new()]);
-    for change in roster.changes_since(&peer.told) {
+    for change in lacking {
         let bytes = change.encode();
         let is_full = |content: &Vec<u8>| {
             // Each is behind its length.
@@ -213,7 +221,9 @@ fn tell_changes(
         post(open, target, body, None, now, rng)?;
     }
     peer.owed_changes = false;
-    peer.told = told(roster);
+    if is_in {
+        peer.told = told(roster);
+    }
     Ok(true)
 }
 

@@ -942,6 +942,19 @@ fn a_change_that_names_a_parent_and_what_that_is_built_on_is_refused() {
 }
 
 #[test]
+fn who_was_removed_is_told_of_nothing_that_comes_later() {
+    let mut den = Den::new("later", GroupRole::Member);
+    let (group, now, rng) = (den.group, den.world.now, &mut den.world.rng);
+    den.ada.change_group(group, &[GroupIntention::Remove("mallory")], now, rng).unwrap();
+    den.world.settle(&mut den.ada);
+    assert_eq!(changes(&den.mallory.hear_all(&mut den.world)).len(), 1);
+    let (now, rng) = (den.world.now, &mut den.world.rng);
+    den.ada.change_group(group, &[GroupIntention::Set(b"thorns")], now, rng).unwrap();
+    den.world.settle(&mut den.ada);
+    assert_eq!(changes(&den.mallory.hear_all(&mut den.world)), []);
+}
+
+#[test]
 fn who_was_removed_gets_no_text_to_the_group_again() {
     let mut den = Den::new("asks again once removed", GroupRole::Member);
     den.write("a secret");

@@ -2,7 +2,9 @@
 //! and a change of the group, another delivery and a change that waits.
 
 use subrosa::store::Memory;
-use subrosa::{Address, Delivery, Event, GroupIntention, MessageId, Outgoing, Progress, Role};
+use subrosa::{
+    Address, Delivery, Event, GroupIntention, GroupStanding, MessageId, Outgoing, Progress, Role,
+};
 
 use crate::world::{HOUR, World};
 
@@ -329,6 +331,29 @@ fn the_same_holds_where_the_store_is_restored_from_a_copy() {
         assert_eq!(world.client(&all[0]).progress(text), Ok(Progress::Sent));
         world.check_nobody_else();
         world.check_all(&|_| true);
+    }
+}
+
+#[test]
+fn a_removed_member_who_could_not_be_told_at_once_hears_of_that_and_of_nothing_later() {
+    for delivery in [Delivery::Open, Delivery::Sealed] {
+        let (mut world, all) = talking(World::delivering(81, delivery));
+        let group = world.group.unwrap();
+        let dot = world.create("dot");
+        world.meet(&all[0], "dot");
+        // There is no session with Cyd when he is removed, and there is one later.
+        world.client(&all[0]).reset(&all[2]).unwrap();
+        world.change(&all[0], GroupIntention::Remove("cyd")).unwrap();
+        world.change(&all[0], GroupIntention::Add("dot")).unwrap();
+        world.change(&all[0], GroupIntention::Set(b"thorns")).unwrap();
+        world.settle();
+        let info = world.client(&all[2]).group(group).unwrap();
+        assert_eq!(info.standing, GroupStanding::Out, "{delivery:?}");
+        assert_eq!(world.members(&all[2]), ["ada", "bea"], "{delivery:?}");
+        assert_eq!(info.settings, b"roses", "{delivery:?}");
+        for of in [&all[1], &dot] {
+            assert_eq!(world.members(of), ["ada", "bea", "dot"], "{delivery:?}");
+        }
     }
 }
 
