@@ -131,23 +131,37 @@ pub(super) fn take_changes(
 }
 
 /// A device shows which changes it knows. Where a change of this account is not among them, the
-/// device is told it again: it may be lost. Says whether it is.
+/// device is told it again: it may be lost. So it is where a change of its own account is not: its
+/// store may be a copy. Says whether it is.
 ///
-/// A change that is on its way is told twice by that. Nobody but its author's devices does it.
+/// A change that is on its way is told twice by that. Nobody does it but its author's devices, or
+/// those of three other members.
 pub(super) fn tell_again(
     open: &Open<'_>,
     roster: &Roster,
     peer: &mut PeerRow,
     known: &[ChangeId],
 ) -> bool {
-    let is_own = |change: &Change| {
-        roster.was_given_for(change.author()).is_some_and(|(user, _)| open.is_own(user))
+    let is_near = is_near(open, roster, &peer.address.user);
+    let is_to_be_told = |change: &Change| {
+        let author = roster.was_given_for(change.author());
+        author.is_some_and(|(user, _)| open.is_own(user) || is_near && *user == *peer.address.user)
     };
-    if peer.is_out || !roster.changes_since(known).any(is_own) {
+    if peer.is_out || !roster.changes_since(known).any(is_to_be_told) {
         return false;
     }
-    (peer.owed_changes, peer.told) = (true, known.to_vec());
+    // Of many, which are in the order of their ancestry, the last ones say most.
+    let some = known.len().saturating_sub(Change::MAX_PARENTS);
+    (peer.owed_changes, peer.told) = (true, known.iter().skip(some).copied().collect());
     true
+}
+
+/// Whether this account is one of the three members who come after a user.
+fn is_near(open: &Open<'_>, roster: &Roster, user: &str) -> bool {
+    let members = roster.members();
+    let Some(at) = members.iter().position(|member| *member.user == *user) else { return false };
+    let mut after = members.iter().cycle().skip(at.saturating_add(1)).take(3);
+    after.any(|member| open.is_own(&member.user))
 }
 
 /// A roster as it would be with changes that came.

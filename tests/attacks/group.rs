@@ -285,6 +285,26 @@ fn changes_of_one_author_are_bounded_in_heads_and_in_a_day() {
 }
 
 #[test]
+fn a_member_that_tells_many_changes_at_once_and_lacks_one_is_told_it() {
+    let mut den = Den::new("lacks one", GroupRole::Admin);
+    let (group, now, rng) = (den.group, den.world.now, &mut den.world.rng);
+    den.ada.change_group(group, &[GroupIntention::Set(b"lilies")], now, rng).unwrap();
+    den.world.settle(&mut den.ada);
+    den.mallory.hear_all(&mut den.world);
+    let mut all = Vec::new();
+    for at in 0..40 {
+        let change = den.settings(&[at]);
+        den.roster.merge([change.clone()]);
+        all.push(change);
+    }
+    assert_eq!(den.tell(&Saying::changes(group, &all)), Received::Handled);
+    den.world.settle(&mut den.ada);
+    let told = changes(&den.mallory.hear_all(&mut den.world));
+    den.roster.merge(told);
+    assert_eq!(den.roster.changes().count(), 3 + 40);
+}
+
+#[test]
 fn a_change_that_somebody_gone_dates_back_is_set_aside_and_told() {
     let mut den = Den::new("back", GroupRole::Admin);
     let (now, rng) = (den.world.now, &mut den.world.rng);

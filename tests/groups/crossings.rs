@@ -357,6 +357,34 @@ fn a_removed_member_who_could_not_be_told_at_once_hears_of_that_and_of_nothing_l
     }
 }
 
+#[test]
+fn who_is_restored_from_a_copy_older_than_a_removal_of_their_own_is_told_of_it() {
+    for delivery in [Delivery::Open, Delivery::Sealed] {
+        let (mut world, all) = talking(World::delivering(82, delivery));
+        world.back_up(&all[0]);
+        world.client(&all[0]).connected().unwrap();
+        world.change(&all[0], GroupIntention::Remove("cyd")).unwrap();
+        world.settle();
+        assert_eq!(world.members(&all[1]), ["ada", "bea"], "{delivery:?}");
+        assert!(world.restore(&all[0]));
+        // Cyd reads what he is given, and says nothing.
+        world.devices.get_mut(&all[2]).unwrap().gone = true;
+        world.write(&all[0]).unwrap();
+        for _ in 0..4 {
+            world.connect(&all[0], 0);
+            world.connect(&all[1], 0);
+            world.now = world.now.after(11 * 60);
+        }
+        assert_eq!(world.members(&all[0]), ["ada", "bea"], "{delivery:?}");
+        let before = world.post.past.len();
+        let next = world.write(&all[0]).unwrap();
+        world.settle();
+        let to_cyd = |mail: &&crate::world::Mail| mail.to == all[2] && mail.message == Some(next);
+        assert_eq!(world.post.past[before..].iter().filter(to_cyd).count(), 0);
+        assert_eq!(world.devices[&all[1]].shown.get(&next), Some(&1), "{delivery:?}");
+    }
+}
+
 /// Whom a device could not bring a text to.
 fn undelivered(world: &World, of: &Address, id: MessageId) -> Vec<(String, Option<u32>)> {
     let events = world.devices[of].events.iter();
