@@ -69,6 +69,11 @@ impl MessageRow {
         self.done.push(Done { identity, unsent: envelope.map(Envelope) });
     }
 
+    /// Forgets the devices that are none of the receivers any more: a user may have ever new ones.
+    pub(super) fn keep(&mut self, is_kept: impl Fn(&IdentityKey) -> bool) {
+        self.done.retain(|done| done.unsent.is_some() || is_kept(&done.identity));
+    }
+
     fn progress(&self) -> Progress {
         match (self.is_draft, self.done.iter().any(|done| done.unsent.is_some())) {
             (true, _) => Progress::Waiting,

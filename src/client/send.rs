@@ -150,6 +150,10 @@ impl Recipients {
     fn has(&self, identity: &IdentityKey) -> bool {
         self.devices.iter().any(|recipient| recipient.listed.identity == *identity)
     }
+
+    fn knows(&self, identity: &IdentityKey) -> bool {
+        self.has(identity) || self.doubted.contains(identity)
+    }
 }
 
 /// Whether a list names this device as the only one of another user. Somebody made that up, and a
@@ -342,6 +346,7 @@ pub(super) fn go_on(
             }
         }
         row.is_draft = is_draft(&recipients, &row);
+        row.keep(|identity| recipients.knows(identity));
         messages::put(open, tag, id, row)?;
     }
     Ok(false)

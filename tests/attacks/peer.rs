@@ -148,6 +148,48 @@ fn who_asks_for_what_was_never_sent_on_many_devices_keeps_nobody_else_waiting() 
 }
 
 #[test]
+fn a_text_that_waits_for_one_device_is_no_longer_for_any_number_of_others() {
+    let mut world = World::new("any number of others");
+    let (mut alice, disk) = world.app("alice");
+    let here = alice.address().clone();
+    let mut liar = Liar::new(&mut world, "mallory");
+    let talk = liar.befriend(&mut world, &mut alice);
+    let add = |liar: &mut Liar, world: &mut World| {
+        let identity = IdentityKeyPair::generate(&mut world.rng);
+        let with = liar.list.with(&liar.account, identity.public_key(), Role::Device);
+        let (list, device) = with.unwrap();
+        liar.list = list.clone();
+        liar.upload(world);
+        let account = IdentityKeyPair::clone(&liar.account);
+        Liar::posing(world, "mallory", device, account, identity, list)
+    };
+    // Nobody can begin a session with this one.
+    let waits = add(&mut liar, &mut world);
+    world.bundles.insert(waits.address, Vec::new());
+    let _told =
+        liar.tell(&mut world, &mut alice, talk, &Saying::devices().with(&liar.list.clone()));
+    let text = world.write(&mut alice, "mallory", "hello");
+    let drafts = || {
+        let rows = disk.rows().into_iter().filter(|(table, _)| *table == Table::Draft);
+        rows.map(|(_, (_, value))| value.len()).sum::<usize>()
+    };
+    let mut most = 0;
+    for round in 0..40 {
+        let mut other = add(&mut liar, &mut world);
+        let talk = other.begin(&mut world, &here);
+        let _told = other.tell(&mut world, &mut alice, talk, &Saying::devices());
+        world.settle(&mut alice);
+        let heard = other.hear_all(&mut world);
+        assert!(heard.iter().any(|heard| heard.kind == 1), "{round}");
+        liar.list = liar.list.without(&liar.account, other.address.device).unwrap();
+        world.pass(40);
+        most = most.max(drafts());
+    }
+    assert_eq!(alice.progress(text), Ok(Progress::Waiting));
+    assert!(most < 600, "{most}");
+}
+
+#[test]
 fn only_what_was_asked_for_is_reported_lost_and_once() {
     let mut world = World::new("gone");
     let (mut alice, _) = world.app("alice");
