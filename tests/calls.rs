@@ -472,6 +472,27 @@ fn a_signal_that_waits_for_a_session_is_not_sent_once_it_is_worth_nothing() {
 }
 
 #[test]
+fn a_signal_that_waits_for_a_session_is_for_no_other_device_that_has_the_number_by_then() {
+    let mut world = World::new(&["alice", "bob"]);
+    let list = world.post.list("bob").unwrap().encode();
+    world.clients[0].update_devices("bob", &list, world.now, &mut world.rng).unwrap();
+    assert!(world.signal(0, 1, SignalKind::Offer).is_empty());
+    // Bob begins anew, and Alice accepts that.
+    let (now, rng) = (world.now, &mut world.rng);
+    world.clients[1] = small(Client::create(Memory::new(), "bob", now, rng).unwrap());
+    world.post.users.remove("bob");
+    world.post.settle(&mut world.clients[1], now, &mut world.rng);
+    let list = world.post.list("bob").unwrap().clone();
+    let (alice, rng) = (&mut world.clients[0], &mut world.rng);
+    alice.update_devices("bob", &list.encode(), now, rng).unwrap();
+    alice.accept_new_key("bob", &list.account(), now, rng).unwrap();
+    assert!(!world.settle().contains(&Received::Signal));
+    assert!(world.signal(0, 1, SignalKind::Offer).is_empty());
+    assert!(world.settle().contains(&Received::Signal));
+    assert_eq!(world.signals(1).len(), 1);
+}
+
+#[test]
 fn of_the_signals_that_wait_for_a_session_the_newest_64_are_kept() {
     let mut world = World::new(&["alice", "bob"]);
     let list = world.post.list("bob").unwrap().encode();

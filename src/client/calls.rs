@@ -80,6 +80,7 @@ impl<S: Scope> Client<S> {
 /// A signal that waits to be encrypted, or for the app.
 #[derive(Serialize, Deserialize)]
 struct SignalRow {
+    /// Of one that waits to be encrypted: for whom.
     from: Option<Sent>,
     call: CallId,
     kind: SignalKind,
@@ -88,7 +89,7 @@ struct SignalRow {
     body: Zeroizing<Vec<u8>>,
 }
 
-/// By whom.
+/// By whom, or for whom.
 #[derive(Serialize, Deserialize)]
 struct Sent {
     address: Address,
@@ -168,8 +169,9 @@ fn send(
         match outbox::target(open, tag, &user, &listed, now)? {
             Some(mut target) => post(open, &mut target, body, now, rng)?,
             None => {
-                wait(open, tag, listed.device, body, now, rng)?;
                 let address = Address::new(&user.name, listed.device);
+                let to = Sent { address: address.clone(), identity: listed.identity };
+                wait(open, tag, to, body, now, rng)?;
                 wants::want(open, Want::Bundle(address), now)?;
             }
         }
@@ -199,12 +201,12 @@ fn post(
 fn wait(
     open: &mut Open<'_>,
     tag: Tag,
-    device: u32,
+    to: Sent,
     signal: SignalBody<'_>,
     now: UnixTime,
     rng: &mut dyn CryptoRng,
 ) -> Result<(), Error> {
-    let prefix = waiting(tag, device);
+    let prefix = waiting(tag, to.address.device);
     let rows = open.scan(Table::Draft, &prefix, MOST_WAITING)?;
     // They stay in the order in which they were given, those of one second too.
     let last = rows.last().and_then(|(key, _)| key.get(NUMBER).and_then(<[u8]>::first_chunk));
@@ -213,9 +215,10 @@ fn wait(
         open.delete(Table::Draft, oldest)?;
     }
     let SignalBody { call, kind, expires, body } = signal;
-    let row = SignalRow { from: None, call, kind, expires, body: Zeroizing::new(body.to_vec()) };
+    let body = Zeroizing::new(body.to_vec());
+    let row = SignalRow { from: Some(to), call, kind, expires, body };
     let key = [&prefix[..], &open.row_name(now, number, rng)].concat();
-    open.put_as(Table::Draft, &key, &row, body.len().saturating_add(64))?;
+    open.put_as(Table::Draft, &key, &row, row.body.len().saturating_add(400))?;
     timers::set_signal(open, expires.after(1), &[&[IN_DRAFTS][..], &key].concat())
 }
 
@@ -235,7 +238,9 @@ pub(super) fn go_on(
     for (key, row) in open.scan(Table::Draft, &prefix, MOST_WAITING)? {
         let row: SignalRow = at_rest::state::decode(1, &row)?;
         open.delete(Table::Draft, &key)?;
-        if now <= row.expires {
+        // It may have another account key by now, and another device may have the number.
+        let is_meant = row.from.as_ref().is_none_or(|to| to.identity == target.record.identity);
+        if is_meant && now <= row.expires {
             post(open, target, row.body(), now, rng)?;
         }
     }
