@@ -119,7 +119,7 @@ pub(super) fn progress(open: &mut Open<'_>, id: MessageId) -> Result<Option<Prog
 
 /// Takes back what has not left of a text: false where nothing of it is here.
 pub(super) fn withdraw(open: &mut Open<'_>, id: MessageId) -> Result<bool, Error> {
-    let Some(row) = state(open, id)? else { return Ok(false) };
+    let Some(row) = state(open, id)? else { return withdraw_from_absent(open, id) };
     let prefix = [&[APART][..], id.as_bytes()].concat();
     for (key, _) in open.scan(Table::Group, &prefix, usize::MAX)? {
         let name = key.last_chunk().ok_or(Error::BadState)?;
@@ -133,6 +133,19 @@ pub(super) fn withdraw(open: &mut Open<'_>, id: MessageId) -> Result<bool, Error
     log::remove(open, &row.text)?;
     open.delete(Table::Group, &state_key(id))?;
     Ok(true)
+}
+
+/// Takes back a text that has left for all devices that are known, and that members are still to
+/// get whose devices are not.
+fn withdraw_from_absent(open: &mut Open<'_>, id: MessageId) -> Result<bool, Error> {
+    for (group, row) in group_rows::all(open)? {
+        let Some(first) = row.absent.iter().map(|(_, since)| *since).min() else { continue };
+        if let Some(text) = log::key_of(open, group, id)?.filter(|text| text.number() > first) {
+            log::remove(open, &text)?;
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn apart_key(id: MessageId, name: &RowName) -> Vec<u8> {

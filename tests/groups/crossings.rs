@@ -385,6 +385,28 @@ fn who_is_restored_from_a_copy_older_than_a_removal_of_their_own_is_told_of_it()
     }
 }
 
+#[test]
+fn a_text_that_is_taken_back_is_not_for_who_turns_out_to_be_a_member_later() {
+    let (mut world, all) = talking(World::new(83));
+    world.client(&all[0]).forget("cyd").unwrap();
+    let directory = world.post.users.remove("cyd").unwrap();
+    let texts = [world.write(&all[0]).unwrap(), world.write(&all[0]).unwrap()];
+    world.connect(&all[0], 0);
+    assert_eq!(world.client(&all[0]).progress(texts[0]), Ok(Progress::Sent));
+    assert_eq!(world.client(&all[0]).withdraw(texts[0]), Ok(true));
+    assert_eq!(world.client(&all[0]).withdraw(texts[0]), Ok(false));
+    world.post.users.insert("cyd".into(), directory);
+    for _ in 0..3 {
+        world.settle();
+    }
+    for of in &all[1..] {
+        let shown = &world.devices[of].shown;
+        let shown = texts.map(|text| shown.contains_key(&text));
+        assert_eq!(shown, [*of == all[1], true], "{of}");
+    }
+    assert_eq!(world.client(&all[0]).withdraw(texts[1]), Ok(false));
+}
+
 /// Whom a device could not bring a text to.
 fn undelivered(world: &World, of: &Address, id: MessageId) -> Vec<(String, Option<u32>)> {
     let events = world.devices[of].events.iter();
