@@ -1,6 +1,6 @@
 //! Changes to rosters, as they come: which count, and what follows for this account.
 
-use alloc::collections::BTreeSet;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use rand_core::CryptoRng;
@@ -190,6 +190,7 @@ fn judge(
     now: UnixTime,
 ) -> Result<Judged, Error> {
     let (mut waits, mut paid) = (Waiting::default(), BTreeSet::new());
+    let mut gone = Gone { tag, row, before, now, known: BTreeMap::new() };
     loop {
         let mut roster = before.clone();
         let some = changes.iter().filter(|change| !waits.ids.contains(&change.id()));
@@ -198,7 +199,7 @@ fn judge(
         for id in &merged.accepted {
             let Some(change) = roster.get(id) else { continue };
             let author = change.author();
-            if is_back_dated(open, (tag, row), (before, &roster), change, now)? {
+            if gone.is_back_dated(open, &roster, change)? {
                 waits.is_split = true;
                 waits.ids.insert(*id);
             } else if roster.heads_of(author) > MOST_HEADS
@@ -232,33 +233,46 @@ fn pay(
     allowances::take(open, &CHANGES, party, units.saturating_add(1), now)
 }
 
-/// Whether somebody made a change who is known to be gone for a week, and nobody who is not has
-/// taken it up.
-fn is_back_dated(
-    open: &mut Open<'_>,
-    (tag, row): (Tag, &GroupRow),
-    (before, after): (&Roster, &Roster),
-    change: &Change,
+/// Who is known to be gone for a week: each author is looked up once.
+struct Gone<'a> {
+    tag: Tag,
+    row: &'a GroupRow,
+    before: &'a Roster,
     now: UnixTime,
-) -> Result<bool, Error> {
-    let mut is_gone = |id: MemberId| -> Result<bool, Error> {
+    known: BTreeMap<MemberId, bool>,
+}
+
+impl Gone<'_> {
+    fn is_gone(&mut self, open: &mut Open<'_>, id: MemberId) -> Result<bool, Error> {
+        if let Some(known) = self.known.get(&id) {
+            return Ok(*known);
+        }
         // An author whom these changes added is nobody who is gone.
-        if before.member(id).is_some() || before.was_given_for(id).is_none() {
+        let was_in = self.before.member(id).is_none() && self.before.was_given_for(id).is_some();
+        let is_gone = was_in && {
+            let since = group_rows::gone_since(open, self.tag, id)?.unwrap_or(self.row.since);
+            self.now.since(since) > SET_ASIDE
+        };
+        self.known.insert(id, is_gone);
+        Ok(is_gone)
+    }
+
+    /// Whether somebody made a change who is gone, and nobody who is not has taken it up.
+    fn is_back_dated(
+        &mut self,
+        open: &mut Open<'_>,
+        after: &Roster,
+        change: &Change,
+    ) -> Result<bool, Error> {
+        if !self.is_gone(open, change.author())? {
             return Ok(false);
         }
-        let since = group_rows::gone_since(open, tag, id)?.unwrap_or(row.since);
-        Ok(now.since(since) > SET_ASIDE)
-    };
-    if !is_gone(change.author())? {
-        return Ok(false);
-    }
-    let mut stays = BTreeSet::new();
-    for one in after.changes() {
-        if !stays.contains(&one.author()) && !is_gone(one.author())? {
-            stays.insert(one.author());
+        for one in after.changes() {
+            self.is_gone(open, one.author())?;
         }
+        let stays = |author| !self.known.get(&author).is_some_and(|is_gone| *is_gone);
+        Ok(!after.is_taken_up(&change.id(), stays))
     }
-    Ok(!after.is_taken_up(&change.id(), |author| stays.contains(&author)))
 }
 
 /// Tells people once a day that devices do not agree.

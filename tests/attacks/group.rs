@@ -342,6 +342,27 @@ impl Den {
     }
 }
 
+#[test]
+fn many_changes_that_somebody_gone_dates_back_cost_little() {
+    let mut den = Den::new("dates back many", GroupRole::Member);
+    let (group, now, rng) = (den.group, den.world.now, &mut den.world.rng);
+    den.ada.change_group(group, &[GroupIntention::Remove("mallory")], now, rng).unwrap();
+    den.world.settle(&mut den.ada);
+    den.world.pass(8 * DAY);
+    let member = den.member("mallory");
+    let mut all = Vec::new();
+    for _ in 0..2_000 {
+        let change = den.roster.sign(member, &[], &den.mallory.account).unwrap();
+        den.roster.merge([change.clone()]);
+        all.push(change);
+    }
+    den.disk.read();
+    assert_eq!(den.tell(&Saying::changes(group, &all)), Received::Handled);
+    // Her device list, her session, the roster: and once since when she is gone.
+    let reads = den.disk.read();
+    assert!(reads < 100, "{reads}");
+}
+
 fn is_suspended(app: &mut App, group: GroupId, user: &str) -> bool {
     let members = app.group(group).unwrap().members;
     members.iter().find(|member| member.user == user).unwrap().suspended

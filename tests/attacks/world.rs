@@ -62,6 +62,11 @@ impl Disk {
         (rows, bytes)
     }
 
+    /// How often a row was read since this or what was written was asked last.
+    pub(crate) fn read(&self) -> u64 {
+        self.written.take().reads
+    }
+
     /// A copy, as a thief or a backup makes it.
     pub(crate) fn copy(&self) -> Self {
         Self { rows: Rc::new(RefCell::new(self.rows.borrow().clone())), written: Rc::default() }

@@ -14,6 +14,8 @@ pub(crate) struct Cost {
     /// Rows and bytes that were written.
     pub(crate) rows: u64,
     pub(crate) bytes: u64,
+    /// Times that something was read.
+    pub(crate) reads: u64,
 }
 
 /// Counts, for a store and those who ask what was done to it.
@@ -52,13 +54,15 @@ impl<'t> Counted<'t> {
 
 impl Transaction for Counted<'_> {
     fn get(&mut self, table: Table, key: &[u8]) -> Result<Option<Value>, Error> {
+        let cost = self.counter.get();
+        self.counter.set(Cost { reads: cost.reads + 1, ..cost });
         self.tx.get(table, key)
     }
 
     fn put(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<(), Error> {
-        let Cost { transactions, rows, bytes } = self.counter.get();
-        let bytes = bytes + (key.len() + value.len()) as u64;
-        self.counter.set(Cost { transactions, rows: rows + 1, bytes });
+        let cost = self.counter.get();
+        let bytes = cost.bytes + (key.len() + value.len()) as u64;
+        self.counter.set(Cost { rows: cost.rows + 1, bytes, ..cost });
         self.tx.put(table, key, value)
     }
 
