@@ -82,7 +82,8 @@ impl<S: Scope> Client<S> {
     /// group stays as it is: leave it, or go on with both.
     ///
     /// Any member, and anybody who was one, can do this. A member of whom another account key is
-    /// known here than the one in the other group is added under the known one.
+    /// known here than the one in the other group is added under the known one, unless a person has
+    /// to decide about that.
     ///
     /// ```
     /// # use subrosa::{Client, Error, Event, Item, Loopback, SystemRng, UnixTime, store::Memory};
@@ -174,7 +175,8 @@ fn continue_group(
 /// Adds a member of another group.
 fn again(open: &mut Open<'_>, member: &GroupMember, admins: Admins) -> Result<Op, Error> {
     let tag = open.tag(&member.user)?;
-    let known = open.user(tag)?.map(|user| user.list.account());
+    // Where something has to be found out about the user, it is the key of the other group.
+    let known = open.user(tag)?.filter(|user| !user.waits()).map(|user| user.list.account());
     let role = match admins {
         Admins::Kept => member.role,
         Admins::Founder => GroupRole::Member,

@@ -252,6 +252,34 @@ fn who_is_added_under_a_new_account_key_gets_what_was_written_once_a_person_acce
 }
 
 #[test]
+fn a_successor_has_members_under_the_keys_of_the_group_where_a_person_has_not_decided() {
+    let (mut world, all) = talking(World::new(84));
+    let group = world.group.unwrap();
+    let tablet = world.link(&all[1], Role::Manager);
+    world.settle();
+    let (now, keys) = (world.now, &mut world.keys);
+    let bea = &mut world.devices.get_mut(&all[1]).unwrap().client;
+    bea.remove_device(tablet.device, now, keys).unwrap();
+    world.devices.get_mut(&tablet).unwrap().gone = true;
+    world.connect(&all[1], 0);
+    let renewed = account(&mut world, &all[1], "bea");
+    world.meet(&all[0], "bea");
+    accept(&mut world, &all[0], "bea", &renewed);
+    let again = [GroupIntention::Remove("bea"), GroupIntention::Add("bea")];
+    let (now, keys) = (world.now, &mut world.keys);
+    let ada = &mut world.devices.get_mut(&all[0]).unwrap().client;
+    ada.change_group(group, &again, now, keys).unwrap();
+    world.settle();
+    let (now, keys) = (world.now, &mut world.keys);
+    let cyd = &mut world.devices.get_mut(&all[2]).unwrap().client;
+    assert!(cyd.trust("bea").unwrap().unwrap().new_account.is_some());
+    let next = cyd.continue_group(group, &[], subrosa::Admins::Kept, now, keys).unwrap();
+    let members = cyd.group(next).unwrap().members;
+    let bea = members.iter().find(|member| member.user == "bea").unwrap();
+    assert_eq!(bea.account, renewed);
+}
+
+#[test]
 fn a_removal_that_waits_is_told_though_a_person_decides_to_deliver_openly() {
     let (mut world, all) = talking(World::sealed(72));
     world.change(&all[0], GroupIntention::Remove("cyd")).unwrap();
