@@ -316,6 +316,11 @@ impl UserRecord {
         !self.gone.is_empty()
     }
 
+    /// Since when the first of them is known to be removed.
+    pub(crate) fn first_gone(&self) -> Option<UnixTime> {
+        self.gone.iter().map(|gone| gone.since).min()
+    }
+
     /// The devices without the account key that were removed lately and are listed again: somebody
     /// made the list who did not know.
     pub(crate) fn returned(&self) -> Vec<u32> {

@@ -597,7 +597,11 @@ const INSIDE: &[(&str, &str, &[&str])] = &[
             "wants",
         ],
     ),
-    ("client", "account", &["devices", "linked", "prekeys", "telling", "transaction", "upload"]),
+    (
+        "client",
+        "account",
+        &["devices", "linked", "prekeys", "telling", "timers", "transaction", "upload"],
+    ),
     (
         "client",
         "history",

@@ -8,6 +8,7 @@ use super::devices;
 use super::linked;
 use super::prekeys::{self, Which};
 use super::telling;
+use super::timers;
 use super::transaction::{Account, Open};
 use super::upload;
 use super::{Client, Policy, Scope};
@@ -124,6 +125,9 @@ pub(super) fn found(
     let tag = open.tag(&user.name)?;
     user.mark = Mark::Verified;
     open.put_user(tag, &user)?;
+    if let Some(since) = user.first_gone() {
+        timers::set_grace(&mut open, since, tag)?;
+    }
     open.put_identity(&identity)?;
     if let Some(key) = &key {
         open.put_account_key(Some(key))?;

@@ -161,6 +161,7 @@ pub(super) fn forget(open: &mut Open<'_>, tag: Tag) -> Result<(), Error> {
         SIGNALS,
         CALLS,
         INVITATIONS,
+        TOLD,
     ];
     for kind in all.map(|allowance| allowance.kind) {
         open.delete(Table::Allowance, &Party::Contact(tag).key(kind))?;

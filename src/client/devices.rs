@@ -325,6 +325,7 @@ pub(super) fn put_in_place(
     if !removed.is_empty() {
         send::withhold(open, (&user.name, &removed), &list, now, rng)?;
     }
+    let is_timed = user.first_gone().is_some_and(|since| since <= now);
     let Changes { added, forgotten } = user.replace(list, now);
     for identity in forgotten {
         forget_device(open, open.place(tag, &identity), &identity)?;
@@ -337,7 +338,8 @@ pub(super) fn put_in_place(
         outbox::hold(open, user)?;
     }
     look_again(open, user, now)?;
-    if user.has_gone() {
+    // There is one for the first of those that are gone, and the next one follows it.
+    if user.has_gone() && !is_timed {
         timers::set_grace(open, now, tag)?;
     }
     let is_here = user.list.device_of(&open.account.identity).is_some();

@@ -64,6 +64,9 @@ pub(super) fn run(
             for identity in user.forget_gone(now) {
                 devices::forget_device(open, open.place(tag, &identity), &identity)?;
             }
+            if let Some(since) = user.first_gone() {
+                timers::set_grace(open, since, tag)?;
+            }
             open.put_user(tag, &user)?;
         }
         timers::done(open, &due)?;

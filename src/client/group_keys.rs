@@ -133,13 +133,14 @@ fn trim(open: &mut Open<'_>, group: Tag, row: &mut GroupRow) -> Result<(), Error
     Ok(())
 }
 
-/// Writes by which labels a device is found, and when what it gave is to be looked at.
+/// Writes by which labels a device is found, and when what it gave is to be looked at. `before`:
+/// its labels, and when that was to be done anyhow; it is noted again then.
 pub(super) fn put_labels(
     open: &mut Open<'_>,
     group: Tag,
     place: Place,
     record: &SenderKeyRecord,
-    before: &[Label],
+    (before, due): (&[Label], Option<UnixTime>),
 ) -> Result<(), Error> {
     let after = labels(record);
     for label in before.iter().filter(|label| !after.contains(label)) {
@@ -148,8 +149,9 @@ pub(super) fn put_labels(
     for label in after.iter().filter(|label| !before.contains(label)) {
         open.put(Table::Group, &label_key(label, group, place), &[])?;
     }
-    match record.next_expiry() {
-        Some(due) => timers::set_giver(open, due, group, place),
+    let is_noted = |next: &UnixTime| due.is_some_and(|due| due <= *next);
+    match record.next_expiry().filter(|next| !is_noted(next)) {
+        Some(next) => timers::set_giver(open, next, group, place),
         None => Ok(()),
     }
 }

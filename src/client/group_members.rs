@@ -320,7 +320,7 @@ pub(super) fn expire(open: &mut Open<'_>, subject: &[u8], now: UnixTime) -> Resu
         let before = group_keys::labels(&record);
         record.expire(now);
         group_keys::put_record(open, (group, &mut row), place, &mut giver, &record)?;
-        group_keys::put_labels(open, group, place, &record, &before)?;
+        group_keys::put_labels(open, group, place, &record, (&before, None))?;
     }
     group_rows::put(open, group, &row)
 }

@@ -238,13 +238,13 @@ fn take_given(
     given: Distribution,
 ) -> Result<Taken, Error> {
     let mut record = giver.record()?;
-    let before = group_keys::labels(&record);
+    let (before, due) = (group_keys::labels(&record), record.next_expiry());
     record.expire(from.now);
     let taken = record.take(given, from.now);
     if group_keys::put_record(open, (tag, &mut *row), from.place, giver, &record)? {
         group_rows::put(open, tag, row)?;
     }
-    group_keys::put_labels(open, tag, from.place, &record, &before)?;
+    group_keys::put_labels(open, tag, from.place, &record, (&before, due))?;
     Ok(taken)
 }
 

@@ -363,6 +363,28 @@ fn many_changes_that_somebody_gone_dates_back_cost_little() {
     assert!(reads < 100, "{reads}");
 }
 
+#[test]
+fn what_time_ends_is_noted_once_however_often_a_member_renews_its_chain() {
+    let mut den = Den::new("noted once", GroupRole::Member);
+    let _told = den.give();
+    den.world.pass(1);
+    let rows = den.disk.count(Table::Task);
+    for _ in 0..40 {
+        den.renew();
+        let _told = den.give();
+        den.world.pass(1);
+    }
+    // Those of a session, and of an answer that is drawn.
+    assert!(den.disk.count(Table::Task) <= rows + 4, "{}", den.disk.count(Table::Task) - rows);
+    // What was superseded goes all the same.
+    let size = den.disk.size().1;
+    for _ in 0..9 {
+        den.world.pass(DAY);
+        den.world.settle(&mut den.ada);
+    }
+    assert!(den.disk.size().1 + 1_000 < size, "{} of {size}", den.disk.size().1);
+}
+
 fn is_suspended(app: &mut App, group: GroupId, user: &str) -> bool {
     let members = app.group(group).unwrap().members;
     members.iter().find(|member| member.user == user).unwrap().suspended

@@ -283,6 +283,34 @@ fn a_contact_who_links_and_removes_devices_without_end_leaves_rows_of_no_more_th
 }
 
 #[test]
+fn a_contact_who_removes_devices_every_second_leaves_one_note_of_when_they_are_forgotten() {
+    let mut world = World::new("every second");
+    let (mut alice, disk) = world.app("alice");
+    let mut liar = Liar::new(&mut world, "mallory");
+    let talk = liar.befriend(&mut world, &mut alice);
+    let rows = disk.count(Table::Task);
+    for _ in 0..40 {
+        let identity = IdentityKeyPair::generate(&mut world.rng).public_key();
+        let (list, device) = liar.list.with(&liar.account, identity, Role::Device).unwrap();
+        for list in [list.clone(), list.without(&liar.account, device).unwrap()] {
+            liar.list = list.clone();
+            let _told = liar.tell(&mut world, &mut alice, talk, &Saying::devices().with(&list));
+        }
+        world.pass(1);
+    }
+    world.settle(&mut alice);
+    assert!(disk.count(Table::Task) <= rows + 2, "{} and {rows}", disk.count(Table::Task));
+    for _ in 0..9 {
+        world.pass(24 * 60 * 60);
+        world.settle(&mut alice);
+    }
+    let user = disk.rows().into_iter().filter(|(table, _)| *table == Table::User);
+    // None of them is remembered.
+    let longest = user.map(|(_, (_, value))| value.len()).max();
+    assert!(longest.unwrap() < 600, "{longest:?}");
+}
+
+#[test]
 fn devices_of_the_account_that_are_linked_and_removed_without_end_leave_no_rows_behind() {
     let mut world = World::new("linked without end");
     let (mut alice, disk) = world.app("alice");
