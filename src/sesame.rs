@@ -200,11 +200,12 @@ impl UserRecord {
     /// Whether an account key is the user's, or waits to be, or was, or people decided against it.
     pub(crate) fn has_seen(&self, account: &IdentityKey) -> bool {
         let waits = self.pending.as_deref().map(|Pending(list)| list.account());
-        let mut replaced = self.replaced.iter();
-        self.list.account() == *account
-            || waits == Some(*account)
-            || replaced.any(|replaced| replaced.0 == *account)
-            || self.has_dismissed(account)
+        self.list.account() == *account || waits == Some(*account) || self.is_former(account)
+    }
+
+    /// Whether an account key was the user's before another one, or people decided against it.
+    pub(crate) fn is_former(&self, account: &IdentityKey) -> bool {
+        self.replaced.iter().any(|replaced| replaced.0 == *account) || self.has_dismissed(account)
     }
 
     /// Whether a list that waits, or waited in the place of that one, does not have a device.

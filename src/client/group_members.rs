@@ -36,7 +36,8 @@ pub(super) type Targets = BTreeMap<[u8; 32], Target>;
 
 /// The devices of members that may have keys, and the members whose devices are not
 /// known: their lists are wanted, or a person has to accept an account key, which may be the one
-/// that the group has for the member.
+/// that the group has for the member. Of a member under a key that is not the user's any more, there
+/// are none.
 pub(super) fn targets(
     open: &mut Open<'_>,
     roster: &Roster,
@@ -51,7 +52,11 @@ pub(super) fn targets(
             absent.push(member.id);
             continue;
         };
-        if user.list.account() != member.account || user.waits() {
+        let is_known = user.list.account() == member.account;
+        if !is_known && user.is_former(&member.account) {
+            continue;
+        }
+        if !is_known || user.waits() {
             absent.push(member.id);
             continue;
         }

@@ -178,7 +178,7 @@ fn take_heads(
         let is_first = |at: UnixTime| from.now.apart(at) > WAITED_AGAIN;
         if !knows && peer.waited.is_none_or(is_first) {
             peer.waited = Some(from.now);
-            // A text that waits does so once, however many devices a member has one after the other.
+            // A text waits once, however many devices a member has one after the other.
             if row.waits.is_none() || group_texts::pending(open, tag, 1)?.is_empty() {
                 row.waits = Some(from.now.after(group_send::HEADS_WAIT));
                 group_rows::put(open, tag, &row)?;

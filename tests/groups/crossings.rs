@@ -3,7 +3,8 @@
 
 use subrosa::store::Memory;
 use subrosa::{
-    Address, Delivery, Event, GroupIntention, GroupStanding, MessageId, Outgoing, Progress, Role,
+    Action, Address, Delivery, Event, GroupIntention, GroupStanding, MessageId, Outgoing, Progress,
+    Role,
 };
 
 use crate::world::{HOUR, World};
@@ -277,6 +278,49 @@ fn a_successor_has_members_under_the_keys_of_the_group_where_a_person_has_not_de
     let members = cyd.group(next).unwrap().members;
     let bea = members.iter().find(|member| member.user == "bea").unwrap();
     assert_eq!(bea.account, renewed);
+}
+
+#[test]
+fn what_was_written_while_another_key_was_known_is_not_for_a_former_one_that_comes_back() {
+    for delivery in [Delivery::Open, Delivery::Sealed] {
+        let (mut world, all) = talking(World::delivering(85, delivery));
+        let tablet = world.link(&all[1], Role::Manager);
+        world.settle();
+        world.write(&all[0]).unwrap();
+        world.settle();
+        let former = world.client(&tablet).devices("bea").unwrap().unwrap();
+        let (now, keys) = (world.now, &mut world.keys);
+        let bea = &mut world.devices.get_mut(&all[1]).unwrap().client;
+        bea.remove_device(tablet.device, now, keys).unwrap();
+        world.connect(&all[1], 0);
+        let renewed = account(&mut world, &all[1], "bea");
+        world.meet(&all[0], "bea");
+        accept(&mut world, &all[0], "bea", &renewed);
+        // In the group she is under the former key. Nobody of hers is to have this.
+        let text = world.write(&all[0]).unwrap();
+        world.connect(&all[0], 0);
+        // The thief of the tablet has the server show the former list, and somebody believes it.
+        let (now, keys) = (world.now, &mut world.keys);
+        let ada = &mut world.devices.get_mut(&all[0]).unwrap().client;
+        ada.update_devices("bea", &former.encode(), now, keys).unwrap();
+        accept(&mut world, &all[0], "bea", &former.account());
+        let (now, keys) = (world.now, &mut world.keys);
+        let ada = &mut world.devices.get_mut(&all[0]).unwrap().client;
+        let next = ada.write_to_group(world.group.unwrap(), b"to all", now, keys).unwrap();
+        let mut to_thief = Vec::new();
+        for _ in 0..9 {
+            for task in ada.tasks(50, now, keys).unwrap() {
+                if let Action::Send { to, message, .. } | Action::SendSealed { to, message, .. } =
+                    &task.action
+                {
+                    to_thief.extend(message.filter(|_| *to == tablet));
+                }
+                let reply = world.post.serve(&all[0], &task.action, now);
+                drop(ada.complete(&task.id, reply.answer(), now, keys).unwrap());
+            }
+        }
+        assert_eq!(to_thief, [next], "{delivery:?}, and not {text}");
+    }
 }
 
 #[test]
