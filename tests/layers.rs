@@ -401,6 +401,7 @@ const INSIDE: &[(&str, &str, &[&str])] = &[
             "group_rows",
             "group_serve",
             "inbox",
+            "log",
             "outbox",
             "transaction",
             "wants",

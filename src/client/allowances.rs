@@ -69,6 +69,10 @@ pub(super) const CHANGES: Allowance = Allowance { kind: 12, burst: 256, period: 
 /// Groups that a user invites this one to.
 pub(super) const INVITATIONS: Allowance = Allowance { kind: 13, burst: 32, period: 3_600 };
 
+/// What the histories of groups take that strangers invite this user to, in [`units`], of all of
+/// them: 64 MiB at once.
+pub(super) const STRANGE_GROUPS: Allowance = Allowance { kind: 17, burst: 1 << 18, period: 1 };
+
 /// Groups that devices of the account tell this one of: a new one is told of all at once.
 pub(super) const OWN_GROUPS: Allowance = Allowance { kind: 16, burst: 1_024, period: 3_600 };
 

@@ -5,7 +5,9 @@ use alloc::vec::Vec;
 
 use rand_core::CryptoRng;
 
-use super::allowances::{self, CHANGES, INVITATIONS, LISTS, OWN_GROUPS, Party, TOLD};
+use super::allowances::{
+    self, CHANGES, INVITATIONS, LISTS, OWN_GROUPS, Party, STRANGE_GROUPS, TOLD,
+};
 use super::events::{Event, FounderRole};
 use super::group_events;
 use super::group_keys;
@@ -15,6 +17,7 @@ use super::group_proposals;
 use super::group_rows::{self, GroupRow, GroupStanding, PeerRow};
 use super::group_serve;
 use super::inbox;
+use super::log;
 use super::outbox::Target;
 use super::transaction::{Open, Place, Tag};
 use super::wants::{self, Want};
@@ -27,7 +30,7 @@ use crate::group::{
 };
 use crate::identity::IdentityKey;
 use crate::reference::Reference;
-use crate::sesame::UserRecord;
+use crate::sesame::{Trust, UserRecord};
 use crate::time::UnixTime;
 
 /// Groups that this account is invited to at most, and those that it is out of and that are kept.
@@ -432,7 +435,7 @@ pub(super) fn invited(
         }
         return Ok(());
     }
-    if !make_room(open)? {
+    if !make_room(open)? || !has_room(open, from, &roster)? {
         return Ok(());
     }
     group_parts::done(open, from.place.tag, tag)?;
@@ -497,6 +500,17 @@ fn make_room(open: &mut Open<'_>) -> Result<bool, Error> {
         group_members::forget(open, *tag)?;
     }
     Ok(all.iter().filter(of(GroupStanding::Invited)).count() < MOST_INVITATIONS)
+}
+
+/// Whether there is room for the history of a group. Those of strangers, whom this device never
+/// wrote to and nobody verified, share some: anybody makes up users, and histories of 17 MB.
+fn has_room(open: &mut Open<'_>, from: &From<'_>, roster: &Roster) -> Result<bool, Error> {
+    let is_known = open.is_own(&from.user.name)
+        || from.user.trust() == Trust::Verified
+        || log::has_written(open, from.place.tag)?;
+    let size = roster.changes().map(|change| change.encode().len()).sum();
+    let units = allowances::units(size);
+    Ok(is_known || allowances::take(open, &STRANGE_GROUPS, Party::Anyone, units, from.now)?)
 }
 
 /// How this account stands after changes.
@@ -618,6 +632,8 @@ mod tests {
             let (address, identity) = (client.address().clone(), client.identity_key());
             let own = client.run(|open| Ok((open.own()?.user.clone(), open.account_key()?)));
             let (user, key) = own.unwrap();
+            // As others know it: nobody has compared anything.
+            let user = Arc::new(UserRecord::new(&user.name, user.list.clone()));
             (client, Self { address, identity, user, key })
         }
 
@@ -692,6 +708,35 @@ mod tests {
         })
         .unwrap();
         assert_eq!(bea.group(roster.group()).unwrap().members.len(), 2);
+    }
+
+    #[test]
+    fn strangers_who_invite_to_groups_with_long_histories_share_some_room() {
+        let (now, rng) = (UnixTime::from_secs(1_800_000_000).unwrap(), &mut Replay::counting());
+        let (mut bea, beas) = Teller::new("bea", now, rng);
+        let strangers = ["ada", "cyd", "dot", "eve"].map(|name| Teller::new(name, now, rng).1);
+        let (mut told, mut one) = (0, 0);
+        for at in 0..100 {
+            let by = &strangers[at / 25];
+            let mut roster = Roster::found(&by.user.name, &[beas.is_in()], &by.key, rng).unwrap();
+            let id = roster.members()[0].id;
+            for at in 0..180_u16 {
+                let settings = [&at.to_be_bytes()[..], &[7; 4_094]].concat();
+                let change = roster.sign(id, &[Op::Settings(settings)], &by.key).unwrap();
+                roster = roster.with(change);
+            }
+            let mut content = Vec::new();
+            group_serve::append(&mut content, roster.changes());
+            one = content.len();
+            told += one;
+            bea.run(|open| {
+                let from = by.at(open, now);
+                take_changes(open, &from, roster.group(), &content, None, rng)
+            })
+            .unwrap();
+        }
+        let kept = bea.groups().unwrap().len() * one;
+        assert!(told > 70 << 20 && (60 << 20..65 << 20).contains(&kept), "{kept} of {told}");
     }
 
     #[test]
