@@ -205,17 +205,21 @@ impl Story {
         }
     }
 
-    /// A person decides for the right account keys, where they are asked to.
+    /// A person decides for the right account keys, where they are asked to. The app looks first
+    /// which one the server has.
     fn decide(&mut self, by: &Address) {
         let world = &mut self.world;
-        let (now, keys) = (world.now, &mut world.keys);
-        let client = &mut world.devices.get_mut(by).unwrap().client;
         for user in USERS {
-            let Some(trust) = client.trust(user).unwrap() else { continue };
+            let Some(trust) = world.client(by).trust(user).unwrap() else { continue };
+            if trust.new_account.is_none() {
+                continue;
+            }
+            world.meet(by, user);
+            let trust = world.client(by).trust(user).unwrap().unwrap();
             let right = world.post.list(user).unwrap().account();
-            if trust.new_account.is_some()
-                && [Some(trust.account), trust.new_account].contains(&Some(right))
-            {
+            if trust.account == right || trust.new_account == Some(right) {
+                let (now, keys) = (world.now, &mut world.keys);
+                let client = &mut world.devices.get_mut(by).unwrap().client;
                 client.accept_new_key(user, &right, now, keys).unwrap();
             }
         }
@@ -433,9 +437,10 @@ impl Story {
         let all: Vec<Address> = self.world.devices.keys().cloned().collect();
         let mut rosters = BTreeMap::<_, Vec<String>>::new();
         for address in all.iter().filter(|address| !gone.contains(*address)) {
-            // Nobody tells a suspended member of what comes later.
+            // Nobody tells a suspended member of what comes later, or one under a former key.
             let is_suspended = |info: &GroupInfo| {
-                info.members.iter().any(|one| one.user == address.user && one.suspended)
+                let mut own = info.members.iter().filter(|one| one.user == address.user);
+                own.any(|one| one.suspended || one.trust.is_none())
             };
             if let Ok(info) = self.world.client(address).group(group)
                 && info.standing == GroupStanding::Joined
