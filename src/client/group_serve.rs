@@ -6,7 +6,7 @@ use core::mem;
 use rand_core::CryptoRng;
 
 use super::allowances::{self, ANSWERS, Party};
-use super::group_members::{self, Peer, Targets};
+use super::group_members::{Peer, Targets};
 use super::group_rows::PeerRow;
 use super::group_texts;
 use super::log::{self, Pointer};
@@ -189,7 +189,8 @@ fn tell_changes(
     now: UnixTime,
     rng: &mut dyn CryptoRng,
 ) -> Result<bool, Error> {
-    let is_in = open.is_own(&user.name) || group_members::member_of(roster, user).is_some();
+    // Also under another account key than the one that is known.
+    let is_in = open.is_own(&user.name) || !roster.ids_in(&user.name).is_empty();
     let lacking: Vec<&Change> = if is_in {
         roster.changes_since(&peer.told).collect()
     } else {

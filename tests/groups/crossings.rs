@@ -479,6 +479,31 @@ fn a_text_that_is_taken_back_is_not_for_who_turns_out_to_be_a_member_later() {
     assert_eq!(world.client(&all[0]).withdraw(texts[1]), Ok(false));
 }
 
+#[test]
+fn a_member_who_has_another_key_by_now_is_told_of_what_was_changed_before() {
+    for delivery in [Delivery::Open, Delivery::Sealed] {
+        let (mut world, all) = talking(World::delivering(86, delivery));
+        let group = world.group.unwrap();
+        let tablet = world.link(&all[2], Role::Manager);
+        world.settle();
+        // There is no session with Cyd when the change is made.
+        world.client(&all[0]).reset(&all[2]).unwrap();
+        world.client(&all[0]).reset(&tablet).unwrap();
+        world.change(&all[0], GroupIntention::Set(b"thorns")).unwrap();
+        let (now, keys) = (world.now, &mut world.keys);
+        let cyd = &mut world.devices.get_mut(&all[2]).unwrap().client;
+        cyd.remove_device(tablet.device, now, keys).unwrap();
+        world.devices.get_mut(&tablet).unwrap().gone = true;
+        world.connect(&all[2], 0);
+        let renewed = account(&mut world, &all[2], "cyd");
+        world.meet(&all[0], "cyd");
+        accept(&mut world, &all[0], "cyd", &renewed);
+        world.settle();
+        let info = world.client(&all[2]).group(group).unwrap();
+        assert_eq!(info.settings, b"thorns", "{delivery:?}");
+    }
+}
+
 /// Whom a device could not bring a text to.
 fn undelivered(world: &World, of: &Address, id: MessageId) -> Vec<(String, Option<u32>)> {
     let events = world.devices[of].events.iter();
