@@ -464,9 +464,11 @@ impl World {
                 let progress = self.client(&by).progress(id).unwrap();
                 let group = self.group.unwrap();
                 let known = self.client(&by).group(group);
-                // Whoever is in under a former account key waits to be added again.
+                // Whoever is in under a former account key waits to be added again, and whoever was
+                // added again for a person to join.
                 let waits = known.as_ref().is_ok_and(|info| {
-                    info.members.iter().any(|one| one.user == by.user && one.trust.is_none())
+                    info.standing == GroupStanding::Invited
+                        || info.members.iter().any(|one| one.user == by.user && one.trust.is_none())
                 });
                 if waits {
                     continue;
