@@ -83,7 +83,7 @@ pub(super) fn make_anew(
             Some(id) => {
                 if let Some(message) = messages::get(open, id)? {
                     let tag = open.tag(&message.to)?;
-                    messages::encrypt_again(open, tag, id)?;
+                    messages::encrypt_again(open, tag, id, &name)?;
                 } else if !group_texts::encrypt_again(open, id, &name)? {
                     let (to, device) = (row.to.user, Some(row.to.device));
                     inbox::tell(open, Event::Undelivered { message: id, to, device }, now, rng)?;

@@ -181,10 +181,16 @@ pub(super) fn withdraw(open: &mut Open<'_>, tag: Tag, id: MessageId) -> Result<b
     Ok(true)
 }
 
-/// Makes a text a draft again for the devices that its envelopes have not left for.
-pub(super) fn encrypt_again(open: &mut Open<'_>, tag: Tag, id: MessageId) -> Result<(), Error> {
+/// Makes a text a draft again for the device that this envelope, which does not leave, is for.
+/// Those that wait for other devices leave as they are.
+pub(super) fn encrypt_again(
+    open: &mut Open<'_>,
+    tag: Tag,
+    id: MessageId,
+    envelope: &RowName,
+) -> Result<(), Error> {
     let Some(mut row) = get(open, id)? else { return Ok(()) };
-    row.done.retain(|done| done.unsent.is_none());
+    row.done.retain(|done| done.unsent.as_ref().is_none_or(|unsent| unsent.0 != *envelope));
     row.is_draft = true;
     put(open, tag, id, row)
 }

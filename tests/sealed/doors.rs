@@ -368,3 +368,30 @@ fn what_waits_when_mail_is_to_be_sealed_from_now_on_is_not_sent_openly() {
     assert!(world.post.past[before..].iter().all(super::post::Mail::is_sealed));
     assert_eq!(read(&mut bob).last().map(String::as_str), Some("three"));
 }
+
+#[test]
+fn what_is_delivered_otherwise_is_not_sent_twice_and_can_be_taken_back() {
+    for is_withdrawn in [true, false] {
+        let world = &mut World::new("taken back");
+        let (mut alice, mut bob) = world.talking();
+        let mut tablet = world.link(&mut alice);
+        world.settle_all(&mut [&mut alice, &mut bob, &mut tablet]);
+        world.write(&mut alice, "bob", "hello");
+        world.settle_all(&mut [&mut alice, &mut bob, &mut tablet]);
+        drop((read(&mut bob), read(&mut tablet)));
+        let text = alice.write("bob", b"three", world.now, &mut world.rng).unwrap();
+        alice.deliver("bob", Delivery::Open, world.now, &mut world.rng).unwrap();
+        if is_withdrawn {
+            assert!(alice.withdraw(text).unwrap());
+        }
+        let before = world.post.past.len();
+        world.work(&mut alice);
+        let left = world.post.past[before..].iter().filter(|mail| mail.from == *alice.address());
+        let to: Vec<String> = left.map(|mail| mail.to.to_string()).collect();
+        let expected: &[&str] = if is_withdrawn { &[] } else { &["alice/2", "bob/1"] };
+        let mut sorted = to.clone();
+        sorted.sort();
+        assert_eq!(sorted, expected);
+        assert_eq!(alice.progress(text), Ok(subrosa::Progress::Sent));
+    }
+}
