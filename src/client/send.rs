@@ -237,8 +237,9 @@ fn write(
             }
             row.is_draft = is_draft;
         }
-        // A user whom nobody vouches for waits for the server's list as well.
-        None if open.user(tag)?.is_none_or(|user| user.unvouched) => {
+        // It waits for the server's list, unless it waits for a person: whoever is known may be one
+        // whom nobody vouches for, or whose list has nobody else.
+        None if open.user(tag)?.is_none_or(|user| user.pending.is_none()) => {
             wants::want(open, Want::Devices(to.into()), now)?;
         }
         None => {}

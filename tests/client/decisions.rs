@@ -458,3 +458,17 @@ fn a_text_to_a_user_whose_only_device_is_this_one_is_not_called_sent() {
     assert_eq!(texts(&mut carol), [from("alice/1", "hello")]);
     assert_eq!(alice.progress(text), Ok(Progress::Sent));
 }
+
+#[test]
+fn a_text_to_a_user_whose_only_device_is_this_one_has_the_server_asked() {
+    let world = &mut World::new("somebody else");
+    let mut alice = world.create("alice");
+    let made_up = IdentityKeyPair::generate(&mut world.rng);
+    let list = DeviceList::first(&made_up, alice.identity_key());
+    world.update(&mut alice, "carol", &list.encode()).unwrap();
+    drop(world.create("carol"));
+    alice.write("carol", b"hello", world.now, &mut world.rng).unwrap();
+    let tasks = alice.tasks(9, world.now, &mut world.rng).unwrap();
+    let asks = |action: &Action| matches!(action, Action::FetchDevices(user) if user == "carol");
+    assert!(tasks.iter().any(|task| asks(&task.action)), "{tasks:?}");
+}
