@@ -371,10 +371,11 @@ fn is_due(at: Option<UnixTime>, now: UnixTime) -> bool {
     at.is_none_or(|at| SHORT.is_due(at, now))
 }
 
-/// When there is more to do for groups; `most` were looked at.
+/// When there is more to do for groups; `most` were looked at, unless something is new since.
 pub(super) fn next_due(open: &mut Open<'_>, next: &mut Earliest, most: usize) -> Result<(), Error> {
     let steps = all_steps(open)?;
-    if steps.iter().filter(|(_, at)| is_due(*at, next.now())).count() > most {
+    let due = steps.iter().filter(|(_, at)| is_due(*at, next.now())).count();
+    if due > most || !unlooked(open)?.is_empty() {
         next.soon();
     }
     for (group, at) in steps {

@@ -56,6 +56,12 @@ impl<S: Scope> Client<S> {
 fn next_due(open: &mut Open<'_>, check: Check, now: UnixTime) -> Result<UnixTime, Error> {
     let mut next = Earliest::within(MOST, now);
     timers::next_due(open, &mut next)?;
+    match open.linked() {
+        Ok(_) => {}
+        // A device that was removed has nothing else to do.
+        Err(Error::Unlinked) => return Ok(next.get()),
+        Err(error) => return Err(error),
+    }
     // Nothing else comes before the server was asked what it holds.
     if let Check::Until(until) = check {
         next.take(until);

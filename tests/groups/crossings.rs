@@ -571,3 +571,45 @@ fn a_text_to_a_group_that_the_server_takes_for_nobody_is_not_lost_in_silence() {
         assert_eq!(undelivered(&world, &all[0], text), [cyd], "{delivery:?}");
     }
 }
+
+#[test]
+fn what_is_to_be_sealed_since_it_was_encrypted_leaves_though_nothing_else_happens() {
+    let (mut world, all) = talking(World::new(90));
+    let text = world.write(&all[0]).unwrap();
+    let mut policy = subrosa::Policy::default();
+    policy.delivery = Delivery::Sealed;
+    world.client(&all[0]).set_policy(policy);
+    let before = world.post.past.len();
+    world.connect(&all[0], 0);
+    let now = world.now;
+    world.now = world.client(&all[0]).next_due(now).unwrap();
+    assert!(world.now.since(now) <= 1);
+    world.connect(&all[0], 0);
+    let left = &world.post.past[before..];
+    assert!(left.len() == 2 && left.iter().all(crate::world::Mail::is_sealed));
+    assert_eq!(world.client(&all[0]).progress(text), Ok(Progress::Sent));
+}
+
+#[test]
+fn a_device_that_was_removed_sleeps_though_something_is_new_of_its_groups() {
+    let (mut world, all) = World::new(91).founding(&["bea"]);
+    let laptop = world.link(&all[1], Role::Device);
+    world.settle();
+    world.write(&all[0]).unwrap();
+    world.settle();
+    let (now, keys) = (world.now, &mut world.keys);
+    let bea = &mut world.devices.get_mut(&all[1]).unwrap().client;
+    bea.remove_device(laptop.device, now, keys).unwrap();
+    let list = bea.devices("bea").unwrap().unwrap().encode();
+    world.change(&all[0], GroupIntention::Set(b"lilies")).unwrap();
+    world.connect(&all[0], 0);
+    for mail in world.post.take(&laptop) {
+        let (now, keys) = (world.now, &mut world.keys);
+        crate::world::receive(world.devices.get_mut(&laptop).unwrap(), &mail, now, keys);
+    }
+    let (now, keys) = (world.now, &mut world.keys);
+    let removed = &mut world.devices.get_mut(&laptop).unwrap().client;
+    removed.update_devices("bea", &list, now, keys).unwrap();
+    assert!(removed.tasks(50, now, keys).unwrap().is_empty());
+    assert!(removed.next_due(now).unwrap() > now.after(DAY / 25));
+}
