@@ -161,8 +161,8 @@ pub(super) fn ask(
     if asked.references.is_empty() {
         return Ok(());
     }
-    let known = user.stamp();
-    let mut target = Target { address, place, record, session, known };
+    let (known, is_doubted) = (user.stamp(), user.is_doubted(&listed.identity));
+    let mut target = Target { address, place, record, session, known, is_doubted };
     request(open, &mut target, holds, &asked, None, now, rng)
 }
 

@@ -55,6 +55,8 @@ pub(super) struct Target {
     pub(super) session: Session,
     /// Its user's device list, as it is known here.
     pub(super) known: ListStamp,
+    /// What is encrypted for it waits until somebody decides whether it is still the user's.
+    pub(super) is_doubted: bool,
 }
 
 /// What goes into one envelope.
@@ -80,7 +82,8 @@ pub(super) fn target(
     let mut record = open.record(place, &listed.identity)?;
     let Some(session) = writing(open, place, &mut record, now)? else { return Ok(None) };
     let (address, known) = (Address::new(&user.name, listed.device), user.stamp());
-    Ok(Some(Target { address, place, record, session, known }))
+    let is_doubted = user.is_doubted(&listed.identity);
+    Ok(Some(Target { address, place, record, session, known, is_doubted }))
 }
 
 /// The session that is written in. What time ended, and what cannot be read, is gone afterwards.
@@ -148,7 +151,7 @@ pub(super) fn post(
     let own = open.own()?;
     let is_text = letter.class == Class::Text && letter.resent.is_none();
     let seal = Seal::new(open, target, is_text, now, rng)?;
-    let Target { address, place, record, session, known } = target;
+    let Target { address, place, record, session, known, is_doubted } = target;
     let id = session.id();
     let rank = record.entry(&id).map(|entry| entry.rank).filter(|_| !session.is_answered());
     let introduces = !session.is_answered() || letter.body.is_about_devices();
@@ -188,7 +191,8 @@ pub(super) fn post(
         open.put(Table::Outbox, &key(LONG, &name), &core::mem::take(&mut envelope))?;
     }
     let (to, message) = (address.clone(), letter.message);
-    let row = OutboxRow { to, message, attempts: 0, not_before: None, is_held: false, envelope };
+    let (attempts, not_before, is_held) = (0, None, *is_doubted);
+    let row = OutboxRow { to, message, attempts, not_before, is_held, envelope };
     put(open, &name, &row)?;
     Ok((name, number))
 }

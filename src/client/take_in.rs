@@ -141,8 +141,8 @@ pub(super) fn take_in(
         take_fields(open, (from, place), (&record, &heard), &content.sealed, now, rng)?;
     }
     let (number, asked_in) = (record.opened, session.id());
-    let (address, stamp) = (from.clone(), user.stamp());
-    let target = Target { address, place, record, session, known: stamp };
+    let (address, stamp, is_doubted) = (from.clone(), user.stamp(), user.is_doubted(&identity));
+    let target = Target { address, place, record, session, known: stamp, is_doubted };
     let mut reply = if may_reply { outbox::to_writing(open, target, now)? } else { None };
     // What waited for a bundle to begin a session need not: the peer began one.
     if !was_writing && reply.is_some() {

@@ -221,3 +221,30 @@ fn a_session_that_a_vault_cannot_open_heals_as_any_that_is_lost() {
     assert_eq!((count(alice.inbox(9).unwrap()), count(bob.inbox(9).unwrap())), (2, 2));
     alice.forget("bob").unwrap();
 }
+
+#[test]
+fn nothing_that_is_told_to_a_device_in_doubt_leaves_before_the_decision() {
+    let world = &mut World::new("told in doubt");
+    let (mut alice, mut bob) = world.talking();
+    let mut laptop = world.link(&mut alice, Role::Device);
+    world.settle(&mut [&mut alice, &mut laptop, &mut bob]);
+    for text in ["three", "four"] {
+        world.write(&mut alice, "bob", text);
+        world.settle(&mut [&mut alice, &mut laptop, &mut bob]);
+        world.write(&mut bob, "alice", text);
+        world.settle(&mut [&mut alice, &mut laptop, &mut bob]);
+    }
+    let known = alice.trust("alice").unwrap().unwrap().account;
+    let rogue = IdentityKeyPair::generate(&mut world.rng);
+    let list = DeviceList::first(&rogue, alice.identity_key()).encode();
+    world.update(&mut alice, "alice", &list).unwrap();
+    // The laptop may have been stolen, and is told whom people compared.
+    let key = bob.trust("bob").unwrap().unwrap().account;
+    alice.verify("bob", &key, world.now, &mut world.rng).unwrap();
+    let before = world.wire_to("alice").len();
+    world.connect(&mut alice);
+    assert_eq!(world.wire_to("alice").len(), before);
+    alice.accept_new_key("alice", &known, world.now, &mut world.rng).unwrap();
+    world.settle(&mut [&mut alice, &mut laptop, &mut bob]);
+    assert_eq!(laptop.trust("bob").unwrap().map(|bob| bob.trust), Some(Trust::Verified));
+}
