@@ -173,23 +173,37 @@ pub(super) fn again(
 /// What a roster has by now waits no more.
 pub(super) fn settle(open: &mut Open<'_>, group: Tag, roster: &Roster) -> Result<(), Error> {
     for (key, row) in rows(open, &of(PROPOSAL, group, &[]))? {
-        if row.changes.iter().all(|change| is_made(roster, row.member, change)) {
+        let mut is_left = false;
+        for change in &row.changes {
+            is_left |= !is_made(open, roster, row.member, change)?;
+        }
+        if !is_left {
             open.delete(Table::Group, &key)?;
         }
     }
     Ok(())
 }
 
-fn is_made(roster: &Roster, member: MemberId, change: &ProposedChange) -> bool {
-    match change {
+fn is_made(
+    open: &mut Open<'_>,
+    roster: &Roster,
+    member: MemberId,
+    change: &ProposedChange,
+) -> Result<bool, Error> {
+    Ok(match change {
         ProposedChange::Leave => roster.member(member).is_none(),
-        ProposedChange::Add(user) => roster.role_in(user).is_some(),
+        // Whoever has another account key by now may be in under a former one.
+        ProposedChange::Add(user) => {
+            let known = open.user(open.tag(user)?)?.map(|user| user.list.account());
+            let mut members = roster.members().iter().filter(|one| *one.user == **user);
+            members.any(|one| known.is_none_or(|known| known == one.account))
+        }
         ProposedChange::Remove(user) => roster.role_in(user).is_none(),
         ProposedChange::Promote(user) => roster.role_in(user) == Some(GroupRole::Admin),
         ProposedChange::Demote(user) => roster.role_in(user) != Some(GroupRole::Admin),
         ProposedChange::Set(bytes) => roster.settings() == Some(&bytes[..]),
         ProposedChange::Restore(user) => !roster.voided().iter().any(|one| *one.by == **user),
-    }
+    })
 }
 
 /// Nobody signed it in time: the person is told.

@@ -257,3 +257,34 @@ fn a_laptop_that_declined_joins_after_all_where_no_manager_had_the_account_leave
     let device = &mut world.devices.get_mut(&laptop).unwrap().client;
     assert_eq!(device.join_group(next, now, keys), Err(Error::UnknownGroup));
 }
+
+#[test]
+fn to_add_somebody_under_a_new_account_key_waits_until_that_is_done() {
+    let (mut world, all, laptop) = with_laptop(59);
+    let [ada, bea, cyd] = &all[..] else { panic!("three") };
+    world.change(ada, GroupIntention::Promote("bea")).unwrap();
+    let tablet = world.link(cyd, Role::Manager);
+    world.settle();
+    let (now, keys) = (world.now, &mut world.keys);
+    let client = &mut world.devices.get_mut(cyd).unwrap().client;
+    client.remove_device(tablet.device, now, keys).unwrap();
+    world.devices.remove(&tablet);
+    world.connect(cyd, 0);
+    for of in [ada, bea, &laptop] {
+        world.meet(of, "cyd");
+        let waits = world.client(of).trust("cyd").unwrap().unwrap().new_account.unwrap();
+        let (now, keys) = (world.now, &mut world.keys);
+        let client = &mut world.devices.get_mut(of).unwrap().client;
+        client.accept_new_key("cyd", &waits, now, keys).unwrap();
+    }
+    let add = [GroupIntention::Add("cyd")];
+    assert_eq!(propose(&mut world, &laptop, &add), Ok(GroupChange::Proposed));
+    // Something else of the group changes.
+    world.change(ada, GroupIntention::Set(b"lilies")).unwrap();
+    world.settle();
+    let wanted = ProposedChange::Add("cyd".into());
+    assert_eq!(waits(&mut world, &laptop), [[wanted]]);
+    world.change(bea, add[0]).unwrap();
+    world.settle();
+    assert!(waits(&mut world, &laptop).is_empty());
+}
