@@ -69,7 +69,7 @@ pub(super) const CHANGES: Allowance = Allowance { kind: 12, burst: 256, period: 
 /// Groups that a user invites this one to.
 pub(super) const INVITATIONS: Allowance = Allowance { kind: 13, burst: 32, period: 3_600 };
 
-/// What the histories of groups take that strangers invite this user to, in [`units`], of all of
+/// What long histories of groups take that strangers invite this user to, in [`units`], of all of
 /// them: 64 MiB at once.
 pub(super) const STRANGE_GROUPS: Allowance = Allowance { kind: 17, burst: 1 << 18, period: 1 };
 

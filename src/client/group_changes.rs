@@ -90,8 +90,12 @@ pub(super) fn take_changes(
     if !was_member(&roster, from.user) {
         return Ok(());
     }
+    let is_in = row.standing == GroupStanding::Joined;
+    if !is_in && !has_room(open, from, &roster, &merged.accepted)? {
+        return Ok(());
+    }
     keep(open, (tag, &mut row), Some(&before), &roster, &merged.accepted, from.now)?;
-    if row.standing == GroupStanding::Joined {
+    if is_in {
         report(open, &before, &roster, &merged.accepted, from.now, rng)?;
     }
     if waits.is_split {
@@ -435,14 +439,14 @@ pub(super) fn invited(
         }
         return Ok(());
     }
-    if !make_room(open)? || !has_room(open, from, &roster)? {
+    let ids: Vec<ChangeId> = roster.changes().map(Change::id).collect();
+    if !make_room(open)? || !has_room(open, from, &roster, &ids)? {
         return Ok(());
     }
     group_parts::done(open, from.place.tag, tag)?;
     // Another device of this account is in already.
     let standing = if is_own { GroupStanding::Joined } else { GroupStanding::Invited };
     let mut row = GroupRow::new(group, standing, from.now);
-    let ids: Vec<ChangeId> = roster.changes().map(Change::id).collect();
     keep(open, (tag, &mut row), None, &roster, &ids, from.now)?;
     group_rows::put(open, tag, &row)?;
     look_again(open, &roster, &ids, from)?;
@@ -502,15 +506,25 @@ fn make_room(open: &mut Open<'_>) -> Result<bool, Error> {
     Ok(all.iter().filter(of(GroupStanding::Invited)).count() < MOST_INVITATIONS)
 }
 
-/// Whether there is room for the history of a group. Those of strangers, whom this device never
-/// wrote to and nobody verified, share some: anybody makes up users, and histories of 17 MB.
-fn has_room(open: &mut Open<'_>, from: &From<'_>, roster: &Roster) -> Result<bool, Error> {
+/// Whether there is room for changes of a group that this account has not joined. Where that is told
+/// by strangers, whom this device never wrote to and nobody verified, they share some: anybody makes
+/// up users, and histories of 17 MB. Short histories are bounded by the number of invitations, and
+/// take nothing of it, so that nobody shuts out those who invite to ordinary groups.
+fn has_room(
+    open: &mut Open<'_>,
+    from: &From<'_>,
+    roster: &Roster,
+    new: &[ChangeId],
+) -> Result<bool, Error> {
     let is_known = open.is_own(&from.user.name)
         || from.user.trust() == Trust::Verified
         || log::has_written(open, from.place.tag)?;
-    let size = roster.changes().map(|change| change.encode().len()).sum();
-    let units = allowances::units(size);
-    Ok(is_known || allowances::take(open, &STRANGE_GROUPS, Party::Anyone, units, from.now)?)
+    if is_known || group_serve::is_small(roster) {
+        return Ok(true);
+    }
+    let new = new.iter().filter_map(|id| roster.get(id));
+    let units = allowances::units(new.map(|change| change.encode().len()).sum());
+    allowances::take(open, &STRANGE_GROUPS, Party::Anyone, units, from.now)
 }
 
 /// How this account stands after changes.
@@ -737,6 +751,62 @@ mod tests {
         }
         let kept = bea.groups().unwrap().len() * one;
         assert!(told > 70 << 20 && (60 << 20..65 << 20).contains(&kept), "{kept} of {told}");
+    }
+
+    #[test]
+    fn who_fills_the_room_for_long_histories_shuts_nobody_out_who_has_a_short_one() {
+        let (now, rng) = (UnixTime::from_secs(1_800_000_000).unwrap(), &mut Replay::counting());
+        let (mut bea, beas) = Teller::new("bea", now, rng);
+        let [eve, cyd] = ["eve", "cyd"].map(|name| Teller::new(name, now, rng).1);
+        let mut invite = |by: &Teller, rng: &mut Replay| {
+            let roster = Roster::found(&by.user.name, &[beas.is_in()], &by.key, rng).unwrap();
+            let (group, mut content) = (roster.group(), Vec::new());
+            group_serve::append(&mut content, roster.changes());
+            bea.run(|open| {
+                let from = by.at(open, now);
+                // Whatever Eve told before.
+                while by.user.name == "eve"
+                    && allowances::take(open, &STRANGE_GROUPS, Party::Anyone, 1, now)?
+                {
+                }
+                take_changes(open, &from, group, &content, None, rng)?;
+                let tag = open.group_tag(group.as_bytes());
+                Ok(group_rows::get(open, tag)?.is_some())
+            })
+            .unwrap()
+        };
+        assert!(invite(&cyd, rng));
+        invite(&eve, rng);
+        assert!(invite(&cyd, rng));
+    }
+
+    #[test]
+    fn what_makes_an_invitation_longer_afterwards_takes_of_the_same_room() {
+        let (now, rng) = (UnixTime::from_secs(1_800_000_000).unwrap(), &mut Replay::counting());
+        let (mut bea, beas) = Teller::new("bea", now, rng);
+        let (_, eve) = Teller::new("eve", now, rng);
+        let mut roster = Roster::found("eve", &[beas.is_in()], &eve.key, rng).unwrap();
+        let (group, by) = (roster.group(), roster.members()[0].id);
+        let mut contents = Vec::new();
+        for at in 0..60_u16 {
+            let mut content = Vec::new();
+            group_serve::append(&mut content, roster.changes());
+            contents.push(content);
+            let settings = Op::Settings([&at.to_be_bytes()[..], &[7; 4_094]].concat());
+            let change = roster.sign(by, &[settings], &eve.key).unwrap();
+            roster = roster.with(change);
+        }
+        bea.run(|open| {
+            while allowances::take(open, &STRANGE_GROUPS, Party::Anyone, 1, now)? {}
+            let from = eve.at(open, now);
+            for content in &contents {
+                take_changes(open, &from, group, content, None, rng)?;
+            }
+            let kept = group_rows::roster(open, open.group_tag(group.as_bytes()))?;
+            assert!((8..17).contains(&kept.changes().count()), "{}", kept.changes().count());
+            Ok(())
+        })
+        .unwrap();
     }
 
     #[test]
