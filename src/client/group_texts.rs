@@ -140,7 +140,10 @@ pub(super) fn withdraw(open: &mut Open<'_>, id: MessageId) -> Result<bool, Error
 fn withdraw_from_absent(open: &mut Open<'_>, id: MessageId) -> Result<bool, Error> {
     for (group, row) in group_rows::all(open)? {
         let Some(first) = row.absent.iter().map(|(_, since)| *since).min() else { continue };
-        if let Some(text) = log::key_of(open, group, id)?.filter(|text| text.number() > first) {
+        let texts = since(open, group, first)?;
+        if let Some(TextAt { text, .. }) = texts.into_iter().find(|text| text.id == id)
+            && log::text(open, &text)?.is_some()
+        {
             log::remove(open, &text)?;
             return Ok(true);
         }

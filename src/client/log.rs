@@ -183,18 +183,6 @@ pub(super) fn text(open: &mut Open<'_>, key: &TextKey) -> Result<Option<TextRow>
     open.get_as(Table::Log, &key.0)
 }
 
-/// The key of a text of this name.
-pub(super) fn key_of(
-    open: &mut Open<'_>,
-    tag: Tag,
-    id: MessageId,
-) -> Result<Option<TextKey>, Error> {
-    let rows = open.scan(Table::Log, &prefix(tag, TEXT), usize::MAX)?;
-    let is_its = |key: &&[u8]| id.as_bytes().starts_with(key.get(33..).unwrap_or(&[0; 17]));
-    let key = rows.iter().map(|(key, _)| key.as_slice()).find(is_its);
-    Ok(key.and_then(TextKey::read))
-}
-
 /// Deletes a text: it is withdrawn, or its time is over.
 pub(super) fn remove(open: &mut Open<'_>, key: &TextKey) -> Result<(), Error> {
     let Some(row) = text(open, key)? else { return Ok(()) };
