@@ -3,6 +3,8 @@
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
+use rand_core::CryptoRng;
+
 use super::group_outs::{self, ReceiverRow};
 use super::group_rows;
 use super::group_texts::{self, TextAt};
@@ -27,8 +29,8 @@ pub(super) fn due(
     open: &mut Open<'_>,
     but: &BTreeSet<Tag>,
     (now, until): (UnixTime, UnixTime),
-    most: usize,
-    most_bytes: usize,
+    (most, most_bytes): (usize, usize),
+    rng: &mut dyn CryptoRng,
 ) -> Result<Vec<Due>, Error> {
     let (mut due, mut bytes) = (Vec::new(), 0_usize);
     for (name, out) in group_outs::all(open)? {
@@ -51,7 +53,7 @@ pub(super) fn due(
                 if tickets::seals(open, Place::read(&receiver.place).tag)? {
                     // Since it was encrypted, somebody decided that it is not to leave openly.
                     receiver.is_sent = true;
-                    owe_apart(open, receiver, at)?;
+                    owe_apart(open, receiver, at, now, rng)?;
                     continue;
                 }
                 if envelope.is_none() {
@@ -87,10 +89,18 @@ fn go(open: &mut Open<'_>, name: &RowName, message: MessageId) -> Result<bool, E
 }
 
 /// A device gets a text apart that an envelope for many was to bring.
-fn owe_apart(open: &mut Open<'_>, receiver: &ReceiverRow, text: TextAt) -> Result<(), Error> {
+fn owe_apart(
+    open: &mut Open<'_>,
+    receiver: &ReceiverRow,
+    text: TextAt,
+    now: UnixTime,
+    rng: &mut dyn CryptoRng,
+) -> Result<(), Error> {
     let place = Place::read(&receiver.place);
     let Some(mut peer) = group_rows::peer(open, text.group, place)? else { return Ok(()) };
-    group_texts::owe(open, place, &mut peer, text)?;
+    if !group_texts::owe(open, place, &mut peer, text)? {
+        group_texts::tell_lost(open, text.id, &peer.address, now, rng)?;
+    }
     group_rows::put_peer(open, text.group, place, &peer)?;
     group_rows::set_step(open, text.group)
 }
@@ -137,4 +147,59 @@ fn change_receiver(
     let Some((mut block, at)) = group_outs::block_of(open, name, index)? else { return Ok(false) };
     block.receivers.get_mut(at).map(change);
     group_outs::put(open, name, &block)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::group_rows::PeerRow;
+    use crate::client::{Client, Delivery, Event, Item, Policy};
+    use crate::identity::IdentityKeyPair;
+    use crate::store::Memory;
+    use crate::testing::Replay;
+
+    #[test]
+    fn a_text_that_is_to_be_sealed_for_a_device_that_is_owed_too_many_is_not_lost_in_silence() {
+        let (now, rng) = (UnixTime::from_secs(1_800_000_000).unwrap(), &mut Replay::counting());
+        let policy = Policy { delivery: Delivery::Sealed, ..Policy::default() };
+        let ada = Client::create(Memory::new(), "ada", now, rng).unwrap();
+        let mut ada = ada.with_policy(policy);
+        let identity = IdentityKeyPair::generate(rng).public_key();
+        let group = ada.create_group(&[], b"", now, rng).unwrap();
+        let id = ada.write_to_group(group, b"to all", now, rng).unwrap();
+        let due = ada.run(|open| {
+            let (group, tag) = (open.group_tag(group.as_bytes()), open.tag("bea")?);
+            let (place, address) = (open.place(tag, &identity), Address::new("bea", 1));
+            let peer = PeerRow {
+                address: address.clone(),
+                identity,
+                tag,
+                holds: true,
+                due: false,
+                owed_changes: false,
+                told: Vec::new(),
+                owed: 1_000,
+                since: 0,
+                is_out: false,
+                list: 0,
+                waited: None,
+                wrote: None,
+            };
+            group_rows::put_peer(open, group, place, &peer)?;
+            // As if she had been in, and the server had failed.
+            let text = group_texts::since(open, group, 0)?.remove(0).text;
+            group_texts::begin(open, group, text, id)?;
+            let name = open.row_name(now, 1, rng);
+            let receivers = Vec::from([ReceiverRow::new(address, place.key())]);
+            group_outs::add(open, &name, (group, id, text), b"an envelope", receivers)?;
+            let waits = group_texts::pending(open, group, 1)?.remove(0);
+            group_texts::sealed(open, group, &waits, Some(name))?;
+            due(open, &BTreeSet::new(), (now, now.after(60)), (9, 1 << 20), rng)
+        });
+        assert!(due.unwrap().is_empty());
+        let told = ada.inbox(9).unwrap();
+        let (to, device) = ("bea".into(), Some(1));
+        let lost = Item::Event(Event::Undelivered { message: id, to, device });
+        assert!(told.iter().any(|incoming| incoming.item == lost));
+    }
 }

@@ -267,11 +267,11 @@ fn tasks(
     let is_awaited = wants::is_untried(open, &own)? || upload::is_introducing(open)?;
     wanted(open, &mut tasks, now)?;
     if !is_awaited {
-        let users = to_send(open, &mut tasks, now)?;
+        let users = to_send(open, &mut tasks, now, rng)?;
         if !users.is_empty() {
             delivery::seal(open, &users, now, rng)?;
             stack::apart(|| go_on(open, now, rng))?;
-            to_send(open, &mut tasks, now)?;
+            to_send(open, &mut tasks, now, rng)?;
         }
     }
     Ok(tasks.tasks)
@@ -355,6 +355,7 @@ fn to_send(
     open: &mut Open<'_>,
     tasks: &mut Tasks,
     now: UnixTime,
+    rng: &mut dyn CryptoRng,
 ) -> Result<BTreeSet<String>, Error> {
     let (mut users, mut bytes) = (BTreeSet::new(), 0_usize);
     // Somebody may be no member any more: of such a group no text leaves before it was looked at.
@@ -386,7 +387,7 @@ fn to_send(
     // What hands a chain over is in front of what is encrypted with it.
     let most = tasks.most.saturating_sub(tasks.tasks.len());
     let Some(room) = MOST_BYTES.checked_sub(bytes) else { return Ok(users) };
-    for due in group_out::due(open, &unlooked, (now, now.wait(LEASE)), most, room)? {
+    for due in group_out::due(open, &unlooked, (now, now.wait(LEASE)), (most, room), rng)? {
         let message = Some(due.message);
         let action = Action::Send { to: due.to, envelope: due.envelope, message };
         tasks.add(Key::Group(due.name, due.index, due.message), action);
