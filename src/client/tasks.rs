@@ -360,8 +360,11 @@ fn to_send(
     let (mut users, mut bytes) = (BTreeSet::new(), 0_usize);
     // Somebody may be no member any more: of such a group no text leaves before it was looked at.
     let unlooked = group_rows::unlooked(open)?;
-    for name in outbox::due(open, now, tasks.most.saturating_sub(tasks.tasks.len()))? {
-        if bytes > MOST_BYTES {
+    let room = tasks.most.saturating_sub(tasks.tasks.len());
+    // What is left out stands in front of nothing.
+    let most = if unlooked.is_empty() || room == 0 { room } else { usize::MAX };
+    for name in outbox::due(open, now, most)? {
+        if bytes > MOST_BYTES || !tasks.has_room() {
             break;
         }
         if !unlooked.is_empty() && group_texts::is_of_one(open, &name, &unlooked)? {

@@ -613,3 +613,41 @@ fn a_device_that_was_removed_sleeps_though_something_is_new_of_its_groups() {
     assert!(removed.tasks(50, now, keys).unwrap().is_empty());
     assert!(removed.next_due(now).unwrap() > now.after(DAY / 25));
 }
+
+#[test]
+fn texts_of_groups_that_were_not_looked_at_stand_in_front_of_nothing_else() {
+    for seed in 92..96 {
+        let (mut world, all) = talking(World::sealed(seed));
+        let mut groups = Vec::new();
+        for _ in 0..20 {
+            let (now, keys) = (world.now, &mut world.keys);
+            let ada = &mut world.devices.get_mut(&all[0]).unwrap().client;
+            groups.push(ada.create_group(&["bea", "cyd"], b"", now, keys).unwrap());
+        }
+        let write = |world: &mut World| {
+            for group in &groups {
+                let (now, keys) = (world.now, &mut world.keys);
+                let ada = &mut world.devices.get_mut(&all[0]).unwrap().client;
+                ada.write_to_group(*group, b"to all", now, keys).unwrap();
+            }
+        };
+        write(&mut world);
+        world.settle();
+        write(&mut world);
+        world.now = world.now.after(1);
+        let (now, keys) = (world.now, &mut world.keys);
+        let ada = &mut world.devices.get_mut(&all[0]).unwrap().client;
+        let text = ada.write("bea", b"to you", now, keys).unwrap();
+        // The server says that Cyd has another account key.
+        make_up_list(&mut world, &all[0], "cyd");
+        let (now, keys) = (world.now, &mut world.keys);
+        let ada = &mut world.devices.get_mut(&all[0]).unwrap().client;
+        loop {
+            let tasks = ada.tasks(1, now, keys).unwrap();
+            let Some(task) = tasks.first() else { break };
+            let reply = world.post.serve(&all[0], &task.action, now);
+            drop(ada.complete(&task.id, reply.answer(), now, keys).unwrap());
+        }
+        assert_eq!(ada.progress(text), Ok(Progress::Sent), "{seed}");
+    }
+}
