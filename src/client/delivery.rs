@@ -1,7 +1,6 @@
 //! What waits to be sent is made anew: since it may not leave as it is, or should not.
 
-use alloc::collections::BTreeSet;
-use alloc::string::String;
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use rand_core::CryptoRng;
@@ -51,21 +50,23 @@ impl<S: Scope> Client<S> {
     }
 }
 
-/// The policy asks for sealed mail: what waits for these users and is open is encrypted anew.
+/// The policy asks for sealed mail: what waits, is open, and is not to be, is encrypted anew.
 pub(super) fn seal(
     open: &mut Open<'_>,
-    users: &BTreeSet<String>,
     now: UnixTime,
     rng: &mut dyn CryptoRng,
 ) -> Result<(), Error> {
-    make_anew(open, now, rng, |row| {
-        users.contains(&row.to.user) && !envelope::is_sealed(&row.envelope)
-    })?;
-    for user in users {
-        let tag = open.tag(user)?;
-        send::note_drafts(open, Some(tag), now)?;
+    let mut users = BTreeMap::new();
+    for waiting in outbox::waiting_for(open, |_| true)? {
+        let tag = open.tag(&waiting.to.user)?;
+        if tickets::seals(open, tag)? {
+            users.insert(waiting.to.user, tag);
+        }
     }
-    Ok(())
+    make_anew(open, now, rng, |row| {
+        users.contains_key(&row.to.user) && !envelope::is_sealed(&row.envelope)
+    })?;
+    users.into_values().try_for_each(|tag| send::note_drafts(open, Some(tag), now))
 }
 
 /// Throws away the envelopes that wait and that `is_meant` names. Texts become drafts again, and

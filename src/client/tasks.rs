@@ -1,6 +1,5 @@
 //! The driver: what the network should do next.
 
-use alloc::collections::BTreeSet;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -267,9 +266,9 @@ fn tasks(
     let is_awaited = wants::is_untried(open, &own)? || upload::is_introducing(open)?;
     wanted(open, &mut tasks, now)?;
     if !is_awaited {
-        let users = to_send(open, &mut tasks, now, rng)?;
-        if !users.is_empty() {
-            delivery::seal(open, &users, now, rng)?;
+        let is_any_open = to_send(open, &mut tasks, now, rng)?;
+        if is_any_open {
+            delivery::seal(open, now, rng)?;
             stack::apart(|| go_on(open, now, rng))?;
             to_send(open, &mut tasks, now, rng)?;
         }
@@ -350,14 +349,14 @@ fn wanted(open: &mut Open<'_>, tasks: &mut Tasks, now: UnixTime) -> Result<(), E
     Ok(())
 }
 
-/// Hands out envelopes. Returns the users for whom some are open that are not to be any more.
+/// Hands out envelopes. Says whether some are open that are not to be any more.
 fn to_send(
     open: &mut Open<'_>,
     tasks: &mut Tasks,
     now: UnixTime,
     rng: &mut dyn CryptoRng,
-) -> Result<BTreeSet<String>, Error> {
-    let (mut users, mut bytes) = (BTreeSet::new(), 0_usize);
+) -> Result<bool, Error> {
+    let (mut is_any_open, mut bytes) = (false, 0_usize);
     // Somebody may be no member any more: of such a group no text leaves before it was looked at.
     let unlooked = group_rows::unlooked(open)?;
     let room = tasks.most.saturating_sub(tasks.tasks.len());
@@ -379,7 +378,7 @@ fn to_send(
             Action::SendSealed { to, envelope, pass, message }
         } else if tickets::seals(open, tag)? {
             // The app asks for sealed mail since it was encrypted.
-            users.insert(to.user);
+            is_any_open = true;
             continue;
         } else {
             bytes = bytes.saturating_add(envelope.len());
@@ -389,11 +388,11 @@ fn to_send(
     }
     // What hands a chain over is in front of what is encrypted with it.
     let most = tasks.most.saturating_sub(tasks.tasks.len());
-    let Some(room) = MOST_BYTES.checked_sub(bytes) else { return Ok(users) };
+    let Some(room) = MOST_BYTES.checked_sub(bytes) else { return Ok(is_any_open) };
     for due in group_out::due(open, &unlooked, (now, now.wait(LEASE)), (most, room), rng)? {
         let message = Some(due.message);
         let action = Action::Send { to: due.to, envelope: due.envelope, message };
         tasks.add(Key::Group(due.name, due.index, due.message), action);
     }
-    Ok(users)
+    Ok(is_any_open)
 }

@@ -395,3 +395,34 @@ fn what_is_delivered_otherwise_is_not_sent_twice_and_can_be_taken_back() {
         assert_eq!(alice.progress(text), Ok(subrosa::Progress::Sent));
     }
 }
+
+#[test]
+fn what_waits_for_many_when_mail_is_to_be_sealed_leaves_in_one_go() {
+    let world = &mut World::new("many from now on");
+    let mut alice = world.create("alice");
+    let mut others = ["bob", "carol", "dave", "erin"].map(|user| world.create(user));
+    let [bob, carol, dave, erin] = &mut others;
+    for user in ["bob", "carol", "dave", "erin"] {
+        world.write(&mut alice, user, "one");
+    }
+    world.settle_all(&mut [&mut alice, bob, carol, dave, erin]);
+    for other in [&mut *bob, carol, dave, erin] {
+        world.write(other, "alice", "two");
+    }
+    world.settle_all(&mut [&mut alice, bob, carol, dave, erin]);
+    let sealed = world.policy.clone();
+    alice.set_policy(subrosa::Policy::default());
+    for user in ["bob", "carol", "dave", "erin"] {
+        world.write(&mut alice, user, "three");
+    }
+    alice.set_policy(sealed);
+    let mut left = Vec::new();
+    while let Some(task) = alice.tasks(1, world.now, &mut world.rng).unwrap().pop() {
+        let Action::SendSealed { to, .. } = &task.action else { panic!("{task:?}") };
+        left.push(to.user.clone());
+        let done = subrosa::Answer::Done;
+        alice.complete(&task.id, done, world.now, &mut world.rng).unwrap();
+    }
+    left.sort();
+    assert_eq!(left, ["bob", "carol", "dave", "erin"]);
+}
