@@ -1,7 +1,6 @@
 //! What must hold where two things happen at once: a removal and much else to do, a new account key
 //! and a change of the group, another delivery and a change that waits.
 
-use subrosa::store::Memory;
 use subrosa::{
     Action, Address, Delivery, Event, GroupIntention, GroupStanding, MessageId, Outgoing, Progress,
     Role,
@@ -135,15 +134,15 @@ fn who_has_groups_looked_at_without_end_keeps_no_other_one_waiting() {
     }
     let groups: Vec<_> = (0..5).map(|_| found(&mut world, &all[0], &all[1])).collect();
     world.settle();
-    make_up_list(&mut world, &all[0], "bea");
+    world.make_up_list(&all[0], "bea");
     let mut texts = Vec::new();
     for group in groups {
         let (now, keys) = (world.now, &mut world.keys);
         let ada = &mut world.devices.get_mut(&all[0]).unwrap().client;
         texts.push(ada.write_to_group(group, b"to all", now, keys).unwrap());
     }
-    let known = account(&mut world, &all[0], "bea");
-    accept(&mut world, &all[0], "bea", &known);
+    let known = world.account(&all[0], "bea");
+    world.accept(&all[0], "bea", &known);
     for _ in 0..40 {
         // Cyd has another list each second.
         let spare = world.link(&cyd, Role::Device);
@@ -159,25 +158,6 @@ fn who_has_groups_looked_at_without_end_keeps_no_other_one_waiting() {
     for text in texts {
         assert_eq!(world.client(&all[0]).progress(text), Ok(Progress::Sent));
     }
-}
-
-/// The account key that a device takes for a user's.
-fn account(world: &mut World, of: &Address, user: &str) -> subrosa::IdentityKey {
-    world.client(of).devices(user).unwrap().unwrap().account()
-}
-
-fn accept(world: &mut World, of: &Address, user: &str, key: &subrosa::IdentityKey) {
-    let (now, keys) = (world.now, &mut world.keys);
-    world.devices.get_mut(of).unwrap().client.accept_new_key(user, key, now, keys).unwrap();
-}
-
-/// The server makes up a list of a user, and gives it to a device.
-fn make_up_list(world: &mut World, of: &Address, user: &str) {
-    let (now, keys) = (world.now, &mut world.keys);
-    let mut other = subrosa::Client::create(Memory::new(), user, now, keys).unwrap();
-    let list = other.devices(user).unwrap().unwrap().encode();
-    let client = &mut world.devices.get_mut(of).unwrap().client;
-    client.update_devices(user, &list, now, keys).unwrap();
 }
 
 fn deliver(world: &mut World, by: &Address, to: &str, delivery: Delivery) {
@@ -207,7 +187,7 @@ fn who_is_added_under_a_new_account_key_gets_what_was_written_once_a_person_acce
         world.devices.get_mut(&tablet).unwrap().gone = true;
         world.connect(bea, 0);
         world.connect(&laptop, 0);
-        let renewed = account(&mut world, bea, "bea");
+        let renewed = world.account(bea, "bea");
         let mut texts = Vec::new();
         if knows {
             // It waits for Cyd's decision.
@@ -217,7 +197,7 @@ fn who_is_added_under_a_new_account_key_gets_what_was_written_once_a_person_acce
         }
         // Ada decides, and adds Bea anew.
         world.meet(ada, "bea");
-        accept(&mut world, ada, "bea", &renewed);
+        world.accept(ada, "bea", &renewed);
         let again = [GroupIntention::Remove("bea"), GroupIntention::Add("bea")];
         let (now, keys) = (world.now, &mut world.keys);
         let client = &mut world.devices.get_mut(ada).unwrap().client;
@@ -238,7 +218,7 @@ fn who_is_added_under_a_new_account_key_gets_what_was_written_once_a_person_acce
         for of in [bea, &laptop] {
             assert!(!texts.iter().any(|id| shows(&world, of, id)), "{delivery:?} {knows} {of}");
         }
-        accept(&mut world, cyd, "bea", &renewed);
+        world.accept(cyd, "bea", &renewed);
         world.settle();
         for of in [bea, &laptop] {
             let shown: Vec<bool> = texts.iter().map(|id| shows(&world, of, id)).collect();
@@ -263,9 +243,9 @@ fn a_successor_has_members_under_the_keys_of_the_group_where_a_person_has_not_de
     bea.remove_device(tablet.device, now, keys).unwrap();
     world.devices.get_mut(&tablet).unwrap().gone = true;
     world.connect(&all[1], 0);
-    let renewed = account(&mut world, &all[1], "bea");
+    let renewed = world.account(&all[1], "bea");
     world.meet(&all[0], "bea");
-    accept(&mut world, &all[0], "bea", &renewed);
+    world.accept(&all[0], "bea", &renewed);
     let again = [GroupIntention::Remove("bea"), GroupIntention::Add("bea")];
     let (now, keys) = (world.now, &mut world.keys);
     let ada = &mut world.devices.get_mut(&all[0]).unwrap().client;
@@ -293,9 +273,9 @@ fn what_was_written_while_another_key_was_known_is_not_for_a_former_one_that_com
         let bea = &mut world.devices.get_mut(&all[1]).unwrap().client;
         bea.remove_device(tablet.device, now, keys).unwrap();
         world.connect(&all[1], 0);
-        let renewed = account(&mut world, &all[1], "bea");
+        let renewed = world.account(&all[1], "bea");
         world.meet(&all[0], "bea");
-        accept(&mut world, &all[0], "bea", &renewed);
+        world.accept(&all[0], "bea", &renewed);
         // In the group she is under the former key. Nobody of hers is to have this.
         let text = world.write(&all[0]).unwrap();
         world.connect(&all[0], 0);
@@ -303,7 +283,7 @@ fn what_was_written_while_another_key_was_known_is_not_for_a_former_one_that_com
         let (now, keys) = (world.now, &mut world.keys);
         let ada = &mut world.devices.get_mut(&all[0]).unwrap().client;
         ada.update_devices("bea", &former.encode(), now, keys).unwrap();
-        accept(&mut world, &all[0], "bea", &former.account());
+        world.accept(&all[0], "bea", &former.account());
         let (now, keys) = (world.now, &mut world.keys);
         let ada = &mut world.devices.get_mut(&all[0]).unwrap().client;
         let next = ada.write_to_group(world.group.unwrap(), b"to all", now, keys).unwrap();
@@ -495,9 +475,9 @@ fn a_member_who_has_another_key_by_now_is_told_of_what_was_changed_before() {
         cyd.remove_device(tablet.device, now, keys).unwrap();
         world.devices.get_mut(&tablet).unwrap().gone = true;
         world.connect(&all[2], 0);
-        let renewed = account(&mut world, &all[2], "cyd");
+        let renewed = world.account(&all[2], "cyd");
         world.meet(&all[0], "cyd");
-        accept(&mut world, &all[0], "cyd", &renewed);
+        world.accept(&all[0], "cyd", &renewed);
         world.settle();
         let info = world.client(&all[2]).group(group).unwrap();
         assert_eq!(info.settings, b"thorns", "{delivery:?}");
@@ -519,7 +499,7 @@ fn a_text_to_a_group_whose_time_is_over_before_a_device_could_have_it_is_not_los
     for delivery in [Delivery::Open, Delivery::Sealed] {
         let (mut world, all) = talking(World::delivering(76, delivery));
         let group = world.group.unwrap();
-        make_up_list(&mut world, &all[0], "cyd");
+        world.make_up_list(&all[0], "cyd");
         let write = |world: &mut World| {
             let (now, keys) = (world.now, &mut world.keys);
             let ada = &mut world.devices.get_mut(&all[0]).unwrap().client;
@@ -530,8 +510,8 @@ fn a_text_to_a_group_whose_time_is_over_before_a_device_could_have_it_is_not_los
         world.connect(&all[0], 0);
         assert_eq!(world.client(&all[0]).withdraw(taken_back), Ok(true));
         world.settle();
-        let known = account(&mut world, &all[0], "cyd");
-        accept(&mut world, &all[0], "cyd", &known);
+        let known = world.account(&all[0], "cyd");
+        world.accept(&all[0], "cyd", &known);
         world.settle();
         assert_eq!(world.client(&all[0]).progress(text), Ok(Progress::Sent));
         let cyd = (String::from("cyd"), Some(1));
@@ -639,7 +619,7 @@ fn texts_of_groups_that_were_not_looked_at_stand_in_front_of_nothing_else() {
         let ada = &mut world.devices.get_mut(&all[0]).unwrap().client;
         let text = ada.write("bea", b"to you", now, keys).unwrap();
         // The server says that Cyd has another account key.
-        make_up_list(&mut world, &all[0], "cyd");
+        world.make_up_list(&all[0], "cyd");
         let (now, keys) = (world.now, &mut world.keys);
         let ada = &mut world.devices.get_mut(&all[0]).unwrap().client;
         loop {

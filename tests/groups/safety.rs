@@ -1,7 +1,6 @@
 //! What must hold when somebody is removed, when a store is restored from a copy, and when texts
 //! wait.
 
-use subrosa::store::Memory;
 use subrosa::{
     Action, Address, Error, Event, GroupEvent, GroupIntention, GroupStanding, MessageId, Progress,
     Role, Trust,
@@ -628,36 +627,17 @@ fn a_copy_older_than_its_contacts_is_told_of_the_group_once_the_silence_is_over(
     assert_eq!(world.devices[&cyd].shown.get(&text), Some(&1));
 }
 
-/// The account key that a device takes for a user's.
-fn account(world: &mut World, of: &Address, user: &str) -> subrosa::IdentityKey {
-    world.client(of).devices(user).unwrap().unwrap().account()
-}
-
-fn accept(world: &mut World, of: &Address, user: &str, key: &subrosa::IdentityKey) {
-    let (now, keys) = (world.now, &mut world.keys);
-    world.devices.get_mut(of).unwrap().client.accept_new_key(user, key, now, keys).unwrap();
-}
-
-/// The server makes up a list of a user, and gives it to a device.
-fn make_up_list(world: &mut World, of: &Address, user: &str) {
-    let (now, keys) = (world.now, &mut world.keys);
-    let mut other = subrosa::Client::create(Memory::new(), user, now, keys).unwrap();
-    let list = other.devices(user).unwrap().unwrap().encode();
-    let client = &mut world.devices.get_mut(of).unwrap().client;
-    client.update_devices(user, &list, now, keys).unwrap();
-}
-
 #[test]
 fn what_comes_to_a_group_while_a_person_is_to_decide_waits_for_the_decision() {
     let (mut world, all) = talking(World::sealed(60));
     // Until Cyd decides, nobody vouches for Bea's device.
-    make_up_list(&mut world, &all[2], "bea");
+    world.make_up_list(&all[2], "bea");
     let text = world.write(&all[1]).unwrap();
     world.settle();
     assert!(world.devices[&all[0]].shown.contains_key(&text));
     assert!(!world.devices[&all[2]].shown.contains_key(&text));
-    let known = account(&mut world, &all[2], "bea");
-    accept(&mut world, &all[2], "bea", &known);
+    let known = world.account(&all[2], "bea");
+    world.accept(&all[2], "bea", &known);
     world.settle();
     world.check_all(&|_| true);
     world.check_nobody_else();
@@ -670,7 +650,7 @@ fn what_was_written_before_a_person_is_to_decide_waits_for_the_decision_too() {
         let (mut world, all) = talking(World::delivering(65, delivery));
         let before = world.write(&all[0]).unwrap();
         // Until Ada decides, nothing more is given to Cyd.
-        make_up_list(&mut world, &all[0], "cyd");
+        world.make_up_list(&all[0], "cyd");
         let meanwhile = world.write(&all[0]).unwrap();
         world.settle();
         let progress = world.client(&all[0]).progress(meanwhile);
@@ -678,8 +658,8 @@ fn what_was_written_before_a_person_is_to_decide_waits_for_the_decision_too() {
         for text in [before, meanwhile] {
             assert!(world.devices[&all[1]].shown.contains_key(&text), "{delivery:?}");
         }
-        let known = account(&mut world, &all[0], "cyd");
-        accept(&mut world, &all[0], "cyd", &known);
+        let known = world.account(&all[0], "cyd");
+        world.accept(&all[0], "cyd", &known);
         world.settle();
         world.write(&all[0]).unwrap();
         world.settle();
@@ -703,10 +683,10 @@ fn what_a_device_writes_under_an_account_key_that_nobody_accepted_yet_waits_too(
         world.connect(&all[1], 0);
         let laptop = world.link(&all[1], Role::Device);
         world.settle();
-        let renewed = account(&mut world, &laptop, "bea");
+        let renewed = world.account(&laptop, "bea");
         world.meet(&all[0], "bea");
         world.meet(&all[2], "bea");
-        accept(&mut world, &all[0], "bea", &renewed);
+        world.accept(&all[0], "bea", &renewed);
         let again = [GroupIntention::Remove("bea"), GroupIntention::Add("bea")];
         let (now, keys) = (world.now, &mut world.keys);
         let ada = &mut world.devices.get_mut(&all[0]).unwrap().client;
@@ -717,7 +697,7 @@ fn what_a_device_writes_under_an_account_key_that_nobody_accepted_yet_waits_too(
         let text = world.write(&laptop).unwrap();
         world.settle();
         assert!(!world.devices[&all[2]].shown.contains_key(&text), "{delivery:?}");
-        accept(&mut world, &all[2], "bea", &renewed);
+        world.accept(&all[2], "bea", &renewed);
         world.settle();
         assert!(world.devices[&all[2]].shown.contains_key(&text), "{delivery:?}");
         assert!(world.devices[&all[2]].late.is_empty(), "{delivery:?}");
@@ -797,9 +777,9 @@ fn a_group_in_which_an_account_is_only_under_its_former_key_can_be_left() {
     }
     world.settle();
     // An admin adds the account anew: that is an invitation like any other.
-    let renewed = account(&mut world, &all[1], "bea");
+    let renewed = world.account(&all[1], "bea");
     world.meet(&all[0], "bea");
-    accept(&mut world, &all[0], "bea", &renewed);
+    world.accept(&all[0], "bea", &renewed);
     let again = [GroupIntention::Remove("bea"), GroupIntention::Add("bea")];
     let (now, keys) = (world.now, &mut world.keys);
     let ada = &mut world.devices.get_mut(&all[0]).unwrap().client;
@@ -818,11 +798,11 @@ fn a_group_in_which_an_account_is_only_under_its_former_key_can_be_left() {
 fn everything_that_a_device_is_owed_leaves_though_nothing_else_happens() {
     for delivery in [subrosa::Delivery::Open, subrosa::Delivery::Sealed] {
         let (mut world, all) = talking(World::delivering(66, delivery));
-        make_up_list(&mut world, &all[0], "cyd");
+        world.make_up_list(&all[0], "cyd");
         let texts: Vec<_> = (0..100).map(|_| world.write(&all[0]).unwrap()).collect();
         world.settle();
-        let known = account(&mut world, &all[0], "cyd");
-        accept(&mut world, &all[0], "cyd", &known);
+        let known = world.account(&all[0], "cyd");
+        world.accept(&all[0], "cyd", &known);
         world.settle();
         for text in texts {
             let progress = world.client(&all[0]).progress(text);
@@ -885,10 +865,10 @@ fn groups_that_wait_for_an_allowance_stand_in_front_of_no_other() {
     let last = write(&mut world, many[0], &long);
     assert_eq!(world.client(&all[0]).progress(last), Ok(Progress::Waiting));
     // What others are owed leaves in steps of their own, once somebody decided.
-    make_up_list(&mut world, &all[0], "bea");
+    world.make_up_list(&all[0], "bea");
     let texts: Vec<_> = others.iter().map(|group| write(&mut world, *group, "hello")).collect();
-    let known = account(&mut world, &all[0], "bea");
-    accept(&mut world, &all[0], "bea", &known);
+    let known = world.account(&all[0], "bea");
+    world.accept(&all[0], "bea", &known);
     for _ in 0..5 {
         world.connect(&all[0], 0);
         let now = world.now;
@@ -918,9 +898,7 @@ fn whoever_has_a_new_account_key_is_in_again_by_one_change() {
         // Not before a person accepted the key.
         let refused = world.client(of).preview_change(group, &add).unwrap_err();
         assert_eq!(refused, Error::IdentityChanged("bea".into()));
-        let (now, keys) = (world.now, &mut world.keys);
-        let client = &mut world.devices.get_mut(of).unwrap().client;
-        client.accept_new_key("bea", &waits, now, keys).unwrap();
+        world.accept(of, "bea", &waits);
     }
     let user = || String::from("bea");
     let told = [GroupEvent::Removed { user: user() }, GroupEvent::Added { user: user() }];

@@ -218,9 +218,7 @@ impl Story {
             let trust = world.client(by).trust(user).unwrap().unwrap();
             let right = world.post.list(user).unwrap().account();
             if trust.account == right || trust.new_account == Some(right) {
-                let (now, keys) = (world.now, &mut world.keys);
-                let client = &mut world.devices.get_mut(by).unwrap().client;
-                client.accept_new_key(user, &right, now, keys).unwrap();
+                world.accept(by, user, &right);
             }
         }
     }

@@ -9,8 +9,8 @@ use subrosa::group::GroupId;
 use subrosa::store::{Memory, Store, Table, Transaction};
 use subrosa::{
     Action, Address, Answer, Client, Delivery, Error, Event, GroupChange, GroupEvent, GroupInfo,
-    GroupIntention, GroupStanding, Item, MessageId, NewDevice, Policy, Progress, Role, Trust,
-    UnixTime,
+    GroupIntention, GroupStanding, IdentityKey, Item, MessageId, NewDevice, Policy, Progress, Role,
+    Trust, UnixTime,
 };
 
 use crate::mallory::LIAR;
@@ -213,6 +213,25 @@ impl World {
             Ok(()) | Err(Error::StaleDeviceList) => {}
             Err(error) => panic!("{error}"),
         }
+    }
+
+    /// The account key that a device takes for a user's.
+    pub(crate) fn account(&mut self, of: &Address, user: &str) -> IdentityKey {
+        self.client(of).devices(user).unwrap().unwrap().account()
+    }
+
+    pub(crate) fn accept(&mut self, of: &Address, user: &str, key: &IdentityKey) {
+        let (now, keys) = (self.now, &mut self.keys);
+        self.devices.get_mut(of).unwrap().client.accept_new_key(user, key, now, keys).unwrap();
+    }
+
+    /// The server makes up a list of a user, and gives it to a device.
+    pub(crate) fn make_up_list(&mut self, of: &Address, user: &str) {
+        let (now, keys) = (self.now, &mut self.keys);
+        let mut other = Client::create(Memory::new(), user, now, keys).unwrap();
+        let list = other.devices(user).unwrap().unwrap().encode();
+        let client = &mut self.devices.get_mut(of).unwrap().client;
+        client.update_devices(user, &list, now, keys).unwrap();
     }
 
     /// A device does its tasks, of which some of a thousand fail, and fetches its mail, of which as
