@@ -234,21 +234,9 @@ impl Settling<'_> {
         tells: bool,
     ) -> Result<(Place, PeerRow), Error> {
         let place = open.place(target.tag, &target.listed.identity);
-        let mut peer = PeerRow {
-            address: Address::new(&target.user.name, target.listed.device),
-            identity: target.listed.identity,
-            tag: target.tag,
-            holds: false,
-            due: true,
-            owed_changes: tells || open.is_own(&target.user.name),
-            told: Vec::new(),
-            owed: 0,
-            since: self.before,
-            is_out: false,
-            list: 0,
-            waited: None,
-            wrote: None,
-        };
+        let address = Address::new(&target.user.name, target.listed.device);
+        let mut peer = PeerRow::new(address, target.listed.identity, target.tag, self.before);
+        peer.owed_changes = tells || open.is_own(&target.user.name);
         self.catch_up(open, place, &mut peer)?;
         Ok((place, peer))
     }

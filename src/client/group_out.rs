@@ -98,9 +98,7 @@ fn owe_apart(
 ) -> Result<(), Error> {
     let place = Place::read(&receiver.place);
     let Some(mut peer) = group_rows::peer(open, text.group, place)? else { return Ok(()) };
-    if !group_texts::owe(open, place, &mut peer, text)? {
-        group_texts::tell_lost(open, text.id, &peer.address, now, rng)?;
-    }
+    group_texts::owe_or_tell(open, place, &mut peer, text, now, rng)?;
     group_rows::put_peer(open, text.group, place, &peer)?;
     group_rows::set_step(open, text.group)
 }
@@ -170,21 +168,8 @@ mod tests {
         let due = ada.run(|open| {
             let (group, tag) = (open.group_tag(group.as_bytes()), open.tag("bea")?);
             let (place, address) = (open.place(tag, &identity), Address::new("bea", 1));
-            let peer = PeerRow {
-                address: address.clone(),
-                identity,
-                tag,
-                holds: true,
-                due: false,
-                owed_changes: false,
-                told: Vec::new(),
-                owed: 1_000,
-                since: 0,
-                is_out: false,
-                list: 0,
-                waited: None,
-                wrote: None,
-            };
+            let mut peer = PeerRow::new(address.clone(), identity, tag, 0);
+            (peer.holds, peer.due, peer.owed) = (true, false, 1_000);
             group_rows::put_peer(open, group, place, &peer)?;
             // As if she had been in, and the server had failed.
             let text = group_texts::since(open, group, 0)?.remove(0).text;

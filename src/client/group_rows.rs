@@ -84,6 +84,27 @@ pub(super) struct PeerRow {
     pub(super) wrote: Option<UnixTime>,
 }
 
+impl PeerRow {
+    /// A device that gets what is written after the text of this number.
+    pub(super) const fn new(address: Address, identity: IdentityKey, tag: Tag, since: u64) -> Self {
+        Self {
+            address,
+            identity,
+            tag,
+            holds: false,
+            due: true,
+            owed_changes: false,
+            told: Vec::new(),
+            owed: 0,
+            since,
+            is_out: false,
+            list: 0,
+            waited: None,
+            wrote: None,
+        }
+    }
+}
+
 pub(super) const GROUP: u8 = 0;
 pub(super) const CHANGE: u8 = 1;
 pub(super) const PEER: u8 = 4;

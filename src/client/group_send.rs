@@ -310,9 +310,7 @@ fn release(
             to.push(ReceiverRow::new(peer.address.clone(), place.key()));
         } else {
             let at = TextAt { group: plan.group, id: *id, text: *text, reference: None };
-            if !group_texts::owe(open, *place, peer, at)? {
-                group_texts::tell_lost(open, *id, &peer.address, now, rng)?;
-            }
+            group_texts::owe_or_tell(open, *place, peer, at, now, rng)?;
         }
     }
     if to.is_empty() {

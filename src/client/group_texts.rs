@@ -314,6 +314,22 @@ pub(super) fn owed(
     rows.iter().map(|(_, row)| at_rest::state::decode(1, row)).collect()
 }
 
+/// As [`owe`]. Where it is one too many, the person is told.
+pub(super) fn owe_or_tell(
+    open: &mut Open<'_>,
+    place: Place,
+    peer: &mut PeerRow,
+    text: TextAt,
+    now: UnixTime,
+    rng: &mut dyn CryptoRng,
+) -> Result<(), Error> {
+    let id = text.id;
+    if owe(open, place, peer, text)? {
+        return Ok(());
+    }
+    tell_lost(open, id, &peer.address, now, rng)
+}
+
 /// The time of a text was over before a device could have it, or it is one too many: the person is
 /// told, unless the text was taken back.
 pub(super) fn tell_lost(

@@ -424,9 +424,12 @@ pub(super) fn hurry(open: &mut Open<'_>, user: &str) -> Result<(), Error> {
 pub(super) fn hold(open: &mut Open<'_>, user: &UserRecord) -> Result<(), Error> {
     for (key, row) in open.scan(Table::Outbox, &[HEAD], usize::MAX)? {
         let mut row: OutboxRow = at_rest::state::decode(1, &row)?;
-        let listed = user.list.get(row.to.device).filter(|_| row.to.user == user.name);
+        if row.to.user != user.name {
+            continue;
+        }
+        let listed = user.list.get(row.to.device);
         let is_held = listed.is_some_and(|listed| user.is_doubted(&listed.identity));
-        if row.to.user == user.name && core::mem::replace(&mut row.is_held, is_held) != is_held {
+        if core::mem::replace(&mut row.is_held, is_held) != is_held {
             put(open, &name_of(&key)?, &row)?;
         }
     }

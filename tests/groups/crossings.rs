@@ -1,6 +1,7 @@
 //! What must hold where two things happen at once: a removal and much else to do, a new account key
 //! and a change of the group, another delivery and a change that waits.
 
+use subrosa::group::GroupId;
 use subrosa::{
     Action, Address, Delivery, Event, GroupIntention, GroupStanding, MessageId, Outgoing, Progress,
     Role,
@@ -10,14 +11,24 @@ use crate::world::{HOUR, World};
 
 const DAY: u64 = 24 * HOUR;
 
-/// A group of three who have written.
-fn talking(world: World) -> (World, Vec<Address>) {
-    let (mut world, all) = world.founding(&["bea", "cyd"]);
-    for by in &all {
-        world.write(by).unwrap();
+/// More groups than one call looks at.
+fn many_groups(world: &mut World, by: &Address, others: &[&str]) -> Vec<GroupId> {
+    let mut groups = Vec::new();
+    for _ in 0..20 {
+        let (now, keys) = (world.now, &mut world.keys);
+        let client = &mut world.devices.get_mut(by).unwrap().client;
+        groups.push(client.create_group(others, b"", now, keys).unwrap());
     }
     world.settle();
-    (world, all)
+    groups
+}
+
+fn write_to_each(world: &mut World, by: &Address, groups: &[GroupId]) {
+    for group in groups {
+        let (now, keys) = (world.now, &mut world.keys);
+        let client = &mut world.devices.get_mut(by).unwrap().client;
+        client.write_to_group(*group, b"to all", now, keys).unwrap();
+    }
 }
 
 #[test]
@@ -26,20 +37,8 @@ fn of_many_groups_none_sends_what_a_removed_device_could_read() {
     let laptop = world.link(&all[1], Role::Device);
     world.settle();
     world.meet(&all[0], "bea");
-    let mut groups = Vec::new();
-    for _ in 0..20 {
-        let (now, keys) = (world.now, &mut world.keys);
-        let ada = &mut world.devices.get_mut(&all[0]).unwrap().client;
-        groups.push(ada.create_group(&["bea", "cyd"], b"", now, keys).unwrap());
-    }
-    world.settle();
-    let write = |world: &mut World| {
-        for group in &groups {
-            let (now, keys) = (world.now, &mut world.keys);
-            let ada = &mut world.devices.get_mut(&all[0]).unwrap().client;
-            ada.write_to_group(*group, b"to all", now, keys).unwrap();
-        }
-    };
+    let groups = many_groups(&mut world, &all[0], &["bea", "cyd"]);
+    let write = |world: &mut World| write_to_each(world, &all[0], &groups);
     write(&mut world);
     world.settle();
     // All of them hold the chains.
@@ -72,26 +71,14 @@ fn of_many_groups_none_sends_what_a_removed_device_could_read() {
 
 #[test]
 fn of_many_groups_none_sends_apart_what_is_for_a_removed_member() {
-    let (mut world, all) = talking(World::sealed(79));
-    let mut groups = Vec::new();
-    for _ in 0..20 {
-        let (now, keys) = (world.now, &mut world.keys);
-        let bea = &mut world.devices.get_mut(&all[1]).unwrap().client;
-        groups.push(bea.create_group(&["ada", "cyd"], b"", now, keys).unwrap());
-    }
-    world.settle();
+    let (mut world, all) = World::sealed(79).talking();
+    let groups = many_groups(&mut world, &all[1], &["ada", "cyd"]);
     let (now, keys) = (world.now, &mut world.keys);
     let ada = &mut world.devices.get_mut(&all[0]).unwrap().client;
     for group in &groups {
         ada.join_group(*group, now, keys).unwrap();
     }
-    let write = |world: &mut World| {
-        for group in &groups {
-            let (now, keys) = (world.now, &mut world.keys);
-            let ada = &mut world.devices.get_mut(&all[0]).unwrap().client;
-            ada.write_to_group(*group, b"to all", now, keys).unwrap();
-        }
-    };
+    let write = |world: &mut World| write_to_each(world, &all[0], &groups);
     write(&mut world);
     world.settle();
     write(&mut world);
@@ -171,7 +158,7 @@ fn who_is_added_under_a_new_account_key_gets_what_was_written_once_a_person_acce
         .into_iter()
         .flat_map(|delivery| [(delivery, false), (delivery, true)])
     {
-        let (mut world, all) = talking(World::delivering(71, delivery));
+        let (mut world, all) = World::delivering(71, delivery).talking();
         let [ada, bea, cyd] = &all[..] else { panic!("three") };
         let group = world.group.unwrap();
         let laptop = world.link(bea, Role::Device);
@@ -234,7 +221,7 @@ fn who_is_added_under_a_new_account_key_gets_what_was_written_once_a_person_acce
 
 #[test]
 fn a_successor_has_members_under_the_keys_of_the_group_where_a_person_has_not_decided() {
-    let (mut world, all) = talking(World::new(84));
+    let (mut world, all) = World::new(84).talking();
     let group = world.group.unwrap();
     let tablet = world.link(&all[1], Role::Manager);
     world.settle();
@@ -263,7 +250,7 @@ fn a_successor_has_members_under_the_keys_of_the_group_where_a_person_has_not_de
 #[test]
 fn what_was_written_while_another_key_was_known_is_not_for_a_former_one_that_comes_back() {
     for delivery in [Delivery::Open, Delivery::Sealed] {
-        let (mut world, all) = talking(World::delivering(85, delivery));
+        let (mut world, all) = World::delivering(85, delivery).talking();
         let tablet = world.link(&all[1], Role::Manager);
         world.settle();
         world.write(&all[0]).unwrap();
@@ -305,7 +292,7 @@ fn what_was_written_while_another_key_was_known_is_not_for_a_former_one_that_com
 
 #[test]
 fn a_removal_that_waits_is_told_though_a_person_decides_to_deliver_openly() {
-    let (mut world, all) = talking(World::sealed(72));
+    let (mut world, all) = World::sealed(72).talking();
     world.change(&all[0], GroupIntention::Remove("cyd")).unwrap();
     // Nothing has left yet.
     deliver(&mut world, &all[0], "bea", Delivery::Open);
@@ -318,7 +305,7 @@ fn a_removal_that_waits_is_told_though_a_person_decides_to_deliver_openly() {
 #[test]
 fn a_removal_that_had_not_left_is_told_though_the_store_is_restored_from_a_copy() {
     for delivery in [Delivery::Open, Delivery::Sealed] {
-        let (mut world, all) = talking(World::delivering(73, delivery));
+        let (mut world, all) = World::delivering(73, delivery).talking();
         world.change(&all[0], GroupIntention::Remove("cyd")).unwrap();
         world.back_up(&all[0]);
         world.client(&all[0]).connected().unwrap();
@@ -339,7 +326,7 @@ fn a_removal_that_had_not_left_is_told_though_the_store_is_restored_from_a_copy(
 #[test]
 fn what_is_encrypted_anew_for_another_delivery_is_followed_and_taken_back() {
     for is_taken_back in [false, true] {
-        let (mut world, all) = talking(World::sealed(74));
+        let (mut world, all) = World::sealed(74).talking();
         let text = world.write(&all[0]).unwrap();
         deliver(&mut world, &all[0], "bea", Delivery::Open);
         assert_ne!(world.client(&all[0]).progress(text), Ok(Progress::Sent));
@@ -359,7 +346,7 @@ fn what_is_encrypted_anew_for_another_delivery_is_followed_and_taken_back() {
 #[test]
 fn the_same_holds_where_the_store_is_restored_from_a_copy() {
     for is_taken_back in [false, true] {
-        let (mut world, all) = talking(World::sealed(75));
+        let (mut world, all) = World::sealed(75).talking();
         let text = world.write(&all[0]).unwrap();
         world.back_up(&all[0]);
         world.client(&all[0]).connected().unwrap();
@@ -389,7 +376,7 @@ fn the_same_holds_where_the_store_is_restored_from_a_copy() {
 #[test]
 fn a_removed_member_who_could_not_be_told_at_once_hears_of_that_and_of_nothing_later() {
     for delivery in [Delivery::Open, Delivery::Sealed] {
-        let (mut world, all) = talking(World::delivering(81, delivery));
+        let (mut world, all) = World::delivering(81, delivery).talking();
         let group = world.group.unwrap();
         let dot = world.create("dot");
         world.meet(&all[0], "dot");
@@ -412,7 +399,7 @@ fn a_removed_member_who_could_not_be_told_at_once_hears_of_that_and_of_nothing_l
 #[test]
 fn who_is_restored_from_a_copy_older_than_a_removal_of_their_own_is_told_of_it() {
     for delivery in [Delivery::Open, Delivery::Sealed] {
-        let (mut world, all) = talking(World::delivering(82, delivery));
+        let (mut world, all) = World::delivering(82, delivery).talking();
         world.back_up(&all[0]);
         world.client(&all[0]).connected().unwrap();
         world.change(&all[0], GroupIntention::Remove("cyd")).unwrap();
@@ -439,7 +426,7 @@ fn who_is_restored_from_a_copy_older_than_a_removal_of_their_own_is_told_of_it()
 
 #[test]
 fn a_text_that_is_taken_back_is_not_for_who_turns_out_to_be_a_member_later() {
-    let (mut world, all) = talking(World::new(83));
+    let (mut world, all) = World::new(83).talking();
     world.client(&all[0]).forget("cyd").unwrap();
     let directory = world.post.users.remove("cyd").unwrap();
     let texts = [world.write(&all[0]).unwrap(), world.write(&all[0]).unwrap()];
@@ -462,7 +449,7 @@ fn a_text_that_is_taken_back_is_not_for_who_turns_out_to_be_a_member_later() {
 #[test]
 fn a_member_who_has_another_key_by_now_is_told_of_what_was_changed_before() {
     for delivery in [Delivery::Open, Delivery::Sealed] {
-        let (mut world, all) = talking(World::delivering(86, delivery));
+        let (mut world, all) = World::delivering(86, delivery).talking();
         let group = world.group.unwrap();
         let tablet = world.link(&all[2], Role::Manager);
         world.settle();
@@ -497,7 +484,7 @@ fn undelivered(world: &World, of: &Address, id: MessageId) -> Vec<(String, Optio
 #[test]
 fn a_text_to_a_group_whose_time_is_over_before_a_device_could_have_it_is_not_lost_in_silence() {
     for delivery in [Delivery::Open, Delivery::Sealed] {
-        let (mut world, all) = talking(World::delivering(76, delivery));
+        let (mut world, all) = World::delivering(76, delivery).talking();
         let group = world.group.unwrap();
         world.make_up_list(&all[0], "cyd");
         let write = |world: &mut World| {
@@ -522,7 +509,7 @@ fn a_text_to_a_group_whose_time_is_over_before_a_device_could_have_it_is_not_los
 
 #[test]
 fn a_text_to_a_group_that_waits_longer_than_it_is_kept_is_not_lost_in_silence() {
-    let (mut world, all) = talking(World::new(77));
+    let (mut world, all) = World::new(77).talking();
     let text = world.write(&all[0]).unwrap();
     // It is on its way for longer than the log keeps it, and then Cyd is removed.
     world.now = world.now.after(8 * DAY);
@@ -540,7 +527,7 @@ fn a_text_to_a_group_that_waits_longer_than_it_is_kept_is_not_lost_in_silence() 
 #[test]
 fn a_text_to_a_group_that_the_server_takes_for_nobody_is_not_lost_in_silence() {
     for delivery in [Delivery::Open, Delivery::Sealed] {
-        let (mut world, all) = talking(World::delivering(78, delivery));
+        let (mut world, all) = World::delivering(78, delivery).talking();
         let text = world.write(&all[0]).unwrap();
         let directory = world.post.users.remove("cyd").unwrap();
         world.connect(&all[0], 0);
@@ -554,7 +541,7 @@ fn a_text_to_a_group_that_the_server_takes_for_nobody_is_not_lost_in_silence() {
 
 #[test]
 fn what_is_to_be_sealed_since_it_was_encrypted_leaves_though_nothing_else_happens() {
-    let (mut world, all) = talking(World::new(90));
+    let (mut world, all) = World::new(90).talking();
     let text = world.write(&all[0]).unwrap();
     let mut policy = subrosa::Policy::default();
     policy.delivery = Delivery::Sealed;
@@ -597,7 +584,7 @@ fn a_device_that_was_removed_sleeps_though_something_is_new_of_its_groups() {
 #[test]
 fn texts_of_groups_that_were_not_looked_at_stand_in_front_of_nothing_else() {
     for seed in 92..96 {
-        let (mut world, all) = talking(World::sealed(seed));
+        let (mut world, all) = World::sealed(seed).talking();
         let mut groups = Vec::new();
         for _ in 0..20 {
             let (now, keys) = (world.now, &mut world.keys);

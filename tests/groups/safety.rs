@@ -26,17 +26,7 @@ fn since(world: &World, before: usize) -> Vec<Mail> {
 
 /// A group of three who hold each other's chains.
 fn chatty(seed: u64) -> (World, Vec<Address>) {
-    talking(World::new(seed))
-}
-
-/// The same of a world that there is: everybody has written.
-fn talking(world: World) -> (World, Vec<Address>) {
-    let (mut world, all) = world.founding(&["bea", "cyd"]);
-    for by in &all {
-        world.write(by).unwrap();
-    }
-    world.settle();
-    (world, all)
+    World::new(seed).talking()
 }
 
 #[test]
@@ -362,7 +352,7 @@ fn what_waits_when_mail_is_to_be_sealed_is_not_sent_openly() {
 #[test]
 fn who_does_not_know_of_its_removal_is_told_of_it_and_of_nothing_later() {
     for delivery in [subrosa::Delivery::Open, subrosa::Delivery::Sealed] {
-        let (mut world, all) = talking(World::delivering(31, delivery));
+        let (mut world, all) = World::delivering(31, delivery).talking();
         let group = world.group.unwrap();
         world.change(&all[0], GroupIntention::Remove("cyd")).unwrap();
         world.connect(&all[0], 0);
@@ -427,7 +417,7 @@ fn behind(seed: u64) -> (World, Vec<Address>) {
 }
 
 fn behind_in(world: World) -> (World, Vec<Address>) {
-    let (mut world, all) = talking(world);
+    let (mut world, all) = world.talking();
     world.change(&all[0], GroupIntention::Promote("bea")).unwrap();
     world.settle();
     world.change(&all[0], GroupIntention::Set(b"thorns")).unwrap();
@@ -489,7 +479,7 @@ fn under_sealed_delivery_the_first_text_after_a_renewal_says_which_changes_its_a
 
 #[test]
 fn a_group_whose_mail_is_no_longer_sealed_is_given_chains() {
-    let (mut world, all) = talking(World::sealed(44));
+    let (mut world, all) = World::sealed(44).talking();
     world.delivery = subrosa::Delivery::Open;
     for of in &all {
         world.reopen(of);
@@ -506,7 +496,7 @@ fn a_group_whose_mail_is_no_longer_sealed_is_given_chains() {
 
 #[test]
 fn what_would_show_who_asks_is_asked_for_along_with_a_text_to_the_group() {
-    let (mut world, all) = talking(World::sealed(45));
+    let (mut world, all) = World::sealed(45).talking();
     world.write(&all[0]).unwrap();
     world.settle();
     world.back_up(&all[1]);
@@ -610,7 +600,7 @@ fn text_to_a_copy_older_than_the_group(mut world: World, of: &Address) -> (World
 
 #[test]
 fn a_copy_older_than_the_group_asks_for_a_sealed_text_and_is_told_of_the_group() {
-    let (world, all) = talking(World::sealed(42));
+    let (world, all) = World::sealed(42).talking();
     let (mut world, text) = text_to_a_copy_older_than_the_group(world, &all[2]);
     world.settle();
     assert_eq!(world.devices[&all[2]].shown.get(&text), Some(&1));
@@ -629,7 +619,7 @@ fn a_copy_older_than_its_contacts_is_told_of_the_group_once_the_silence_is_over(
 
 #[test]
 fn what_comes_to_a_group_while_a_person_is_to_decide_waits_for_the_decision() {
-    let (mut world, all) = talking(World::sealed(60));
+    let (mut world, all) = World::sealed(60).talking();
     // Until Cyd decides, nobody vouches for Bea's device.
     world.make_up_list(&all[2], "bea");
     let text = world.write(&all[1]).unwrap();
@@ -647,7 +637,7 @@ fn what_comes_to_a_group_while_a_person_is_to_decide_waits_for_the_decision() {
 #[test]
 fn what_was_written_before_a_person_is_to_decide_waits_for_the_decision_too() {
     for delivery in [subrosa::Delivery::Open, subrosa::Delivery::Sealed] {
-        let (mut world, all) = talking(World::delivering(65, delivery));
+        let (mut world, all) = World::delivering(65, delivery).talking();
         let before = world.write(&all[0]).unwrap();
         // Until Ada decides, nothing more is given to Cyd.
         world.make_up_list(&all[0], "cyd");
@@ -672,7 +662,7 @@ fn what_was_written_before_a_person_is_to_decide_waits_for_the_decision_too() {
 #[test]
 fn what_a_device_writes_under_an_account_key_that_nobody_accepted_yet_waits_too() {
     for delivery in [subrosa::Delivery::Open, subrosa::Delivery::Sealed] {
-        let (mut world, all) = talking(World::delivering(61, delivery));
+        let (mut world, all) = World::delivering(61, delivery).talking();
         let group = world.group.unwrap();
         let tablet = world.link(&all[1], Role::Manager);
         world.settle();
@@ -711,7 +701,7 @@ fn what_a_device_wrote_to_a_group_before_it_was_removed_is_shown_apart() {
         .into_iter()
         .flat_map(|delivery| [(delivery, false), (delivery, true)])
     {
-        let (mut world, all) = talking(World::delivering(62, delivery));
+        let (mut world, all) = World::delivering(62, delivery).talking();
         let laptop = world.link(&all[1], Role::Device);
         world.settle();
         world.write(&all[2]).unwrap();
@@ -744,7 +734,7 @@ fn what_a_device_wrote_to_a_group_before_it_was_removed_is_shown_apart() {
 
 #[test]
 fn what_waits_apart_when_a_member_was_removed_does_not_leave() {
-    let (mut world, all) = talking(World::sealed(63));
+    let (mut world, all) = World::sealed(63).talking();
     let text = world.write(&all[0]).unwrap();
     world.written.last_mut().unwrap().to.remove(&all[2]);
     world.change(&all[0], GroupIntention::Remove("cyd")).unwrap();
@@ -757,7 +747,7 @@ fn what_waits_apart_when_a_member_was_removed_does_not_leave() {
 
 #[test]
 fn a_group_in_which_an_account_is_only_under_its_former_key_can_be_left() {
-    let (mut world, all) = talking(World::new(64));
+    let (mut world, all) = World::new(64).talking();
     let group = world.group.unwrap();
     let laptop = world.link(&all[1], Role::Device);
     let tablet = world.link(&all[1], Role::Manager);
@@ -797,7 +787,7 @@ fn a_group_in_which_an_account_is_only_under_its_former_key_can_be_left() {
 #[test]
 fn everything_that_a_device_is_owed_leaves_though_nothing_else_happens() {
     for delivery in [subrosa::Delivery::Open, subrosa::Delivery::Sealed] {
-        let (mut world, all) = talking(World::delivering(66, delivery));
+        let (mut world, all) = World::delivering(66, delivery).talking();
         world.make_up_list(&all[0], "cyd");
         let texts: Vec<_> = (0..100).map(|_| world.write(&all[0]).unwrap()).collect();
         world.settle();
@@ -814,7 +804,7 @@ fn everything_that_a_device_is_owed_leaves_though_nothing_else_happens() {
 
 #[test]
 fn what_no_allowance_is_left_for_leaves_once_there_is_one() {
-    let (mut world, all) = talking(World::sealed(67));
+    let (mut world, all) = World::sealed(67).talking();
     // 16 MB to each device at once, and then 256 bytes a second.
     let (group, long) = (world.group.unwrap(), "long".repeat(250_000));
     let mut texts = Vec::new();
@@ -838,7 +828,7 @@ fn what_no_allowance_is_left_for_leaves_once_there_is_one() {
 
 #[test]
 fn groups_that_wait_for_an_allowance_stand_in_front_of_no_other() {
-    let (mut world, all) = talking(World::sealed(68));
+    let (mut world, all) = World::sealed(68).talking();
     let founded = |world: &mut World, with: &Address| {
         let (now, keys) = (world.now, &mut world.keys);
         let ada = &mut world.devices.get_mut(&all[0]).unwrap().client;

@@ -401,7 +401,17 @@ impl World {
         Self::new(seed).founding(others)
     }
 
-    /// The same of a world that there is.
+    /// A group of three in a world that there is, who hold each other's chains: all have written.
+    pub(crate) fn talking(self) -> (Self, Vec<Address>) {
+        let (mut world, all) = self.founding(&["bea", "cyd"]);
+        for by in &all {
+            world.write(by).unwrap();
+        }
+        world.settle();
+        (world, all)
+    }
+
+    /// As [`World::with_group`], in a world that there is.
     pub(crate) fn founding(self, others: &[&str]) -> (Self, Vec<Address>) {
         let mut world = self;
         let mut all = vec![world.create("ada")];
