@@ -40,6 +40,10 @@ const MOST_OUT: usize = 256;
 /// Changes of one author that no other one is built on.
 const MOST_HEADS: usize = 16;
 
+/// How often what is built on changes that are set aside is looked for. Members who conspire can make
+/// changes in which each such look finds more; then nothing of what came with them is taken in.
+const MOST_PASSES: usize = 16;
+
 /// Seconds after which a change of somebody who is gone is not believed to be as old as it says.
 const SET_ASIDE: u64 = 7 * 24 * 60 * 60;
 
@@ -198,10 +202,9 @@ fn judge(
 ) -> Result<Judged, Error> {
     let (mut waits, mut paid) = (Waiting::default(), BTreeSet::new());
     let mut gone = Gone { tag, row, before, now, known: BTreeMap::new() };
-    loop {
-        let mut roster = before.clone();
-        let some = changes.iter().filter(|change| !waits.ids.contains(&change.id()));
-        let merged = roster.merge(some.cloned());
+    let mut roster = before.clone();
+    let mut merged = roster.merge(changes.iter().cloned());
+    for _ in 0..MOST_PASSES {
         let known = waits.ids.len();
         for id in &merged.accepted {
             let Some(change) = roster.get(id) else { continue };
@@ -221,7 +224,17 @@ fn judge(
         if waits.ids.len() == known {
             return Ok(Judged { roster, merged, waits });
         }
+        // What is left was verified above.
+        let is_left = |id: &&ChangeId| !waits.ids.contains(*id);
+        let left = merged.accepted.iter().filter(is_left).filter_map(|id| roster.get(id)).cloned();
+        let (left, missing) = (left.collect(), merged.missing);
+        roster = before.clone();
+        merged = roster.take_verified(left);
+        merged.missing.extend(missing);
     }
+    waits.ids.extend(&merged.accepted);
+    merged.accepted.clear();
+    Ok(Judged { roster: before.clone(), merged, waits })
 }
 
 /// Takes a change from the allowance of its author. This account's own cost nothing.
@@ -623,6 +636,7 @@ pub(super) fn change_ids(heads: &[[u8; 32]]) -> Vec<ChangeId> {
 
 #[cfg(test)]
 mod tests {
+    use alloc::format;
     use alloc::sync::Arc;
     use alloc::vec;
 
@@ -661,6 +675,45 @@ mod tests {
             let place = open.place(open.tag(&user.name).unwrap(), identity);
             let (resent, number) = (None, 0);
             From { address, place, identity: *identity, user, resent, number, now }
+        }
+    }
+
+    #[test]
+    fn members_who_conspire_make_a_device_look_a_bounded_number_of_times() {
+        let (now, rng) = (UnixTime::from_secs(1_800_000_000).unwrap(), &mut Replay::counting());
+        for (number, is_taken) in [(MOST_PASSES - 1, true), (MOST_PASSES, false)] {
+            let [(_, ada), (mut bea, beas)] =
+                ["ada", "bea"].map(|name| Teller::new(name, now, rng));
+            let admin = |at: usize| Op::Add {
+                user: format!("eve {at}").into(),
+                account: ada.user.list.account(),
+                role: GroupRole::Admin,
+            };
+            let ops: Vec<Op> = (0..number).map(admin).chain([beas.is_in()]).collect();
+            let roster = Roster::found("ada", &ops, &ada.key, rng).unwrap();
+            let title = |on: &Roster, by: usize, title: usize| {
+                let by = roster.members()[by].id;
+                on.sign(by, &[Op::Settings(title.to_be_bytes().into())], &ada.key).unwrap()
+            };
+            // Each hides one head too many under a change of the next one, who has too many then.
+            let mut told = vec![title(&roster, 0, 0)];
+            let mut base = roster.clone();
+            for by in 1..=number {
+                told.push(title(&base, by, 0));
+                told.extend((1..=MOST_HEADS).map(|at| title(&roster, by, at)));
+                base = roster.with(told.last().unwrap().clone());
+            }
+            let (mut invitation, mut content) = (Vec::new(), Vec::new());
+            group_serve::append(&mut invitation, roster.changes());
+            group_serve::append(&mut content, &told);
+            bea.run(|open| {
+                let from = ada.at(open, now);
+                take_changes(open, &from, roster.group(), &invitation, None, rng)?;
+                take_changes(open, &from, roster.group(), &content, None, rng)
+            })
+            .unwrap();
+            let settings = bea.group(roster.group()).unwrap().settings;
+            assert_eq!(!settings.is_empty(), is_taken, "{number}");
         }
     }
 

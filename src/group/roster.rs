@@ -203,6 +203,12 @@ impl Roster {
         self.take(changes, Signatures::Verified)
     }
 
+    /// As [`Roster::merge`], of changes that another roster of this group has taken in, parents
+    /// first: their signatures are known to be good.
+    pub(crate) fn take_verified(&mut self, changes: Vec<Change>) -> Merged {
+        self.take(changes, Signatures::Trusted)
+    }
+
     /// Takes in changes that are sorted by height.
     fn take(&mut self, changes: Vec<Change>, signatures: Signatures) -> Merged {
         let (mut merged, mut out) = (Merged::default(), BTreeSet::new());
