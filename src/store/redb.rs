@@ -57,7 +57,8 @@ pub struct Redb {
 }
 
 impl Redb {
-    /// Opens the file, or makes it. Its folder must be there.
+    /// Opens the file, or makes it. Its folder must be there. Nothing is at `path` before the file
+    /// is whole; until then it has that name with `.part` behind it.
     ///
     /// # Errors
     /// [`StoreFault::Locked`]: another process, or another `Redb`, has it open.
@@ -65,17 +66,9 @@ impl Redb {
     /// it is some other file, or damaged. [`StoreFault::Full`], [`StoreFault::Io`].
     pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
         let path = path.as_ref();
-        let database = match file(path, OpenOptions::new().create_new(true)) {
-            // One that was begun and not made, on a full disk say, would be no store later either.
-            // Where another process was faster, it is that one's.
-            Ok(made) => over(path, made).inspect_err(|error| {
-                if *error != StoreFault::Locked.into() {
-                    drop(fs::remove_file(path));
-                }
-            })?,
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                open(path, &mut OpenOptions::new())?
-            }
+        let database = match file(path, &mut OpenOptions::new()) {
+            Ok(file) => over(path, file)?,
+            Err(error) if error.kind() == ErrorKind::NotFound => make(path)?,
             Err(error) => return Err(At::io(path, error)),
         };
         Ok(Self { path: path.into(), database: Some(database) })
@@ -95,9 +88,7 @@ impl Redb {
             let exists = std::io::Error::from(ErrorKind::AlreadyExists);
             return Err(At::error(path, StoreFault::Path, exists));
         }
-        let mut unfinished = std::ffi::OsString::from(path);
-        unfinished.push(".part");
-        let unfinished = PathBuf::from(unfinished);
+        let unfinished = unfinished(path);
         // That of a copy that a crash ended.
         drop(fs::remove_file(&unfinished));
         let copied = self.copy_rows(&unfinished).and_then(|()| {
@@ -153,6 +144,39 @@ impl Redb {
 /// of it.
 const CACHE: usize = 16 << 20;
 
+/// Where a file is before it is whole.
+fn unfinished(path: &Path) -> PathBuf {
+    let mut unfinished = std::ffi::OsString::from(path);
+    unfinished.push(".part");
+    unfinished.into()
+}
+
+/// Makes a file, which has its name once it is whole: no crash leaves a part of one there.
+fn make(path: &Path) -> Result<Database, Error> {
+    let unfinished = unfinished(path);
+    let io = |error| At::io(path, error);
+    let begun = file(&unfinished, OpenOptions::new().create(true)).map_err(io)?;
+    let made = guarded(path, || {
+        let same = begun.try_clone().map_err(io)?;
+        let locked = FileBackend::new(begun).map_err(|error| self::error(path, error))?;
+        if fs::exists(path).map_err(io)? {
+            // Another process was faster.
+            return open(path, &mut OpenOptions::new());
+        }
+        // What a crash left of it.
+        same.set_len(0).map_err(io)?;
+        let database = with_backend(path, locked)?;
+        fs::rename(&unfinished, path).map_err(io)?;
+        sync_folder(path);
+        Ok(database)
+    });
+    made.inspect_err(|error| {
+        if *error != StoreFault::Locked.into() {
+            drop(fs::remove_file(&unfinished));
+        }
+    })
+}
+
 fn open(path: &Path, options: &mut OpenOptions) -> Result<Database, Error> {
     over(path, file(path, options).map_err(|error| At::io(path, error))?)
 }
@@ -167,9 +191,13 @@ fn file(path: &Path, options: &mut OpenOptions) -> std::io::Result<File> {
 fn over(path: &Path, file: File) -> Result<Database, Error> {
     guarded(path, || {
         let file = FileBackend::new(file).map_err(|error| self::error(path, error))?;
-        let opened = Database::builder().set_cache_size(CACHE).create_with_backend(file);
-        opened.map_err(|error| self::error(path, error))
+        with_backend(path, file)
     })
+}
+
+fn with_backend(path: &Path, file: FileBackend) -> Result<Database, Error> {
+    let opened = Database::builder().set_cache_size(CACHE).create_with_backend(file);
+    opened.map_err(|error| self::error(path, error))
 }
 
 /// The open database. It is opened again after a failure, and not made anew where the file is gone.

@@ -3,7 +3,12 @@
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 #[cfg(unix)]
-use std::{path::Path, process::Command};
+use std::{
+    io::{BufRead, BufReader},
+    path::Path,
+    process::{Command, Stdio},
+    time::Duration,
+};
 
 use subrosa::Error;
 use subrosa::store::{Redb, Store, StoreError, StoreFault, Table};
@@ -25,6 +30,11 @@ fn another_process() {
                 Redb::open(path).map(|mut store| scan(&mut store, Table::Inbox, &[], 9).len());
             let opened = opened.map_err(|error| fault(&error));
             println!("\nsaid: {opened:?}");
+        }
+        "make" => {
+            println!("\nsaid: now");
+            drop(Redb::open(path).unwrap());
+            println!("\nsaid: made");
         }
         "fill" => {
             let mut store = Redb::open(path).unwrap();
@@ -49,18 +59,23 @@ fn fault(error: &Error) -> StoreFault {
     error.fault
 }
 
-/// What the other process says. `before` is what a shell does first.
+/// Another process. `before` is what a shell does first.
 #[cfg(unix)]
-fn ask_another_process(task: &str, path: &Path, before: &str) -> String {
-    let program = std::env::current_exe().unwrap();
-    let done = Command::new("sh")
+fn to_do(task: &str, path: &Path, before: &str) -> Command {
+    let mut process = Command::new("sh");
+    process
         .args(["-c", &format!("{before} exec \"$0\" \"$@\"")])
-        .arg(program)
+        .arg(std::env::current_exe().unwrap())
         .args(["--exact", "file::another_process", "--ignored", "--nocapture", "--test-threads=1"])
         .env(TASK, task)
-        .env(FILE, path)
-        .output()
-        .unwrap();
+        .env(FILE, path);
+    process
+}
+
+/// What the other process says.
+#[cfg(unix)]
+fn ask_another_process(task: &str, path: &Path, before: &str) -> String {
+    let done = to_do(task, path, before).output().unwrap();
     let said = String::from_utf8(done.stdout).unwrap();
     let line = said.lines().find_map(|line| line.strip_prefix("said: "));
     line.unwrap_or_else(|| panic!("{said}{}", String::from_utf8_lossy(&done.stderr))).into()
@@ -86,6 +101,35 @@ fn a_second_process_is_refused_and_harms_nothing() {
     drop(store);
     assert_eq!(ask_another_process("open", &path, ""), "Ok(2)");
     assert_eq!(scan(&mut Redb::open(&path).unwrap(), Table::Inbox, &[], 9).len(), 2);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_process_that_is_killed_while_it_makes_a_file_leaves_none_that_cannot_be_opened() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut early, mut late) = (0, 0);
+    // Each a little later, until some are late: the file is made.
+    for run in 0..1_000 {
+        let path = folder.path().join(format!("chat {run}"));
+        let mut process = to_do("make", &path, "").stdout(Stdio::piped()).spawn().unwrap();
+        let mut said = BufReader::new(process.stdout.take().unwrap()).lines();
+        assert!(said.any(|line| line.unwrap() == "said: now"));
+        std::thread::sleep(Duration::from_micros(100) * run);
+        process.kill().unwrap();
+        process.wait().unwrap();
+        early += usize::from(!path.exists());
+        late += usize::from(said.any(|line| line.unwrap() == "said: made"));
+        let mut store = Redb::open(&path).unwrap();
+        store.transact(|tx| tx.put(Table::Inbox, b"1", b"one")).unwrap();
+        drop(store);
+        assert_eq!(scan(&mut Redb::open(&path).unwrap(), Table::Inbox, &[], 9).len(), 1);
+        fs::remove_file(&path).unwrap();
+        if late == 3 {
+            break;
+        }
+    }
+    assert!(early > 3 && late == 3, "{early} {late}");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
 }
 
 #[cfg(unix)]
