@@ -17,6 +17,10 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+#[cfg(unix)]
+use subrosa::SystemRng;
+#[cfg(unix)]
+use subrosa::store::{Lock, Redb, Vault};
 use tempfile::TempDir;
 
 #[path = "../examples/support/file_names.rs"]
@@ -215,7 +219,24 @@ impl World {
         self.relay.take().unwrap().kill();
     }
 
+    /// A key opens the store: a passphrase takes a quarter of a second each time.
+    #[cfg(unix)]
     fn start_chat(&self, name: &str, store: &str, more: &[&str]) -> Process {
+        let (file, program) = (self.path(store), self.path("key"));
+        if !fs::exists(&file).unwrap() {
+            program_at(&program, &format!("printf {}", "07".repeat(32)));
+            let new = Redb::open(&file).unwrap();
+            Vault::open(new, Lock::Key(&[7; 32]), &mut SystemRng).unwrap();
+        }
+        self.start_locked(name, store, &[more, &["--keychain", &program]].concat())
+    }
+
+    #[cfg(not(unix))]
+    fn start_chat(&self, name: &str, store: &str, more: &[&str]) -> Process {
+        self.start_locked(name, store, more)
+    }
+
+    fn start_locked(&self, name: &str, store: &str, more: &[&str]) -> Process {
         let store = self.path(store);
         Process::start(
             "chat",
@@ -513,14 +534,16 @@ fn keys_are_compared_and_a_new_key_stops_the_writing_until_it_is_accepted() {
 #[test]
 fn a_store_opens_under_its_passphrase_alone_and_shows_no_text() {
     let world = World::new();
-    let (mut alice, mut bob) = (world.chat("alice"), world.chat("bob"));
+    let start = |name, more: &[&str]| world.start_locked(name, name, more);
+    let [mut alice, mut bob] = ["alice", "bob"].map(|name| start(name, &[]));
+    bob.wait("* connected");
     alice.type_line("bob: meet me under the rose");
     bob.wait("alice: meet me under the rose");
     bob.end();
-    let mut wrong = world.start_chat("bob", "bob", &["--passphrase", "a guess"]);
+    let mut wrong = start("bob", &["--passphrase", "a guess"]);
     assert!(!wrong.exit().success());
     assert_eq!(wrong.count("alice: meet me under the rose"), 0);
-    let mut bob = world.start_chat("bob", "bob", &[]);
+    let mut bob = start("bob", &[]);
     bob.wait("alice: meet me under the rose");
     for file in ["alice", "bob", "relay/relay.redb"] {
         let bytes = fs::read(world.path(file)).unwrap();
@@ -770,16 +793,22 @@ fn the_letters_arrive() {
     assert!(letters.exit().success());
 }
 
+/// A program for the shell.
+#[cfg(unix)]
+fn program_at(path: &str, commands: &str) {
+    use std::os::unix::fs::PermissionsExt;
+
+    fs::write(path, format!("#!/bin/sh\n{commands}\n")).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o700)).unwrap();
+}
+
 /// A keychain that is a folder, for what `--keychain` runs.
 #[cfg(unix)]
 fn fake_keychain(world: &World) -> String {
-    use std::os::unix::fs::PermissionsExt;
-
     let path = world.path("keychain");
-    let script = "#!/bin/sh\nfile=\"$0.$(printf %s \"$2\" | tr -c a-zA-Z0-9 _)\"\n\
-                  case $1 in get) cat \"$file\";; set) cat > \"$file\";; esac\n";
-    fs::write(&path, script).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
+    let file = "file=\"$0.$(printf %s \"$2\" | tr -c a-zA-Z0-9 _)\"";
+    let cases = "case $1 in get) cat \"$file\";; set) cat > \"$file\";; esac";
+    program_at(&path, &format!("{file}\n{cases}"));
     path
 }
 
@@ -794,12 +823,12 @@ fn a_key_in_the_keychain_opens_the_store_and_the_passphrase_does_so_without_it()
         files.filter(is_key).collect::<Vec<_>>()
     };
     let starts = |more: &[&str]| {
-        let mut alice = world.start_chat("alice", "alice", more);
+        let mut alice = world.start_locked("alice", "alice", more);
         alice.wait("* this is alice/1; /help says what there is");
         alice.end();
     };
     let fails = |more: &[&str]| {
-        let mut alice = world.start_chat("alice", "alice", more);
+        let mut alice = world.start_locked("alice", "alice", more);
         assert!(!alice.exit().success());
     };
     starts(&["--keychain", &program]);

@@ -1,9 +1,10 @@
 //! Every history within bounds, and what has to hold in each state of it.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::format;
-use std::rc::Rc;
 use std::string::String;
+use std::sync::Arc;
+use std::thread;
 use std::vec;
 use std::vec::Vec;
 
@@ -98,7 +99,7 @@ struct State {
 
 /// A state that was found, and how.
 struct Step {
-    state: Rc<State>,
+    state: Arc<State>,
     before: usize,
     act: Option<Act>,
 }
@@ -124,31 +125,57 @@ pub(super) fn explore(rules: &dyn Rules, search: &Search) -> Result<Found, Strin
     if search.healthy {
         frame = healthy(rules).map_err(String::from)?;
     }
-    let first = Rc::new(State { frame, left: search.bounds, past: Past::Clean });
-    let mut seen = HashMap::from([(Rc::clone(&first), ())]);
+    let first = Arc::new(State { frame, left: search.bounds, past: Past::Clean });
+    let mut seen = HashSet::from([Arc::clone(&first)]);
     let mut steps = vec![Step { state: first, before: 0, act: None }];
     let mut found = Found::default();
     let mut next = 0;
-    while let Some(state) = steps.get(next).map(|step| Rc::clone(&step.state)) {
-        let (rounds, deliveries, meetings) =
-            check(rules, &state.frame, search.late).map_err(|why| tell(&steps, next, None, why))?;
-        found.rounds = found.rounds.max(rounds);
-        found.deliveries = found.deliveries.max(deliveries);
-        found.meetings = found.meetings.max(meetings);
-        for act in acts(&state, search.prompt) {
-            let outcomes = outcomes(rules, search, &state, act);
-            for new in outcomes.map_err(|why| tell(&steps, next, Some(act), why))? {
-                found.transitions += 1;
-                let new = Rc::new(new);
-                if seen.insert(Rc::clone(&new), ()).is_none() {
-                    steps.push(Step { state: new, before: next, act: Some(act) });
+    while next < steps.len() {
+        let some = steps.iter().skip(next).take(AT_ONCE).map(|step| Arc::clone(&step.state));
+        for (checked, acts) in follow_all(rules, search, &some.collect::<Vec<_>>()) {
+            let (rounds, deliveries, meetings) =
+                checked.map_err(|why| tell(&steps, next, None, why))?;
+            found.rounds = found.rounds.max(rounds);
+            found.deliveries = found.deliveries.max(deliveries);
+            found.meetings = found.meetings.max(meetings);
+            for (act, outcomes) in acts {
+                for new in outcomes.map_err(|why| tell(&steps, next, Some(act), why))? {
+                    found.transitions += 1;
+                    let new = Arc::new(new);
+                    if seen.insert(Arc::clone(&new)) {
+                        steps.push(Step { state: new, before: next, act: Some(act) });
+                    }
                 }
             }
+            next += 1;
         }
-        next += 1;
     }
     found.states = steps.len();
     Ok(found)
+}
+
+/// States that the processors share among them, each time.
+const AT_ONCE: usize = 512;
+
+/// What checking a state says, and what each act in it comes to.
+type Followed = (Result<Worst, Violation>, Vec<(Act, Result<Vec<State>, Violation>)>);
+
+fn follow(rules: &dyn Rules, search: &Search, state: &State) -> Followed {
+    let acts = acts(state, search.prompt).into_iter();
+    let acts = acts.map(|act| (act, outcomes(rules, search, state, act)));
+    (check(rules, &state.frame, search.late), acts.collect())
+}
+
+fn follow_all(rules: &dyn Rules, search: &Search, states: &[Arc<State>]) -> Vec<Followed> {
+    let processors = thread::available_parallelism().map_or(1, usize::from);
+    thread::scope(|scope| {
+        let share = |states: &'_ [Arc<State>]| {
+            states.iter().map(|state| follow(rules, search, state)).collect::<Vec<_>>()
+        };
+        let shares = states.chunks(states.len().div_ceil(processors));
+        let shares: Vec<_> = shares.map(|states| scope.spawn(move || share(states))).collect();
+        shares.into_iter().flat_map(|share| share.join().unwrap()).collect()
+    })
 }
 
 /// Both wrote, and both heard it.
@@ -320,14 +347,12 @@ fn happen(devices: &mut Devices<'_>, act: Act, left: &mut Bounds) -> Result<bool
     Ok(true)
 }
 
+/// The most rounds, deliveries and meetings.
+type Worst = (usize, usize, usize);
+
 /// From a state on: a text is reached; calm with all that is on the way withheld; that let loose in
-/// two orders; calm again; and meetings. Returns the rounds, the deliveries and the meetings that
-/// it takes.
-fn check(
-    rules: &dyn Rules,
-    frame: &Frame,
-    late: usize,
-) -> Result<(usize, usize, usize), Violation> {
+/// two orders; calm again; and meetings. Returns what that takes.
+fn check(rules: &dyn Rules, frame: &Frame, late: usize) -> Result<Worst, Violation> {
     let mut worst = (0, 0, 0);
     for first in [0, 1] {
         for always in [[1, 0], [0, 0], [0, 1]] {
