@@ -36,8 +36,9 @@ pub(crate) struct UserRecord {
     dismissed: Vec<Dismissed>,
     /// Devices that were removed lately.
     gone: Vec<Gone>,
-    /// Devices that a list which waited, or waits, does not have. They stay in doubt until somebody
-    /// decides: a removed device could bring a list of its own making that has it again.
+    /// Devices that a list which waited, or waits, does not have, and those that were added while
+    /// one waits. They stay in doubt until somebody decides: a removed device could bring a list of
+    /// its own making that has it again, and add another one by the key that it still has.
     doubted: Vec<Doubted>,
     /// Nothing but a sealed message says who the user is. The version of the stored form says so.
     #[serde(skip)]
@@ -208,7 +209,8 @@ impl UserRecord {
         self.replaced.iter().any(|replaced| replaced.0 == *account) || self.has_dismissed(account)
     }
 
-    /// Whether a list that waits, or waited in the place of that one, does not have a device.
+    /// Whether a list that waits, or waited in the place of that one, does not have a device, or it
+    /// was added meanwhile.
     pub(crate) fn is_doubted(&self, identity: &IdentityKey) -> bool {
         self.doubted.iter().any(|doubted| doubted.0 == *identity)
     }
@@ -245,6 +247,9 @@ impl UserRecord {
         self.dismissed.retain(|dismissed| dismissed.0 != list.account());
         let is_new = |identity: &IdentityKey| self.list.device_of(identity).is_none();
         let new = list.devices().iter().filter(|listed| is_new(&listed.identity));
+        if self.pending.is_some() {
+            self.doubted.extend(new.clone().map(|listed| Doubted(listed.identity)));
+        }
         let added = new.map(|listed| listed.device).collect();
         self.stamp = list.stamp();
         self.list = list;

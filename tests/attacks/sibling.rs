@@ -2,7 +2,7 @@
 
 use subrosa::protocol::IdentityKeyPair;
 use subrosa::store::Table;
-use subrosa::{Address, Client, DeviceList, Event, Item, NewDevice, Received, Role, Trust};
+use subrosa::{Action, Address, Client, DeviceList, Event, Item, NewDevice, Received, Role, Trust};
 
 use crate::liar::{Liar, Saying};
 use crate::world::{App, Disk, World, events, inbox, incoming, stolen, texts};
@@ -130,6 +130,47 @@ fn nothing_is_copied_to_a_stolen_manager_once_its_removal_is_known() {
     world.rest(&mut [&mut laptop, &mut alice]);
     assert!(texts(&mut alice).contains(&"another note".into()));
     assert_eq!(world.mail(&phone.address), []);
+}
+
+/// A manager of the account that was stolen, and that the account's new key is without. The laptop
+/// heard of that key from the server, and nobody has decided.
+fn in_doubt(world: &mut World) -> (App, App, Liar, usize) {
+    let (mut alice, disk) = world.app("alice");
+    let (mut laptop, _) = join(world, &mut alice, Role::Manager);
+    let mut phone = linked(world, &mut alice, &disk, Role::Manager);
+    world.rest(&mut [&mut alice, &mut laptop]);
+    let talk = phone.begin(world, &laptop.address().clone());
+    let hello = phone.tell(world, &mut laptop, talk, &Saying::copy(1, "bob", "hello"));
+    assert!(matches!(incoming(hello), Item::Text(_)));
+    world.settle(&mut laptop);
+    alice.remove_device(phone.address.device, world.now, &mut world.rng).unwrap();
+    world.settle(&mut alice);
+    world.post.take(&laptop.address().clone());
+    let genuine = world.directory("alice").list().unwrap().encode();
+    laptop.update_devices("alice", &genuine, world.now, &mut world.rng).unwrap();
+    (alice, laptop, phone, talk)
+}
+
+#[test]
+fn a_device_that_the_former_key_adds_while_another_one_waits_is_in_doubt() {
+    let mut world = World::new("added in doubt");
+    let (_alice, mut laptop, phone, talk) = in_doubt(&mut world);
+    let mut phone = phone;
+    // The thief links a device of its own by the key that it still has, and the server helps.
+    let identity = IdentityKeyPair::generate(&mut world.rng);
+    let (list, device) =
+        phone.list.with(&phone.account, identity.public_key(), Role::Device).unwrap();
+    let received = phone.tell(&mut world, &mut laptop, talk, &Saying::devices().with(&list));
+    assert_eq!(received, Received::Handled);
+    let account = phone.account.clone();
+    let mut thief = Liar::posing(&mut world, "alice", device, account, identity, list);
+    let theirs = thief.begin(&mut world, &laptop.address().clone());
+    let received = thief.tell(&mut world, &mut laptop, theirs, &Saying::copy(2, "bob", "hi"));
+    assert!(matches!(incoming(received), Item::Late(_)));
+    world.write(&mut laptop, "alice", "a note to myself");
+    let to_thief = |action: &Action| matches!(action, Action::Send { to, .. } if *to == thief.address || *to == phone.address);
+    let sent = world.settle(&mut laptop);
+    assert!(!sent.iter().any(to_thief), "{sent:?}");
 }
 
 #[test]
