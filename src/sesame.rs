@@ -1,6 +1,7 @@
 //! Users, their devices, and the sessions with each (Sesame, 3).
 
 use alloc::boxed::Box;
+use alloc::collections::BTreeSet;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -310,6 +311,14 @@ impl UserRecord {
         is_in(&self.list)
             || self.pending.as_deref().is_some_and(|Pending(list)| is_in(list))
             || self.gone.iter().any(|gone| gone.identity == *identity)
+    }
+
+    /// The identities of all devices that a list has, or had lately.
+    pub(crate) fn identities(&self) -> BTreeSet<IdentityKey> {
+        let waits = self.pending.as_deref().into_iter().map(|Pending(list)| list);
+        let lists = core::iter::once(&self.list).chain(waits);
+        let listed = lists.flat_map(|list| list.devices().iter().map(|listed| listed.identity));
+        listed.chain(self.gone.iter().map(|gone| gone.identity)).collect()
     }
 
     /// Since when a device is known to be removed.

@@ -125,10 +125,9 @@ pub(super) fn take_in(
     }
     if let Some(used) = handshake {
         prekeys::consume(open, used)?;
-        if is_sealed {
-            let key = session.ephemeral_key();
-            tickets::note_handshake(open, key, (from, &identity), session.id())?;
-        }
+        // What follows in the session may be sealed, also where this was open.
+        let key = session.ephemeral_key();
+        tickets::note_handshake(open, key, (from, &identity), session.id())?;
     }
     open.delete_sessions(place, &dropped)?;
     open.put_session(place, &session)?;

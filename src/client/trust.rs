@@ -321,8 +321,8 @@ fn forget(open: &mut Open<'_>, user: &str) -> Result<(), Error> {
         .iter()
         .try_for_each(|name| forget_envelope(open, tag, user, name))?;
     if let Some(known) = open.user(tag)? {
-        for listed in known.list.devices() {
-            devices::forget_device(open, open.place(tag, &listed.identity), &listed.identity)?;
+        for identity in known.identities() {
+            devices::forget_device(open, open.place(tag, &identity), &identity)?;
         }
     }
     tickets::forget(open, tag)?;

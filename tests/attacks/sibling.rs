@@ -352,6 +352,27 @@ fn a_contact_who_removes_devices_every_second_leaves_one_note_of_when_they_are_f
 }
 
 #[test]
+fn of_a_user_who_is_forgotten_no_row_stays_of_devices_that_were_removed() {
+    let mut world = World::new("forgotten with removed devices");
+    let (mut alice, disk) = world.app("alice");
+    let (mut bob, bobs) = world.app("bob");
+    world.acquaint(&mut alice, &mut bob);
+    let mut phone = linked(&mut world, &mut bob, &bobs, Role::Device);
+    let list = world.directory("bob").list().unwrap().encode();
+    alice.update_devices("bob", &list, world.now, &mut world.rng).unwrap();
+    let talk = phone.begin(&mut world, &alice.address().clone());
+    let hello = phone.tell(&mut world, &mut alice, talk, &Saying::text(1, "hello"));
+    assert!(matches!(incoming(hello), Item::Text(_)));
+    bob.remove_device(phone.address.device, world.now, &mut world.rng).unwrap();
+    world.rest(&mut [&mut alice, &mut bob]);
+    assert_eq!(disk.count(Table::Session), 2);
+    alice.forget("bob").unwrap();
+    for table in [Table::Session, Table::Device, Table::Ticket, Table::Seen] {
+        assert_eq!(disk.count(table), 0, "{table:?}");
+    }
+}
+
+#[test]
 fn devices_of_the_account_that_are_linked_and_removed_without_end_leave_no_rows_behind() {
     let mut world = World::new("linked without end");
     let (mut alice, disk) = world.app("alice");

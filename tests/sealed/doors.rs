@@ -397,6 +397,33 @@ fn what_is_delivered_otherwise_is_not_sent_twice_and_can_be_taken_back() {
 }
 
 #[test]
+fn what_is_sealed_in_a_session_that_was_begun_openly_comes() {
+    for by_policy in [true, false] {
+        let world = &mut World::new("begun openly");
+        let (mut alice, mut bob) = (world.create("alice"), world.create("bob"));
+        let (sealed, now) = (world.policy.clone(), world.now);
+        if by_policy {
+            alice.set_policy(subrosa::Policy::default());
+        } else {
+            alice.deliver("bob", Delivery::Open, now, &mut world.rng).unwrap();
+        }
+        world.write(&mut alice, "bob", "one");
+        world.settle_all(&mut [&mut alice, &mut bob]);
+        // Bob reads, and says nothing.
+        if by_policy {
+            alice.set_policy(sealed);
+        } else {
+            alice.deliver("bob", Delivery::Sealed, now, &mut world.rng).unwrap();
+        }
+        world.write(&mut alice, "bob", "two");
+        let before = world.post.past.len();
+        world.settle_all(&mut [&mut alice, &mut bob]);
+        assert!(world.post.past[before..].iter().all(super::post::Mail::is_sealed));
+        assert_eq!(read(&mut bob), ["one", "two"]);
+    }
+}
+
+#[test]
 fn what_waits_for_many_when_mail_is_to_be_sealed_leaves_in_one_go() {
     let world = &mut World::new("many from now on");
     let mut alice = world.create("alice");
