@@ -270,6 +270,8 @@ fn tasks(
         if is_any_open {
             delivery::seal(open, now, rng)?;
             stack::apart(|| go_on(open, now, rng))?;
+            // Sealed, some of it takes another session.
+            wanted(open, &mut tasks, now)?;
             to_send(open, &mut tasks, now, rng)?;
         }
     }

@@ -424,6 +424,19 @@ fn what_is_sealed_in_a_session_that_was_begun_openly_comes() {
 }
 
 #[test]
+fn what_is_sealed_anew_and_takes_another_session_leaves_in_one_go() {
+    let world = &mut World::new("another session");
+    let sealed = core::mem::take(&mut world.policy);
+    let (mut alice, mut bob) = world.talking();
+    world.write(&mut alice, "bob", "three");
+    alice.set_policy(sealed);
+    // Bob gave no tickets, so nothing can be sealed in the session that there is.
+    world.work(&mut alice);
+    world.fetch(&mut bob);
+    assert_eq!(read(&mut bob), ["three"]);
+}
+
+#[test]
 fn what_waits_for_many_when_mail_is_to_be_sealed_leaves_in_one_go() {
     let world = &mut World::new("many from now on");
     let mut alice = world.create("alice");
