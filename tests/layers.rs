@@ -526,7 +526,7 @@ const INSIDE: &[(&str, &str, &[&str])] = &[
     (
         "client",
         "silence",
-        &["asking", "log", "outbox", "tickets", "timers", "transaction", "wants"],
+        &["asking", "group_rows", "log", "outbox", "tickets", "timers", "transaction", "wants"],
     ),
     (
         "client",

@@ -1,6 +1,9 @@
 //! What time ends: texts in the log, what is known of removed devices, requests without an answer,
 //! verifications, silence.
 
+use alloc::collections::BTreeMap;
+use alloc::collections::btree_map::Entry;
+
 use rand_core::CryptoRng;
 
 use super::asking;
@@ -33,24 +36,31 @@ pub(super) fn run(
     most: usize,
     rng: &mut dyn CryptoRng,
 ) -> Result<(), Error> {
-    // Before the texts that it is about go.
-    for due in timers::due(open, Kind::Silence, now, most)? {
-        timers::done(open, &due)?;
-        if let Ok(place) = due.subject().try_into().map(Place::read) {
-            silence::run(open, place, now, rng)?;
-        }
-    }
+    let mut unheard = BTreeMap::new();
     for due in timers::due(open, Kind::Text, now, most)? {
         timers::done(open, &due)?;
         let Some(key) = TextKey::read(due.subject()) else { continue };
         let Some(text) = log::text(open, &key)? else { continue };
-        // A draft is kept until it has left, or is given up.
-        let is_draft = messages::get(open, text.id)?.is_some_and(|row| row.is_draft)
-            || group_texts::is_pending(open, text.id)?;
-        if is_draft && text.keep.is_none() {
+        let unheard = match unheard.entry(key.tag()) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(none) => none.insert(silence::unheard(open, key.tag())?),
+        };
+        // A draft is kept until it has left, or is given up; and what somebody may be unable to
+        // read, until it was sent again: an app may be opened seldom.
+        let is_needed = messages::get(open, text.id)?.is_some_and(|row| row.is_draft)
+            || group_texts::is_pending(open, text.id)?
+            || unheard.iter().any(|first| key.is_since(first));
+        if is_needed && text.keep.is_none() {
             timers::set_text(open, now.after(DAY), key.as_bytes())?;
         } else {
             log::remove(open, &key)?;
+        }
+    }
+    // What is sent again from now on was kept for a day more.
+    for due in timers::due(open, Kind::Silence, now, most)? {
+        timers::done(open, &due)?;
+        if let Ok(place) = due.subject().try_into().map(Place::read) {
+            silence::run(open, place, now, rng)?;
         }
     }
     for due in timers::due(open, Kind::Signal, now, most)? {

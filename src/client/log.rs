@@ -117,6 +117,16 @@ impl TextKey {
         u64::from_be_bytes([a, b, c, d, e, f, g, h])
     }
 
+    /// When it was written, in seconds.
+    fn at(&self) -> u64 {
+        self.order().first_chunk().map_or(0, |at| u64::from_be_bytes(*at))
+    }
+
+    /// Whether it was written no earlier than another one, which may be to somebody else.
+    pub(super) fn is_since(&self, other: &Self) -> bool {
+        self.tag() == other.tag() && self.number() >= other.number() || self.at() >= other.at()
+    }
+
     pub(super) fn read(bytes: &[u8]) -> Option<Self> {
         bytes.try_into().ok().map(Self)
     }
@@ -297,12 +307,7 @@ pub(super) fn apply_to(open: &mut Open<'_>, tag: Tag, now: UnixTime) -> Result<(
     loop {
         let oldest = open.scan(Table::Log, &prefix(tag, TEXT), 1)?;
         let Some(key) = oldest.first().and_then(|(key, _)| TextKey::read(key)) else { break };
-        let at = key
-            .0
-            .get(17..25)
-            .and_then(|at| at.first_chunk())
-            .map_or(0, |at| u64::from_be_bytes(*at));
-        if now.as_secs().saturating_sub(at) <= open.policy.log_age {
+        if now.as_secs().saturating_sub(key.at()) <= open.policy.log_age {
             break;
         }
         remove(open, &key)?;

@@ -7,19 +7,20 @@ use alloc::vec::Vec;
 
 use rand_core::CryptoRng;
 
+use super::Delivery;
 use super::asking::{self, Queued};
-use super::log;
+use super::group_rows;
+use super::log::{self, TextKey};
 use super::outbox;
 use super::tickets::{self, Timer, Unheard};
 use super::timers;
-use super::transaction::{Open, Place};
+use super::transaction::{Open, Place, Tag};
 use super::wants::{self, Want};
 use crate::address::Address;
 use crate::devices::ListedDevice;
 use crate::error::Error;
 use crate::reference::{Class, Named};
-use crate::sesame::DeviceRecord;
-use crate::session::SessionId;
+use crate::sesame::{DeviceRecord, UserRecord};
 use crate::time::UnixTime;
 
 /// Texts that are sent again at most.
@@ -50,17 +51,18 @@ pub(super) fn run(
         return tickets::put_peer(open, place, &peer);
     };
     let most = tickets::most_silent(open);
-    let devices = open.user(place.tag)?;
-    let user = devices.as_ref().filter(|user| !user.waits());
+    let user = open.user(place.tag)?;
     let mut devices = user.iter().flat_map(|user| user.list.devices());
     let listed = devices.find(|listed| open.place(place.tag, &listed.identity) == place).copied();
-    let to = user.zip(listed).map(|(user, listed)| Address::new(&user.name, listed.device));
+    let to =
+        user.as_ref().zip(listed).map(|(user, listed)| Address::new(&user.name, listed.device));
+    let waits = user.as_ref().is_some_and(UserRecord::waits);
     let (wait, unheard, timer) = if now.since(unheard.since) <= most {
         (unheard.since.after(most.saturating_add(1)), unheard, Timer::Set)
     } else if let Some(to) = &to
-        && outbox::has_up_to(open, to, unheard.number)?
+        && (waits || outbox::has_up_to(open, to, unheard.number)?)
     {
-        // It has not left.
+        // It has not left, or nothing leaves before somebody decides whose the device is.
         (now.after(most), Unheard { since: now, ..unheard }, Timer::Set)
     } else if peer.timer() == Timer::Set {
         (now.after(GRACE.saturating_add(timers::drawn(MOST_DRAWN, rng))), unheard, Timer::Over)
@@ -68,7 +70,7 @@ pub(super) fn run(
         peer.wait(None, Timer::None);
         tickets::put_peer(open, place, &peer)?;
         return match listed.zip(to) {
-            Some((listed, to)) => begin_anew(open, (&listed, to), place, unheard.number, now, rng),
+            Some((listed, to)) => begin_anew(open, (&listed, to), place, unheard, now, rng),
             None => Ok(()),
         };
     };
@@ -77,22 +79,45 @@ pub(super) fn run(
     timers::set_silence(open, wait, place)
 }
 
-/// Closes the session that is written in, and sends again what was written since this number, as if
-/// the device had asked for it.
+/// The first texts to a user, or to a group, that devices may be unable to read, one for each
+/// device: what was written since is still to be sent again.
+pub(super) fn unheard(open: &mut Open<'_>, to: Tag) -> Result<Vec<TextKey>, Error> {
+    if open.policy.delivery != Delivery::Sealed {
+        return Ok(Vec::new());
+    }
+    let own = open.own()?;
+    let mut places: Vec<Place> =
+        group_rows::peers(open, to)?.into_iter().map(|(place, _)| place).collect();
+    // What is written to a user is copied to the account's other devices.
+    for (tag, user) in [(to, open.user(to)?.as_ref()), (own.tag, Some(&*own.user))] {
+        let devices = user.iter().flat_map(|user| user.list.devices());
+        places.extend(devices.map(|listed| open.place(tag, &listed.identity)));
+    }
+    let mut texts = Vec::new();
+    for place in places {
+        let Some(unheard) = tickets::peer(open, place)?.unheard() else { continue };
+        texts.extend(log::pointer(open, place, unheard.number)?.map(|pointer| pointer.text));
+    }
+    Ok(texts)
+}
+
+/// Closes the session that is written in, if there is one, and sends again what was written since
+/// this text, as if the device had asked for it.
 fn begin_anew(
     open: &mut Open<'_>,
     (listed, to): (&ListedDevice, Address),
     place: Place,
-    first: u64,
+    unheard: Unheard,
     now: UnixTime,
     rng: &mut dyn CryptoRng,
 ) -> Result<(), Error> {
     let mut record = open.record(place, &listed.identity)?;
-    let Some(writing) = record.writing().map(|entry| entry.id) else { return Ok(()) };
-    if !queue(open, place, &record, (first, writing), now, rng)? {
+    let writing = record.writing().map(|entry| entry.id);
+    let session = writing.unwrap_or(unheard.session);
+    if !queue(open, place, &record, Unheard { session, ..unheard }, now, rng)? {
         return Ok(());
     }
-    record.close(&writing);
+    record.close(&session);
     open.put_record(place, &record)?;
     wants::want(open, Want::Work(to), now)
 }
@@ -107,36 +132,36 @@ pub(super) fn again(
     now: UnixTime,
     rng: &mut dyn CryptoRng,
 ) -> Result<(), Error> {
-    if queue(open, place, record, (unheard.number, unheard.session), now, rng)? {
+    if queue(open, place, record, unheard, now, rng)? {
         wants::want_quietly(open, Want::Work(to.clone()), now)?;
     }
     Ok(())
 }
 
-/// Queues the texts since a number as if the device had asked for them, made in this session. False
+/// Queues the texts since this one as if the device had asked for them, made in its session. False
 /// where there are none, or there is no room.
 fn queue(
     open: &mut Open<'_>,
     place: Place,
     record: &DeviceRecord,
-    (first, session): (u64, SessionId),
+    unheard: Unheard,
     now: UnixTime,
     rng: &mut dyn CryptoRng,
 ) -> Result<bool, Error> {
     let mut references = Vec::new();
-    let first = first.max(record.made.saturating_sub(MOST_NUMBERS));
+    let first = unheard.number.max(record.made.saturating_sub(MOST_NUMBERS));
     for number in (first..record.made).rev() {
         let Some(pointer) = log::pointer(open, place, number)? else { continue };
         if log::text(open, &pointer.text)?.is_some() && references.len() < MOST {
             let named = Named { class: Class::Text, number };
             let made = &open.account.references;
-            references.push(made.reference(named, &session, &record.identity, rng).0);
+            references.push(made.reference(named, &unheard.session, &record.identity, rng).0);
         }
     }
     if references.is_empty() {
         return Ok(false);
     }
     references.reverse();
-    let queued = Queued { asked_in: session, holds: [0; 8], is_ordered: true, references };
+    let queued = Queued { asked_in: unheard.session, holds: [0; 8], is_ordered: true, references };
     asking::queue(open, place, &queued, now, rng)
 }

@@ -1,6 +1,6 @@
 //! Devices that cannot read what is written to them, and cannot say so.
 
-use subrosa::store::Memory;
+use subrosa::store::{Memory, Store, Table};
 use subrosa::{Client, Error, Received};
 
 use super::post::Mail;
@@ -234,6 +234,54 @@ fn a_first_message_whose_prekey_is_gone_comes_again_by_another_one() {
     drop(world.fetch(&mut bob));
     days(world, 7, &mut alice, &mut bob);
     assert_eq!(read(&mut bob), ["one", "two"]);
+}
+
+/// An app that is opened less often than texts are kept for, and a text that waited for the network
+/// as long.
+#[test]
+fn what_nobody_could_read_comes_though_the_app_was_closed_for_longer_than_texts_are_kept() {
+    for name in ["closed for weeks", "waits for weeks"] {
+        let world = &mut World::with_certificates(name);
+        let (mut alice, mut bob) = with_gone_prekey(world);
+        world.write(&mut alice, "bob", "two");
+        let waits = name == "waits for weeks";
+        if waits {
+            world.pass(20 * DAY);
+        }
+        world.work(&mut alice);
+        drop(world.fetch(&mut bob));
+        world.pass(20 * DAY);
+        days(world, 3, &mut alice, &mut bob);
+        assert_eq!(read(&mut bob), ["one", "two"], "{name}");
+        // Then it is kept no longer.
+        days(world, 2, &mut alice, &mut bob);
+        let log = alice.into_store().transact(|tx| tx.scan(Table::Log, &[], usize::MAX)).unwrap();
+        assert!(log.iter().all(|(_, row)| !row.windows(3).any(|text| text == b"two")), "{name}");
+    }
+}
+
+/// A person is on holiday while a server shows a key of its own.
+#[test]
+fn what_nobody_could_read_comes_once_a_person_decided_about_a_key() {
+    let world = &mut World::with_certificates("a key waits");
+    let (mut alice, mut bob) = with_gone_prekey(world);
+    let account = alice.trust("bob").unwrap().unwrap().account;
+    let mut rogue = Client::create(Memory::new(), "bob", world.now, &mut world.rng).unwrap();
+    let list = rogue.devices("bob").unwrap().unwrap().encode();
+    alice.update_devices("bob", &list, world.now, &mut world.rng).unwrap();
+    days(world, 20, &mut alice, &mut bob);
+    alice.accept_new_key("bob", &account, world.now, &mut world.rng).unwrap();
+    days(world, 7, &mut alice, &mut bob);
+    assert_eq!(read(&mut bob), ["one"]);
+}
+
+#[test]
+fn what_nobody_could_read_comes_though_the_session_was_reset() {
+    let world = &mut World::with_certificates("reset");
+    let (mut alice, mut bob) = with_gone_prekey(world);
+    alice.reset(bob.address()).unwrap();
+    days(world, 7, &mut alice, &mut bob);
+    assert_eq!(read(&mut bob), ["one"]);
 }
 
 #[test]
