@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use subrosa::{Address, Completed, DeviceList, Event, Item, MessageId, Received, Text, UnixTime};
+use subrosa::{
+    Address, Completed, DeviceList, EnvelopeId, Event, Item, MessageId, Received, Text, UnixTime,
+};
 
 /// A text, and for whom it was written.
 pub(crate) struct Written {
@@ -81,6 +83,8 @@ pub(crate) struct Promise {
     /// it was restored.
     late: BTreeMap<(Address, Address), usize>,
     renewed: BTreeSet<String>,
+    /// What a device calls the envelopes that it asked for, and the text in each.
+    asked: HashMap<(Address, EnvelopeId), usize>,
     pub(crate) shown: usize,
     pub(crate) excused: usize,
 }
@@ -205,6 +209,9 @@ impl Promise {
         }
         let Some((index, addressee)) = self.envelopes.get(&reference(envelope)) else { return };
         assert_eq!(addressee, to);
+        if let Received::AskedAgain(envelope) = received {
+            self.asked.insert((to.clone(), *envelope), *index);
+        }
         let opened = self.lives.get(to).is_some_and(|life| life.opened.contains(index));
         let stage = match received {
             Received::Duplicate => {
@@ -314,9 +321,9 @@ impl Promise {
     fn told(&mut self, at: &Address, event: &Event) {
         match event {
             Event::Lost { envelope, .. } => {
-                let Some((index, to)) = self.envelopes.get(envelope.as_bytes()) else { return };
-                let opened = self.lives.get(to).is_some_and(|life| life.opened.contains(index));
-                let due = self.written[*index].due.get(to);
+                let Some(index) = self.asked.get(&(at.clone(), *envelope)) else { return };
+                let opened = self.lives.get(at).is_some_and(|life| life.opened.contains(index));
+                let due = self.written[*index].due.get(at);
                 let owed = due.is_some_and(|due| due.owed && !due.is_unasked);
                 assert!(opened || !owed, "#{index} is said to be lost at {at}");
                 self.excused += 1;
