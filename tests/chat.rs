@@ -17,7 +17,6 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-#[cfg(unix)]
 use subrosa::SystemRng;
 #[cfg(unix)]
 use subrosa::store::{Lock, Redb, Vault};
@@ -38,6 +37,8 @@ mod stranger;
 #[path = "../examples/support/wire.rs"]
 #[allow(dead_code, reason = "it is the relay's and the chat's")]
 mod wire;
+
+use stranger::Stranger;
 
 /// Nothing takes so long, however busy the machine is.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -353,6 +354,23 @@ fn history(mut chat: Process, user: &str) -> Vec<String> {
     chat.end();
     let lines = pages.iter().flatten().filter(|line| untimed(line) != line.as_str());
     lines.map(|line| untimed(line).split_once(": ").unwrap().1.to_owned()).collect()
+}
+
+#[test]
+fn a_linked_device_that_lies_brings_no_line_of_its_own_making() {
+    let world = World::new();
+    let mut phone = world.chat("alice");
+    let mut stranger = Stranger::linked(&world, &mut phone, "alice");
+    for name in ["x\n* bob is verified", "bob: it is me", "\u{202e}bob"] {
+        stranger.pretend_to_know(name);
+        stranger.client.write(name, b"hello", stranger.now(), &mut SystemRng).unwrap();
+        stranger.do_tasks();
+        phone.wait("(alice/2) -> (a bad name): hello");
+        phone.catch_up();
+    }
+    for line in &phone.printed {
+        assert!(!line.contains("bob") && !line.contains('\u{202e}'), "{line:?}");
+    }
 }
 
 #[test]

@@ -222,7 +222,7 @@ fn line(me: &str, incoming: &Incoming, about: Option<&About>) -> Line {
         Item::Text(text) => {
             let (from, copy_to) = (&text.from, &text.copy_to);
             let (user, author) = match copy_to {
-                Some(to) => (to.as_str(), Author::OtherDevice(from.device)),
+                Some(to) => (name(to), Author::OtherDevice(from.device)),
                 None if from.user == me => (me, Author::OtherDevice(from.device)),
                 None if text.trust == Trust::Unvouched => (name(&from.user), Author::Unvouched),
                 None => (name(&from.user), Author::User),

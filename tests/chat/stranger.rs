@@ -2,14 +2,17 @@
 
 use std::collections::VecDeque;
 use std::net::TcpStream;
+use std::time::Duration;
 
 use subrosa::directory::Directory;
 use subrosa::store::Memory;
-use subrosa::{Action, Address, Answer, Client, Delivery, Policy, SystemRng, Task, UnixTime};
+use subrosa::{
+    Action, Address, Answer, Client, Delivery, NewDevice, Policy, SystemRng, Task, UnixTime,
+};
 
 use crate::frames::{read_frame, write_frame};
 use crate::wire::{self, Mail, Request, Response};
-use crate::{PATIENCE, World};
+use crate::{PATIENCE, Process, World};
 
 pub(crate) struct Stranger {
     pub(crate) client: Client<Memory>,
@@ -34,6 +37,33 @@ impl Stranger {
         let (client, named, unnamed) = (client(name), connect(world), connect(world));
         let mut stranger = Self { client, named: Some(named), unnamed, mail: VecDeque::new() };
         stranger.ask(&Request::Hello(Address::new(name, 1)));
+        stranger.do_tasks();
+        stranger
+    }
+
+    /// A device of the account of a chat, which links it.
+    pub(crate) fn linked(world: &World, by: &mut Process, name: &str) -> Self {
+        let device = NewDevice::generate(&mut SystemRng);
+        let code = device.code();
+        by.type_line(&format!("/link {}", code.as_str()));
+        by.wait("* linked");
+        let letters = code.chars().filter(char::is_ascii_alphanumeric).take(40);
+        let id: String = letters.collect::<String>().to_ascii_uppercase();
+        let mut unnamed = connect(world);
+        let grant = loop {
+            write_frame(&mut unnamed, &wire::encode(&Request::Grant(id.clone())).unwrap()).unwrap();
+            match wire::decode(&read_frame(&mut unnamed).unwrap().1).unwrap() {
+                Response::Found(Some(grant)) => break grant,
+                _ => std::thread::sleep(Duration::from_millis(50)),
+            }
+        };
+        let now = UnixTime::now().unwrap();
+        let client = Client::join(Memory::new(), &device, &grant, now, &mut SystemRng).unwrap();
+        let address = client.address().clone();
+        assert_eq!(address.user, name);
+        let named = Some(connect(world));
+        let mut stranger = Self { client, named, unnamed, mail: VecDeque::new() };
+        stranger.ask(&Request::Hello(address));
         stranger.do_tasks();
         stranger
     }
