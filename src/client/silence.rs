@@ -29,6 +29,9 @@ const MOST: usize = 1_000;
 /// Envelopes that are looked at for that.
 const MOST_NUMBERS: u64 = 4_096;
 
+/// Seconds after which it is looked again whether somebody has decided about a user.
+const UNDECIDED: u64 = 24 * 60 * 60;
+
 /// Seconds in which mail that waits at the server may still come. A drawn time is added to them, at
 /// most `MOST_DRAWN`: an app that was closed for long would fetch the bundles of all contacts at
 /// once.
@@ -56,13 +59,16 @@ pub(super) fn run(
     let listed = devices.find(|listed| open.place(place.tag, &listed.identity) == place).copied();
     let to =
         user.as_ref().zip(listed).map(|(user, listed)| Address::new(&user.name, listed.device));
-    let waits = user.as_ref().is_some_and(UserRecord::waits);
+    let is_undecided = user.as_ref().is_some_and(UserRecord::waits);
     let (wait, unheard, timer) = if now.since(unheard.since) <= most {
         (unheard.since.after(most.saturating_add(1)), unheard, Timer::Set)
+    } else if is_undecided {
+        // Nothing is sent before somebody decides, and the device is as silent then.
+        (now.after(UNDECIDED), unheard, Timer::Over)
     } else if let Some(to) = &to
-        && (waits || outbox::has_up_to(open, to, unheard.number)?)
+        && outbox::has_up_to(open, to, unheard.number)?
     {
-        // It has not left, or nothing leaves before somebody decides whose the device is.
+        // It has not left.
         (now.after(most), Unheard { since: now, ..unheard }, Timer::Set)
     } else if peer.timer() == Timer::Set {
         (now.after(GRACE.saturating_add(timers::drawn(MOST_DRAWN, rng))), unheard, Timer::Over)

@@ -1,7 +1,8 @@
 //! Devices that cannot read what is written to them, and cannot say so.
 
+use subrosa::protocol::IdentityKeyPair;
 use subrosa::store::{Memory, Store, Table};
-use subrosa::{Client, Error, Received};
+use subrosa::{Client, DeviceList, Error, Received};
 
 use super::post::Mail;
 use super::world::{App, DAY, MINUTE, World, is_initial, read};
@@ -26,6 +27,23 @@ fn what_was_written_to_a_copy_older_than_the_contact_comes_by_itself() {
     world.write(&mut bob, "alice", "so much at once");
     world.settle_all(&mut [&mut bob, &mut alice]);
     assert!(read(&mut alice).contains(&"so much at once".to_owned()));
+}
+
+#[test]
+fn the_silence_of_a_user_whom_a_person_is_to_decide_about_is_not_over_before_that() {
+    let world = &mut World::with_certificates("silence in doubt");
+    let (mut alice, mut bob) = world.with_older_copy();
+    // The server shows another account key of Bob's, and Alice takes her time.
+    let known = alice.trust("bob").unwrap().unwrap().account;
+    let rogue = IdentityKeyPair::generate(&mut world.rng);
+    let list = DeviceList::first(&rogue, rogue.public_key()).encode();
+    alice.update_devices("bob", &list, world.now, &mut world.rng).unwrap();
+    days(world, 6, &mut alice, &mut bob);
+    alice.accept_new_key("bob", &known, world.now, &mut world.rng).unwrap();
+    assert_eq!(read(&mut bob), Vec::<String>::new());
+    world.pass(DAY);
+    world.settle_all(&mut [&mut alice, &mut bob]);
+    assert_eq!(read(&mut bob), ["three", "four", "five"]);
 }
 
 /// A copy has the keys of none of the tickets that it gave in its former life.
