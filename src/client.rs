@@ -422,6 +422,13 @@ impl<S: Store> Client<S> {
         self.policy = policy;
     }
 
+    /// The store, which stays open: to copy its file
+    /// ([`Redb::copy_to`](crate::store::Redb::copy_to)), or to change the locks of a
+    /// [`Vault`](crate::store::Vault). Rows of the app's own are for [`Client::transact`].
+    pub const fn store(&mut self) -> &mut S {
+        &mut self.scope
+    }
+
     /// Closes the client and gives the store back.
     pub fn into_store(self) -> S {
         self.scope

@@ -94,6 +94,11 @@ impl<S: Store> Vault<S> {
         Ok(Self { store, key })
     }
 
+    /// The store below, whose rows are encrypted: a copy of it is a vault with the same locks.
+    pub const fn store(&mut self) -> &mut S {
+        &mut self.store
+    }
+
     /// The locks that there are.
     ///
     /// # Errors

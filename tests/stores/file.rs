@@ -2,17 +2,18 @@
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 #[cfg(unix)]
 use std::{
     io::{BufRead, BufReader},
-    path::Path,
     process::{Command, Stdio},
     time::Duration,
 };
 
-use subrosa::Error;
-use subrosa::store::{Redb, Store, StoreError, StoreFault, Table};
+use subrosa::store::{Lock, Redb, Store, StoreError, StoreFault, Table, Vault};
+use subrosa::{Client, Error, UnixTime};
 
+use crate::network::Seeded;
 use crate::scan;
 
 /// Says what another process is to do, and with which file.
@@ -233,6 +234,29 @@ fn only_its_owner_can_read_the_file() {
     let path = folder.path().join("chat");
     drop(Redb::open(&path).unwrap());
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn a_vault_is_copied_and_locked_anew_while_a_client_is_in_use() {
+    let (folder, rng) = (tempfile::tempdir().unwrap(), &mut Seeded::new(1, "in use"));
+    let [path, copy] = ["chat", "copy"].map(|name| folder.path().join(name));
+    let [old, new] = [[7; 32], [8; 32]];
+    let open = |path: &Path, key: &[u8; 32]| {
+        let vault =
+            Vault::open(Redb::open(path).unwrap(), Lock::Key(key), &mut Seeded::new(2, "open"));
+        vault.map(|vault| Client::open(vault).map(|mut client| client.inbox(9).unwrap().len()))
+    };
+    let now = UnixTime::from_secs(1_800_000_000).unwrap();
+    let vault = Vault::open(Redb::open(&path).unwrap(), Lock::Key(&old), rng).unwrap();
+    let mut client = Client::create(vault, "alice", now, rng).unwrap();
+    client.store().store().copy_to(&copy).unwrap();
+    client.store().change_lock(Lock::Key(&new), rng).unwrap();
+    client.write("alice", b"a note to my other devices", now, rng).unwrap();
+    drop(client);
+    assert_eq!(open(&copy, &old), Ok(Ok(0)));
+    assert_eq!(open(&copy, &new), Err(Error::WrongPassphrase));
+    assert_eq!(open(&path, &old), Err(Error::WrongPassphrase));
+    assert_eq!(open(&path, &new), Ok(Ok(0)));
 }
 
 #[test]
