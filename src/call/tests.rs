@@ -361,6 +361,21 @@ fn a_device_that_comes_and_goes_makes_no_flood() {
 }
 
 #[test]
+fn devices_that_come_and_go_without_a_word_leave_nothing() {
+    let mut room = Room::new(4);
+    room.pass(15_000);
+    // Somebody who is in the call links and removes devices as fast as they can.
+    for turn in 1..200 {
+        room.members(0, (0..4).chain((0..8).map(|number| turn * 32 + number * 4 + 1)));
+        room.now += 10;
+    }
+    assert_eq!(room.call(0).roster.devices.len(), 3 + 8);
+    // Who was heard of and is out is remembered.
+    room.members(0, 0..3);
+    assert_eq!(room.call(0).roster.devices.len(), 3);
+}
+
+#[test]
 fn time_that_goes_back_stands_still() {
     let mut room = Room::new(2);
     room.pass(2_000);
