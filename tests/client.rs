@@ -25,7 +25,7 @@ use post::{Post, take};
 use subrosa::store::{Memory, Store, Table};
 use subrosa::{
     Action, Address, Answer, Client, Completed, Error, Event, Incoming, Item, MessageId, NewDevice,
-    Progress, Received, Role, SessionInfo, Text, Trust, UnixTime,
+    Policy, Progress, Received, Role, SessionInfo, Text, Trust, UnixTime,
 };
 
 const HOUR: u64 = 60 * 60;
@@ -452,6 +452,8 @@ fn a_bundle_handed_out_twice_heals() {
     world.pass(1);
     world.post.users.insert("bob".into(), before);
     world.write(&mut carol, "bob", "from carol");
+    // What one message used up, no thief finds with Bob, and no other message opens by it.
+    assert!(matches!(world.sync(&mut bob)[..], [Received::AskedAgain(_)]));
     world.settle(&mut [&mut alice, &mut bob, &mut carol]);
     assert_eq!(texts(&mut bob), [from("alice/1", "from alice"), from("carol/1", "from carol")]);
     assert_eq!(bob.tasks(10, world.now, &mut world.rng).unwrap(), []);
@@ -628,6 +630,31 @@ fn a_restored_copy_that_is_noticed_renews_its_sessions() {
     assert_eq!(texts(&mut bob), [from("alice/1", "renewed")]);
     let shown = texts(&mut alice);
     assert!(shown.contains(&from("bob/1", "to the restored one")), "{shown:?}");
+}
+
+/// A server takes no prekeys whose ids are below those that it had.
+#[test]
+fn a_restored_copy_replaces_what_the_server_has_though_it_made_many_prekeys_since() {
+    let world = &mut World::new("prekeys since");
+    let mut policy = Policy::default();
+    (policy.prekeys_low, policy.prekeys_target) = (100, 400);
+    let copy = world.create("bob").into_store();
+    let mut bob = Client::open(copy.clone()).unwrap().with_policy(policy);
+    world.connect(&mut bob);
+    let mut alice = world.create("alice");
+    world.write(&mut alice, "bob", "before");
+    world.sync(&mut bob);
+    world.pass(25 * 60 * 60);
+    world.connect(&mut bob);
+    let held = |world: &World| world.post.users["bob"].summary(1).prekeys.unwrap();
+    let before = held(world);
+    assert_eq!(before.one_time, 400);
+    let mut bob = Client::open(copy).unwrap();
+    world.connect(&mut bob);
+    assert_ne!(held(world).stamp, before.stamp);
+    world.write(&mut alice, "bob", "after");
+    world.settle(&mut [&mut alice, &mut bob]);
+    assert!(texts(&mut bob).contains(&from("alice/1", "after")));
 }
 
 #[test]

@@ -65,6 +65,24 @@ fn a_text_is_sent_to_a_device_again_sixteen_times_and_no_more_whatever_it_names(
 }
 
 #[test]
+fn sessions_that_a_contact_begins_without_end_leave_rows_of_a_few() {
+    let mut world = World::new("sessions without end");
+    let (mut alice, disk) = world.app("alice");
+    let mut liar = Liar::new(&mut world, "mallory");
+    liar.befriend(&mut world, &mut alice);
+    let before = disk.count(Table::Session);
+    for number in 2..60 {
+        world.pass(31);
+        let talk = liar.begin(&mut world, &alice.address().clone());
+        let received = liar.tell(&mut world, &mut alice, talk, &Saying::text(number, "again"));
+        assert!(matches!(received, Received::Incoming(_)), "{received:?}");
+    }
+    world.settle(&mut alice);
+    let after = disk.count(Table::Session);
+    assert!(after <= before + 8, "{before} {after}");
+}
+
+#[test]
 fn requests_for_what_was_never_sent_read_and_send_nothing() {
     let mut world = World::new("made-up references");
     let (mut alice, disk) = world.app("alice");

@@ -1,5 +1,7 @@
 //! Envelopes that somebody made, copied, exchanged or repeated; and copies of stores.
 
+use std::collections::BTreeSet;
+
 use subrosa::protocol::IdentityKeyPair;
 use subrosa::store::{Memory, Store, Table};
 use subrosa::{Action, Answer, DeviceList, Error, Event, Received, Role};
@@ -195,21 +197,36 @@ fn a_restored_copy_heals_and_makes_no_ticket_twice() {
     let (mut alice, bob) = world.talking();
     let copy = bob.into_store();
     let mut bob = world.open(copy.clone());
-    for round in 0..3 {
+    for round in 0..20 {
         world.write(&mut bob, "alice", &format!("b{round}"));
         world.settle_all(&mut [&mut alice, &mut bob]);
         world.write(&mut alice, "bob", &format!("a{round}"));
         world.settle_all(&mut [&mut alice, &mut bob]);
-        world.pass(DAY);
+        world.pass(DAY / 8);
     }
     drop((read(&mut alice), bob));
     let mut bob = world.open(copy);
-    world.write(&mut alice, "bob", "a3");
+    world.write(&mut alice, "bob", "a20");
     world.settle_all(&mut [&mut alice, &mut bob]);
-    world.write(&mut bob, "alice", "b3");
+    world.write(&mut bob, "alice", "b20");
     world.settle_all(&mut [&mut alice, &mut bob]);
-    assert!(read(&mut bob).contains(&"a3".to_owned()));
-    assert_eq!(read(&mut alice), ["b3"]);
+    assert!(read(&mut bob).contains(&"a20".to_owned()));
+    assert_eq!(read(&mut alice), ["b20"]);
+    for round in 21..41 {
+        world.write(&mut alice, "bob", &format!("a{round}"));
+        world.settle_all(&mut [&mut alice, &mut bob]);
+        world.write(&mut bob, "alice", &format!("b{round}"));
+        world.settle_all(&mut [&mut alice, &mut bob]);
+    }
+    let shown: Vec<&[u8]> = world
+        .post
+        .past
+        .iter()
+        .filter(|mail| mail.to.user == "bob" && !is_initial(&mail.envelope))
+        .map(|mail| &mail.envelope[18..34])
+        .collect();
+    let different: BTreeSet<&[u8]> = shown.iter().copied().collect();
+    assert_eq!(different.len(), shown.len(), "{shown:?}");
 }
 
 #[test]
