@@ -45,6 +45,23 @@ fn a_request_that_is_lost_is_made_again() {
     assert_eq!(events(&mut bob), []);
 }
 
+/// A server has to keep what it took (docs/server.md, 12).
+#[test]
+fn what_the_server_loses_after_it_took_it_nobody_asks_for() {
+    let world = &mut World::new("a lost mailbox");
+    let (mut alice, mut bob) = world.talking();
+    drop((texts(&mut alice), texts(&mut bob)));
+    world.write(&mut alice, "bob", "three");
+    assert_eq!(lose_mail(world, &bob), 1);
+    world.write(&mut alice, "bob", "four");
+    for _ in 0..8 {
+        world.settle(&mut [&mut bob, &mut alice]);
+        world.pass(DAY);
+    }
+    assert_eq!(texts(&mut bob), [from("alice/1", "four")]);
+    assert_eq!((events(&mut alice), events(&mut bob)), (vec![], vec![]));
+}
+
 #[test]
 fn what_nobody_answers_is_asked_for_three_times_and_made_no_event() {
     let world = &mut World::new("no answer");
