@@ -1,7 +1,6 @@
 //! Users, their devices, and the sessions with each (Sesame, 3).
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeSet;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -305,20 +304,17 @@ impl UserRecord {
         pending || self.list.get(device).is_some()
     }
 
-    /// Whether a list has this identity, under whatever number, or had it lately.
-    pub(crate) fn knows(&self, identity: &IdentityKey) -> bool {
-        let is_in = |list: &DeviceList| list.device_of(identity).is_some();
-        is_in(&self.list)
-            || self.pending.as_deref().is_some_and(|Pending(list)| is_in(list))
-            || self.gone.iter().any(|gone| gone.identity == *identity)
+    /// The devices of its lists, and those that were removed lately.
+    pub(crate) fn identities(&self) -> impl Iterator<Item = IdentityKey> {
+        let pending = self.pending.iter().map(|pending| &pending.0);
+        let lists = core::iter::once(&self.list).chain(pending);
+        let listed = lists.flat_map(DeviceList::devices).map(|listed| listed.identity);
+        listed.chain(self.gone.iter().map(|gone| gone.identity))
     }
 
-    /// The identities of all devices that a list has, or had lately.
-    pub(crate) fn identities(&self) -> BTreeSet<IdentityKey> {
-        let waits = self.pending.as_deref().into_iter().map(|Pending(list)| list);
-        let lists = core::iter::once(&self.list).chain(waits);
-        let listed = lists.flat_map(|list| list.devices().iter().map(|listed| listed.identity));
-        listed.chain(self.gone.iter().map(|gone| gone.identity)).collect()
+    /// Whether a list has this identity, under whatever number, or had it lately.
+    pub(crate) fn knows(&self, identity: &IdentityKey) -> bool {
+        self.identities().any(|known| known == *identity)
     }
 
     /// Since when a device is known to be removed.

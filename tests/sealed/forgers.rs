@@ -229,6 +229,30 @@ fn a_restored_copy_heals_and_makes_no_ticket_twice() {
     assert_eq!(different.len(), shown.len(), "{shown:?}");
 }
 
+/// Nor of a device that they removed.
+#[test]
+fn of_a_user_who_is_forgotten_nothing_is_left() {
+    let world = &mut World::with_certificates("forgotten");
+    let mut bob = world.create("bob");
+    let mut alice = world.create("alice");
+    let mut second = world.link_as(&mut bob, Role::Device);
+    for from in [&mut bob, &mut second] {
+        world.write(from, "alice", "hello");
+    }
+    world.settle_all(&mut [&mut bob, &mut second, &mut alice]);
+    bob.remove_device(2, world.now, &mut world.rng).unwrap();
+    world.write(&mut bob, "alice", "without the second");
+    world.settle_all(&mut [&mut bob, &mut alice]);
+    read(&mut alice);
+    alice.forget("bob").unwrap();
+    let left: Vec<Table> = rows(&mut alice.into_store())
+        .into_iter()
+        .filter(|(.., row)| row.windows(3).any(|name| name == b"bob"))
+        .map(|(table, ..)| table)
+        .collect();
+    assert_eq!(left, []);
+}
+
 #[test]
 fn envelopes_that_the_server_destroys_take_no_others_with_them() {
     let world = &mut World::new("lost answers");
