@@ -657,6 +657,36 @@ fn a_restored_copy_replaces_what_the_server_has_though_it_made_many_prekeys_sinc
     assert!(texts(&mut bob).contains(&from("alice/1", "after")));
 }
 
+/// The server is behind once, and then the copy has signed as many uploads as the device before:
+/// each made another signed prekey under one name.
+#[test]
+fn a_restored_copy_is_noticed_by_an_upload_of_the_same_number() {
+    let world = &mut World::new("as many uploads");
+    let (mut alice, mut bob) = (world.create("alice"), world.create("bob"));
+    let behind = world.post.users["bob"].summary(1).encode();
+    let copy = bob.into_store();
+    world.pass(10 * DAY);
+    bob = Client::open(copy.clone()).unwrap();
+    world.connect(&mut bob);
+    let mut bob = Client::open(copy).unwrap();
+    for _ in 0..2 {
+        let (now, rng) = (world.now, &mut world.rng);
+        for task in bob.tasks(10, now, rng).unwrap() {
+            let answer = match &task.action {
+                Action::FetchSummary => Answer::Summary(&behind),
+                Action::Upload(_) => Answer::Failed,
+                other => panic!("{other:?}"),
+            };
+            drop(bob.complete(&task.id, answer, now, rng).unwrap());
+        }
+    }
+    world.pass(61);
+    world.connect(&mut bob);
+    assert_eq!(events(&mut bob), [Event::Restored]);
+    world.write(&mut alice, "bob", "at once");
+    assert!(matches!(world.sync(&mut bob)[..], [Received::Incoming(_)]));
+}
+
 #[test]
 fn a_store_that_was_opened_again_is_not_taken_for_a_restored_copy() {
     let world = &mut World::new("opened again");

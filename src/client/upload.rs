@@ -66,6 +66,9 @@ impl Default for Due {
 
 const SERVER: &[u8] = b"server";
 
+/// The row of what the last upload that was signed says of its content.
+const SIGNED: &[u8] = b"signed";
+
 /// Seconds after which a summary is fetched anew: a day.
 const CHECK_AFTER: u64 = 24 * 60 * 60;
 
@@ -198,7 +201,11 @@ pub(super) fn compare(
     // An upload that the server refused had a number as well, so the number alone would not show it
     // for ever: but no store makes fewer prekeys than it signed.
     let last_id = prekeys::load(open, &Which::Rotating)?.prekeys.last_id();
-    if stamp.number > row.number || stamp.last_id > last_id {
+    // Both may have signed as many since. A store signs one upload of each number.
+    let signed = open.get(Table::Account, SIGNED)?;
+    let is_another = stamp.number == row.number
+        && signed.is_some_and(|signed| *signed != held.stamp.content()[..]);
+    if stamp.number > row.number || stamp.last_id > last_id || is_another {
         row.number = row.number.max(stamp.number);
         row.due = Due::Replace(None);
         put(open, &row)?;
@@ -284,6 +291,7 @@ pub(super) fn next(
     row.number = row.number.saturating_add(1);
     row.signed = Some(some.prekeys.last_id());
     let upload = Upload::new(&identity, row.number, own.user.list.clone(), published, mode)?;
+    open.put(Table::Account, SIGNED, upload.stamp().content())?;
     some.save(open)?;
     put(open, &row)?;
     Ok(Some((row.number, upload.encode())))

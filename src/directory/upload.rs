@@ -234,6 +234,10 @@ impl Stamp {
     pub(super) const fn last_id(&self) -> u32 {
         self.last_id
     }
+
+    pub(crate) const fn content(&self) -> &[u8; 32] {
+        &self.content
+    }
 }
 
 const CONTENT_LABEL: &[u8] = b"Subrosa v1 upload content";
