@@ -160,18 +160,24 @@ fn brought(
 ) -> Result<UserRecord, Error> {
     let Sender { address, tag, identity, .. } = *sender;
     let ask = Want::Devices(address.user.clone());
-    let is_removed = user.standing(address.device, identity, now) == Standing::Removed;
+    let standing = user.standing(address.device, identity, now);
+    let is_known = list.account() == user.list.account();
+    // While a list waits, the known key may be a thief's, who holds that of a removed manager.
+    let is_doubted = user.pending.is_some() && is_known && standing != Standing::Listed
+        || standing == Standing::Doubted;
     if open.is_own(&user.name) && may_follow(&user, &list, sender) {
         user.decide();
         open.put_account_key(None)?;
         devices::adopt(open, tag, &mut user, list, now, rng)?;
         inbox::release(open, tag, user.trust())?;
         devices::go_on(open, tag, &user, now)?;
-    } else if list.account() != user.list.account() && is_removed
+    } else if is_doubted
+        || !is_known && standing == Standing::Removed
         || user.has_dismissed(&list.account())
     {
-        // A device that was removed could say anything of the account, and people decided against a
-        // key that they dismissed: the server is asked, unless the list is old in any case.
+        // A device that was removed, or is in doubt, could say anything of the account, and people
+        // decided against a key that they dismissed: the server is asked, unless the list is old in
+        // any case.
         if list.succeeds(&user.list) {
             wants::want(open, ask, now)?;
         }

@@ -154,23 +154,46 @@ fn in_doubt(world: &mut World) -> (App, App, Liar, usize) {
 #[test]
 fn a_device_that_the_former_key_adds_while_another_one_waits_is_in_doubt() {
     let mut world = World::new("added in doubt");
-    let (_alice, mut laptop, phone, talk) = in_doubt(&mut world);
-    let mut phone = phone;
+    let (_alice, mut laptop, phone, _) = in_doubt(&mut world);
     // The thief links a device of its own by the key that it still has, and the server helps.
     let identity = IdentityKeyPair::generate(&mut world.rng);
     let (list, device) =
         phone.list.with(&phone.account, identity.public_key(), Role::Device).unwrap();
-    let received = phone.tell(&mut world, &mut laptop, talk, &Saying::devices().with(&list));
-    assert_eq!(received, Received::Handled);
-    let account = phone.account.clone();
-    let mut thief = Liar::posing(&mut world, "alice", device, account, identity, list);
-    let theirs = thief.begin(&mut world, &laptop.address().clone());
-    let received = thief.tell(&mut world, &mut laptop, theirs, &Saying::copy(2, "bob", "hi"));
+    laptop.update_devices("alice", &list.encode(), world.now, &mut world.rng).unwrap();
+    let mut thief = Liar::posing(&mut world, "alice", device, phone.account, identity, list);
+    let talk = thief.begin(&mut world, &laptop.address().clone());
+    let received = thief.tell(&mut world, &mut laptop, talk, &Saying::copy(2, "bob", "hi"));
     assert!(matches!(incoming(received), Item::Late(_)));
     world.write(&mut laptop, "alice", "a note to myself");
     let to_thief = |action: &Action| matches!(action, Action::Send { to, .. } if *to == thief.address || *to == phone.address);
     let sent = world.settle(&mut laptop);
     assert!(!sent.iter().any(to_thief), "{sent:?}");
+}
+
+#[test]
+fn while_another_key_waits_a_device_in_doubt_brings_no_list() {
+    let mut world = World::new("lists in doubt");
+    let (alice, mut laptop, mut phone, talk) = in_doubt(&mut world);
+    let genuine = world.directory("alice").account();
+    // By the former key: without the laptop, and with another device, which brings it.
+    let without = phone.list.without(&phone.account, laptop.address().device).unwrap();
+    let identity = IdentityKeyPair::generate(&mut world.rng);
+    let (with, device) = without.with(&phone.account, identity.public_key(), Role::Device).unwrap();
+    let received = phone.tell(&mut world, &mut laptop, talk, &Saying::devices().with(&without));
+    assert_eq!(received, Received::Handled);
+    let mut thief =
+        Liar::posing(&mut world, "alice", device, phone.account.clone(), identity, with);
+    let theirs = thief.begin(&mut world, &laptop.address().clone());
+    let received = thief.tell(&mut world, &mut laptop, theirs, &Saying::copy(2, "bob", "hi"));
+    assert_eq!(received, Received::SetAside);
+    // By a key of the thief's own.
+    let own = IdentityKeyPair::generate(&mut world.rng);
+    let list = phone.list.renewed_without(&phone.account, &own, alice.address().device).unwrap();
+    let received = phone.tell(&mut world, &mut laptop, talk, &Saying::devices().with(&list));
+    assert_eq!(received, Received::Handled);
+    world.settle(&mut laptop);
+    assert!(!events(&mut laptop).contains(&Event::Unlinked));
+    assert_eq!(laptop.trust("alice").unwrap().unwrap().new_account, genuine);
 }
 
 #[test]
