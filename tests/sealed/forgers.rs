@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use subrosa::protocol::IdentityKeyPair;
 use subrosa::store::{Memory, Store, Table};
-use subrosa::{Action, Answer, DeviceList, Error, Event, Received, Role};
+use subrosa::{
+    Action, Answer, CallId, DeviceList, Error, Event, Received, Role, Signal, SignalKind,
+};
 
 use super::world::{App, DAY, World, events, is_initial, read};
 
@@ -192,6 +194,76 @@ fn a_forgotten_user_is_told_of_by_number_alone_and_each_doubling() {
 }
 
 #[test]
+fn of_a_user_who_is_forgotten_nothing_is_left_whatever_waits() {
+    let world = &mut World::new("nothing is left");
+    let (mut alice, mut bob) = world.talking();
+    let mut tablet = world.link_as(&mut bob, Role::Device);
+    world.settle_all(&mut [&mut alice, &mut bob, &mut tablet]);
+    world.write(&mut tablet, "alice", "from the tablet");
+    world.settle_all(&mut [&mut alice, &mut bob, &mut tablet]);
+    bob.remove_device(2, world.now, &mut world.rng).unwrap();
+    world.settle_all(&mut [&mut alice, &mut bob]);
+    let ring = Signal::new(CallId::new([1; 16]), SignalKind::Offer, b"sdp").unwrap();
+    let (now, rng) = (world.now, &mut world.rng);
+    bob.write("alice", b"unread", now, rng).unwrap();
+    bob.signal(std::slice::from_ref(alice.address()), &ring, now, rng).unwrap();
+    bob.start_sas("alice", now, rng).unwrap();
+    world.settle(&mut [&mut bob, &mut alice]);
+    let damaged = {
+        let mut mail = regular(world, &mut bob, &alice, "damaged");
+        *mail.envelope.last_mut().unwrap() ^= 1;
+        mail
+    };
+    let asked = world.give(&mut alice, &damaged);
+    assert!(matches!(asked, Received::AskedAgain(_)), "{asked:?}");
+    // Alice does not know this device, and does not hear of it.
+    let mut laptop = world.link(&mut bob);
+    world.write(&mut laptop, "alice", "set aside");
+    world.work(&mut laptop);
+    for mail in world.post.take(alice.address()) {
+        drop(world.give(&mut alice, &mail));
+    }
+    let (now, rng) = (world.now, &mut world.rng);
+    alice.write("bob", b"never sent", now, rng).unwrap();
+    for task in alice.tasks(usize::MAX, now, rng).unwrap() {
+        if let Action::SendSealed { .. } = &task.action {
+            alice.complete(&task.id, Answer::Refused, now, rng).unwrap();
+        }
+    }
+    let mut store = alice.into_store();
+    let is_bob = |(table, _, row): &&(Table, Vec<u8>, Vec<u8>)| {
+        *table == Table::User && row.windows(3).any(|some| some == b"bob")
+    };
+    let tag = rows(&mut store).iter().find(is_bob).unwrap().1.clone();
+    let of_bob = |store: &mut Memory| {
+        let all = rows(store).into_iter().filter(|(_, key, row)| {
+            let has = |bytes: &[u8]| {
+                [&tag[..], b"bob"].iter().any(|of| bytes.windows(of.len()).any(|some| some == *of))
+            };
+            has(key) || has(row)
+        });
+        all.map(|(table, key, _)| (table, key)).collect::<Vec<_>>()
+    };
+    let tables: BTreeSet<Table> = of_bob(&mut store).iter().map(|(table, _)| *table).collect();
+    let none = [Table::Account, Table::Prekey, Table::Vault, Table::App];
+    assert!(Table::ALL.iter().all(|table| tables.contains(table) || none.contains(table)));
+    let mut alice = world.open(store);
+    alice.forget("bob").unwrap();
+    // What the app has not taken is the app's.
+    drop(events(&mut alice));
+    world.work(&mut alice);
+    let mut store = alice.into_store();
+    let left = of_bob(&mut store);
+    let is_timer =
+        |(table, key): &(Table, Vec<u8>)| *table == Table::Task && (16..32).contains(&key[0]);
+    assert!(left.iter().all(is_timer), "{left:?}");
+    let mut alice = world.open(store);
+    world.pass(31 * DAY);
+    world.work(&mut alice);
+    assert_eq!(of_bob(&mut alice.into_store()), []);
+}
+
+#[test]
 fn a_restored_copy_heals_and_makes_no_ticket_twice() {
     let world = &mut World::new("restored");
     let (mut alice, bob) = world.talking();
@@ -227,30 +299,6 @@ fn a_restored_copy_heals_and_makes_no_ticket_twice() {
         .collect();
     let different: BTreeSet<&[u8]> = shown.iter().copied().collect();
     assert_eq!(different.len(), shown.len(), "{shown:?}");
-}
-
-/// Nor of a device that they removed.
-#[test]
-fn of_a_user_who_is_forgotten_nothing_is_left() {
-    let world = &mut World::with_certificates("forgotten");
-    let mut bob = world.create("bob");
-    let mut alice = world.create("alice");
-    let mut second = world.link_as(&mut bob, Role::Device);
-    for from in [&mut bob, &mut second] {
-        world.write(from, "alice", "hello");
-    }
-    world.settle_all(&mut [&mut bob, &mut second, &mut alice]);
-    bob.remove_device(2, world.now, &mut world.rng).unwrap();
-    world.write(&mut bob, "alice", "without the second");
-    world.settle_all(&mut [&mut bob, &mut alice]);
-    read(&mut alice);
-    alice.forget("bob").unwrap();
-    let left: Vec<Table> = rows(&mut alice.into_store())
-        .into_iter()
-        .filter(|(.., row)| row.windows(3).any(|name| name == b"bob"))
-        .map(|(table, ..)| table)
-        .collect();
-    assert_eq!(left, []);
 }
 
 #[test]
