@@ -11,8 +11,8 @@
 use subrosa::file::{self, ChunkSize};
 use subrosa::store::{Memory, Store, Table};
 use subrosa::{
-    Attachment, Client, Error, Item, NewDevice, Outgoing, Policy, Progress, Received, Role, Text,
-    UnixTime,
+    Attachment, Client, Error, Event, Item, NewDevice, Outgoing, Policy, Progress, Received, Role,
+    Text, UnixTime,
 };
 
 #[path = "support/faulty.rs"]
@@ -246,10 +246,15 @@ fn files_disappear_with_their_text_and_count_for_what_is_kept() {
         kept.unwrap().iter().filter(|(key, _)| key.len() == 41 && key[16] == 0).count()
     };
     let files = [world.file(b"", &[7; 900])];
-    for text in ["one", "two"] {
-        alice.write("bob", Outgoing::new(text).files(&files), world.now, &mut world.rng).unwrap();
-    }
+    let [one, _] = ["one", "two"].map(|text| {
+        let text = Outgoing::new(text).files(&files);
+        alice.write("bob", text, world.now, &mut world.rng).unwrap()
+    });
     world.settle_all(&mut [&mut alice, &mut bob]);
+    // The first had to make room before it could leave.
+    let told = Event::Undelivered { message: one, to: "bob".into(), device: Some(1) };
+    let items: Vec<Item> = take(&mut alice).into_iter().map(|one| one.item).collect();
+    assert_eq!(items, [Item::Event(told)]);
     let mut store = alice.into_store();
     assert_eq!(texts_kept(&mut store), 1, "two of 900 bytes are more than 1,500");
     let mut alice = Client::open(store).unwrap();

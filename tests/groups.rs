@@ -146,6 +146,25 @@ fn a_member_who_is_removed_and_added_before_anybody_hears_of_it_is_read_on() {
     }
 }
 
+#[test]
+fn who_was_removed_is_told_of_each_invitation_and_by_whom() {
+    let (mut world, all) = World::new(86).founding(&["bea", "cyd"]);
+    let group = world.group.unwrap();
+    let told = |world: &mut World, event: Event| {
+        let is_it = |one: &&Event| **one == event;
+        world.devices[&all[2]].events.iter().filter(is_it).count()
+    };
+    for round in 1..=2 {
+        world.change(&all[0], GroupIntention::Remove("cyd")).unwrap();
+        world.settle();
+        assert_eq!(told(&mut world, Event::GroupLeft { group }), round);
+        world.change(&all[0], GroupIntention::Add("cyd")).unwrap();
+        world.settle();
+        let invited = Event::GroupInvited { group, by: all[0].clone() };
+        assert_eq!(told(&mut world, invited), round + 1);
+    }
+}
+
 /// Somebody is removed and added again, and there is no session by which anybody hears of the first
 /// without the second.
 fn remove_and_add(world: &mut World, by: &Address, user: &str, all: &[Address]) {

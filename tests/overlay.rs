@@ -530,6 +530,33 @@ fn an_announcement_that_is_hidden_is_fetched_all_the_same() {
     assert_eq!(missing, [row(b"a"), row(b"b")]);
 }
 
+#[test]
+fn rows_are_found_in_whatever_order_a_database_returned_them() {
+    let mut overlay = Overlay::new();
+    let rows = [b"ac", b"ab", b"aa"].map(|key| (key.to_vec(), Value::default()));
+    let most = 9;
+    overlay.supply(Missing::Scan { table: Table::Inbox, prefix: b"a".to_vec(), most }, rows.into());
+    let ran = overlay.run(|tx| {
+        let is_there = tx.get(Table::Inbox, b"aa")?.is_some();
+        let found = tx.scan(Table::Inbox, b"a", most)?.into_iter().map(|(key, _)| key);
+        Ok::<_, Error>((is_there, found.collect::<Vec<_>>()))
+    });
+    let Ran::Done(Ok((true, found)), _) = ran else { panic!("{ran:?}") };
+    assert_eq!(found, [b"aa", b"ab", b"ac"]);
+}
+
+#[test]
+fn what_was_looked_at_before_a_refusal_is_looked_at_anew() {
+    let mut overlay = Overlay::new();
+    let look = Missing::Peek { table: Table::Outbox, prefix: vec![0], most: 9 };
+    overlay.supply(look.clone(), Vec::new());
+    let work = |overlay: &Overlay| overlay.run(|tx| tx.peek(Table::Outbox, &[0], 9));
+    let Ran::Done::<_, Error>(Ok(_), changes) = work(&overlay) else { panic!("it was read") };
+    overlay.refused(&changes);
+    let Ran::Missing(missing) = work(&overlay) else { panic!("it may be otherwise by now") };
+    assert_eq!(missing, [look]);
+}
+
 /// A text has a new name each time that its operation is run: no row may be missing by that name.
 #[test]
 fn how_far_a_text_is_can_be_asked_in_the_operation_that_writes_it() {

@@ -219,6 +219,25 @@ fn who_leaves_hears_a_second_more_and_who_is_removed_nothing() {
 }
 
 #[test]
+fn a_device_that_has_the_number_of_another_one_by_now_is_in_and_that_one_is_out() {
+    let mut room = Room::new(2);
+    room.pass(2_000);
+    let mut members = members(0..2);
+    members.devices.insert(address(1), identity(9));
+    let now = room.now;
+    room.calls[0].as_mut().unwrap().set_members(&members, now, &mut room.rng);
+    let body = message::instance(room.call(1).instance);
+    let join = Signal { call: CALL, kind: SignalKind::Join, keep: KEEP, body };
+    let join = received(1, &join);
+    let unknown = Err(Error::UnknownDevice(Box::new(address(1))));
+    assert_eq!(room.call(0).take(&join, now), unknown);
+    let frame = room.frame(0);
+    assert_eq!(room.hears(1, 0, &frame), Err(Error::WaitingForKey));
+    let join = ReceivedSignal { identity: identity(9), ..join };
+    assert_eq!(room.call(0).take(&join, now), Ok(Taken::Handled));
+}
+
+#[test]
 fn a_silent_device_is_out_after_ninety_seconds() {
     let mut room = Room::new(3);
     room.pass(2_000);

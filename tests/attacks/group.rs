@@ -131,6 +131,13 @@ impl Den {
     fn rows(&self) -> usize {
         self.disk.count(Table::Group)
     }
+
+    /// How many chains there are: rows of the own one have a 2 in front, those of others a 3.
+    fn chains(&self) -> usize {
+        let is_chain = |key: &[u8]| matches!(key[0], 2 | 3);
+        let rows = self.disk.rows();
+        rows.iter().filter(|(table, (key, _))| *table == Table::Group && is_chain(key)).count()
+    }
 }
 
 #[test]
@@ -325,6 +332,29 @@ fn a_change_that_somebody_gone_dates_back_is_set_aside_and_told() {
 }
 
 impl Den {
+    /// Whether ada was told that devices do not agree.
+    fn is_split(&mut self) -> bool {
+        events(&mut self.ada).contains(&Event::GroupSplit { group: self.group })
+    }
+
+    /// What ada changes is known to Mallory.
+    fn change(&mut self, intentions: &[GroupIntention<'_>]) {
+        let (group, now, rng) = (self.group, self.world.now, &mut self.world.rng);
+        self.ada.change_group(group, intentions, now, rng).unwrap();
+        self.world.settle(&mut self.ada);
+        let told = changes(&self.mallory.hear_all(&mut self.world));
+        self.roster.merge(told);
+    }
+
+    /// A change of the settings by somebody else, on the roster as it is here.
+    fn settings_by(&mut self, liar: &Liar, bytes: &[u8]) -> Change {
+        let ops = [Op::Settings(bytes.to_vec())];
+        let author = self.member(&liar.address.user);
+        let change = self.roster.sign(author, &ops, &liar.account).unwrap();
+        self.roster.merge([change.clone()]);
+        change
+    }
+
     /// Bea has joined, and both have written.
     fn add_bea(&mut self) -> App {
         let (mut bea, _) = self.world.app("bea");
@@ -340,6 +370,50 @@ impl Den {
         self.roster.merge(heard);
         bea
     }
+}
+
+#[test]
+fn what_somebody_gone_dates_back_counts_where_somebody_who_is_not_gone_builds_on_it() {
+    for is_gone in [true, false] {
+        let mut den = Den::new("taken up", GroupRole::Admin);
+        let mut eve = Liar::new(&mut den.world, "eve");
+        eve.befriend(&mut den.world, &mut den.ada);
+        den.change(&[GroupIntention::Add("eve")]);
+        den.change(&[GroupIntention::Promote("eve")]);
+        let before = den.roster.clone();
+        den.change(&[GroupIntention::Remove("mallory")]);
+        if is_gone {
+            // Only ada's devices know it: the last that both were told is in the roster of before.
+            let (group, now, rng) = (den.group, den.world.now, &mut den.world.rng);
+            den.ada.change_group(group, &[GroupIntention::Remove("eve")], now, rng).unwrap();
+            den.world.settle(&mut den.ada);
+        }
+        den.world.pass(8 * DAY);
+        let known = den.ada.group(den.group).unwrap();
+        den.roster = before;
+        let change = den.settings(b"thorns");
+        den.roster.merge([change.clone()]);
+        let above = den.settings_by(&eve, b"more thorns");
+        let saying = Saying::changes(den.group, [&change, &above]);
+        assert_eq!(den.tell(&saying), Received::Handled);
+        assert_eq!(den.is_split(), is_gone);
+        assert_eq!(den.ada.group(den.group).unwrap() == known, is_gone);
+    }
+}
+
+#[test]
+fn in_a_group_that_is_older_than_a_week_nobody_is_taken_for_gone_who_is_in() {
+    let mut den = Den::new("old group", GroupRole::Admin);
+    den.world.pass(8 * DAY);
+    let eve = Liar::new(&mut den.world, "eve");
+    let account = eve.account.public_key();
+    let add = Op::Add { user: "eve".into(), account, role: GroupRole::Admin };
+    let added = den.roster.sign(den.member("mallory"), &[add], &den.mallory.account).unwrap();
+    den.roster.merge([added.clone()]);
+    let set = den.settings_by(&eve, b"lilies");
+    assert_eq!(den.tell(&Saying::changes(den.group, [&added, &set])), Received::Handled);
+    assert!(!den.is_split());
+    assert_eq!(den.ada.group(den.group).unwrap().settings, b"lilies");
 }
 
 #[test]
@@ -800,8 +874,12 @@ fn texts_of_a_member_who_was_removed_are_shown_for_a_day() {
     let _told = den.tell(&Saying::changes(group, &roster));
     den.world.pass(DAY / 2);
     assert!(is_shown(&mut den, &envelopes[0]));
+    assert_eq!(den.chains(), 1);
     den.world.pass(1);
     assert!(!is_shown(&mut den, &envelopes[1]));
+    // And nothing of it can be opened any more.
+    den.world.settle(&mut den.ada);
+    assert_eq!(den.chains(), 0);
 }
 
 #[test]
@@ -877,10 +955,15 @@ fn what_is_built_on_changes_that_never_come_is_asked_for_within_an_allowance() {
 #[test]
 fn that_this_account_left_is_told_to_members_alone() {
     let mut den = Den::new("out of the group", GroupRole::Admin);
+    assert_eq!(den.give(), Received::Handled);
+    den.write("hello");
+    den.world.settle(&mut den.ada);
+    assert_eq!(den.chains(), 2);
     let (now, rng) = (den.world.now, &mut den.world.rng);
     den.ada.change_group(den.group, &[GroupIntention::Leave], now, rng).unwrap();
     den.world.settle(&mut den.ada);
     assert_eq!(den.ada.group(den.group).unwrap().standing, GroupStanding::Out);
+    assert_eq!(den.chains(), 0);
     let mut eve = Liar::new(&mut den.world, "eve");
     let talk = eve.befriend(&mut den.world, &mut den.ada);
     den.mallory.hear_all(&mut den.world);

@@ -1,5 +1,6 @@
 //! Somebody who copied a store or has its keys, and brings back what was.
 
+use subrosa::store::Table;
 use subrosa::{Address, Client, Event, Received};
 
 use crate::liar::{Liar, Saying, noise};
@@ -90,6 +91,21 @@ fn what_was_sent_is_not_in_the_store_after_a_week_nor_after_forget_nor_after_the
     world.pass(1);
     alice.apply_policy(world.now).unwrap();
     assert!(!disk.holds(b"the third eagle"));
+}
+
+#[test]
+fn of_a_long_text_nothing_waits_any_more_once_it_has_left_and_was_taken() {
+    let mut world = World::new("long texts");
+    let (mut alice, at_alice) = world.app("alice");
+    let (mut bob, at_bob) = world.app("bob");
+    world.acquaint(&mut alice, &mut bob);
+    let text = "the eagle lands at noon, ".repeat(2_000);
+    world.write(&mut alice, "bob", &text);
+    world.rest(&mut [&mut alice, &mut bob]);
+    assert!(at_bob.holds(text.as_bytes()));
+    assert!(texts(&mut bob).contains(&text));
+    assert!(!at_bob.holds(b"the eagle"));
+    assert_eq!((at_alice.count(Table::Outbox), at_bob.count(Table::Outbox)), (0, 0));
 }
 
 #[test]

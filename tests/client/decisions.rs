@@ -220,6 +220,35 @@ fn what_waits_for_a_device_does_not_leave_while_a_new_key_says_that_it_is_remove
     }
 }
 
+#[test]
+fn nobody_forgets_the_own_user_or_takes_back_that_it_is_verified() {
+    let world = &mut World::new("the own user");
+    let (mut alice, _) = world.talking();
+    let before = (alice.trust("alice"), alice.devices("alice"));
+    let unverified = alice.unverify("alice", world.now, &mut world.rng);
+    assert_eq!(
+        (alice.forget("alice"), unverified),
+        (Err(Error::OwnIdentity), Err(Error::OwnIdentity))
+    );
+    assert_eq!((alice.trust("alice"), alice.devices("alice")), before);
+}
+
+#[test]
+fn what_waits_for_a_device_that_was_in_doubt_leaves_once_a_list_with_it_is_accepted() {
+    let world = &mut World::new("in doubt for a while");
+    let (mut alice, bob) = world.talking();
+    alice.write("bob", b"the key is in the jar", world.now, &mut world.rng).unwrap();
+    let without = other_account(world, "bob");
+    world.update(&mut alice, "bob", &without.encode()).unwrap();
+    assert_eq!(leaving(world, &mut alice), []);
+    let account = IdentityKeyPair::generate(&mut world.rng);
+    let with = DeviceList::first(&account, bob.identity_key());
+    world.update(&mut alice, "bob", &with.encode()).unwrap();
+    assert_eq!(leaving(world, &mut alice), []);
+    alice.accept_new_key("bob", &with.account(), world.now, &mut world.rng).unwrap();
+    assert_eq!(leaving(world, &mut alice), [bob.address().clone()]);
+}
+
 /// The server takes the list of the phone, and not that of the tablet.
 fn two_managers(
     world: &mut World,

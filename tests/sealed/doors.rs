@@ -455,14 +455,20 @@ fn what_waits_for_many_when_mail_is_to_be_sealed_leaves_in_one_go() {
     for user in ["bob", "carol", "dave", "erin"] {
         world.write(&mut alice, user, "three");
     }
+    // Mail to her stays open.
+    alice.deliver("erin", Delivery::Open, world.now, &mut world.rng).unwrap();
     alice.set_policy(sealed);
     let mut left = Vec::new();
     while let Some(task) = alice.tasks(1, world.now, &mut world.rng).unwrap().pop() {
-        let Action::SendSealed { to, .. } = &task.action else { panic!("{task:?}") };
-        left.push(to.user.clone());
+        match &task.action {
+            Action::SendSealed { to, .. } => left.push((to.user.clone(), true)),
+            Action::Send { to, .. } => left.push((to.user.clone(), false)),
+            _ => panic!("{task:?}"),
+        }
         let done = subrosa::Answer::Done;
         alice.complete(&task.id, done, world.now, &mut world.rng).unwrap();
     }
     left.sort();
-    assert_eq!(left, ["bob", "carol", "dave", "erin"]);
+    let expected = [("bob", true), ("carol", true), ("dave", true), ("erin", false)];
+    assert_eq!(left, expected.map(|(user, is_sealed)| (user.to_owned(), is_sealed)));
 }
