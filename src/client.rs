@@ -125,7 +125,9 @@ pub struct Policy {
     pub log_messages: u64,
     /// Bytes of those: 16 MiB.
     pub log_bytes: u64,
-    /// Seconds for which they are kept: 7 days. Then they are deleted.
+    /// Seconds for which they are kept: 7 days. Then they are deleted, but for those that have not
+    /// left, and sealed ones that a device may be unable to read, until they were sent again
+    /// (docs/sealed.md, section 5).
     pub log_age: u64,
     /// Envelopes of each device that are remembered as opened: 2,000. It should be at least twice
     /// what the other side keeps in its log.
