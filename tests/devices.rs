@@ -39,7 +39,7 @@
 //! go again too. Answers to tasks are lost, late, doubled, or say that something failed. It
 //! repeats, delays and reorders at will, hands out stale lists and bundles, mutates envelopes and
 //! lies about where they come from. An app keeps what is refused for its rate, and gives it once
-//! more.
+//! more. People reset sessions, and set clocks that are wrong by up to 20 hours.
 #![allow(
     clippy::panic,
     clippy::indexing_slicing,

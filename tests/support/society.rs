@@ -45,6 +45,8 @@ struct Device {
     stale_summary: Option<Vec<u8>>,
     /// When it renewed the account key.
     renewed: usize,
+    /// By how many seconds its clock is fast.
+    is_off_by: i64,
 }
 
 struct Backup {
@@ -159,7 +161,9 @@ impl World {
             760..800 => self.connect(at),
             800..840 => self.restart(at),
             840..870 => self.forge(at),
-            870..900 => self.replay(at),
+            870..880 => self.replay(at),
+            880..892 => self.reset(at),
+            892..900 => self.set_clock(at),
             900..920 => self.devices[at].on = false,
             920..935 => self.link(&user),
             935..947 => self.remove(&user),
@@ -183,6 +187,7 @@ impl World {
             late: Vec::new(),
             stale_summary: None,
             renewed: 0,
+            is_off_by: 0,
         };
         self.devices.push(device);
         self.connect_for_sure(self.devices.len() - 1);
@@ -193,10 +198,35 @@ impl World {
         at: usize,
         work: impl FnOnce(&mut Client<Memory>, UnixTime, &mut Seeded) -> T,
     ) -> T {
+        let now = self.clock(at);
         let client = self.devices[at].client.as_mut().unwrap();
-        let done = work(client, self.now, &mut self.keys);
+        let done = work(client, now, &mut self.keys);
         self.note_readers(at);
         done
+    }
+
+    /// What time a device takes it to be.
+    fn clock(&self, at: usize) -> UnixTime {
+        let now = self.now.as_secs().checked_add_signed(self.devices[at].is_off_by).unwrap();
+        UnixTime::from_secs(now).unwrap()
+    }
+
+    /// Somebody sets the clock of a device, well or badly.
+    fn set_clock(&mut self, at: usize) {
+        const HOURS: [i64; 6] = [0, 0, 0, 1, 20, -20];
+        let hours = HOURS[self.rng.below(HOURS.len())];
+        self.devices[at].is_off_by = hours * HOUR as i64;
+        let address = self.address(at);
+        self.note(|| format!("the clock of {address} is off by {hours} hours"));
+    }
+
+    /// Somebody resets the sessions with a device.
+    fn reset(&mut self, at: usize) {
+        let [address, with] = [at, self.rng.below(self.devices.len())].map(|at| self.address(at));
+        if with != address {
+            let done = self.with(at, |client, _, _| client.reset(&with));
+            self.note(|| format!("{address} resets its sessions with {with}: {done:?}"));
+        }
     }
 
     /// For whom texts are of which that was not known.
@@ -228,8 +258,9 @@ impl World {
         let (from, index) = (self.address(at), self.promise.written.len());
         let known = self.known_devices(at, to);
         let text = index.to_string().into_bytes();
+        let now = self.clock(at);
         let client = self.devices[at].client.as_mut().unwrap();
-        match client.write(to, &text, self.now, &mut self.keys) {
+        match client.write(to, &text, now, &mut self.keys) {
             Ok(id) => {
                 self.note(|| format!("{from} wrote #{index} to {to}, for {known:?}"));
                 self.promise.wrote((id, &from, to), known, (self.step, self.now));
@@ -361,7 +392,11 @@ impl World {
             Completed::Rejected(error) => {
                 let may_be = matches!(
                     error,
-                    Error::UnknownDevice(_) | Error::DevicesNeeded(_) | Error::IdentityChanged(_)
+                    Error::UnknownDevice(_)
+                        | Error::DevicesNeeded(_)
+                        | Error::IdentityChanged(_)
+                        // By a clock that is wrong.
+                        | Error::FutureBundle
                 );
                 assert!(may_be, "{address} does not take {reply:?}: {error}");
             }
@@ -523,9 +558,10 @@ impl World {
         self.open(at, store.clone());
         let mut copy = Client::open(store).unwrap().with_policy(self.policy.clone());
         let mut keys = Seeded::new(self.seed, "copy");
-        drop(copy.update_devices(&from.user, &list.encode(), self.now, &mut keys));
-        drop(copy.accept_new_key(&from.user, &list.account(), self.now, &mut keys));
-        let received = copy.receive(named, envelope, self.now, &mut keys).unwrap();
+        let now = self.clock(at);
+        drop(copy.update_devices(&from.user, &list.encode(), now, &mut keys));
+        drop(copy.accept_new_key(&from.user, &list.account(), now, &mut keys));
+        let received = copy.receive(named, envelope, now, &mut keys).unwrap();
         matches!(received, Received::Incoming(_))
     }
 
@@ -805,7 +841,8 @@ impl World {
         self.chaos = false;
         let promise = &self.promise;
         self.devices.retain(|device| !promise.is_gone(&device.address));
-        self.note(|| "the network recovers".into());
+        self.devices.iter_mut().for_each(|device| device.is_off_by = 0);
+        self.note(|| "the network recovers, and all clocks are right".into());
         for at in 0..self.devices.len() {
             self.with(at, |client, _, _| client.connected().unwrap());
         }
