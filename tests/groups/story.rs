@@ -118,8 +118,13 @@ impl Story {
         let group = world.group.unwrap();
         let user = USERS[3 + world.rng.below(2)];
         let stays = STAY.contains(&&*by.user);
-        match world.rng.below(24) {
+        match world.rng.below(25) {
             21 => self.decide(by),
+            24 => {
+                let all: Vec<Address> = world.devices.keys().cloned().collect();
+                let with = &all[world.rng.below(all.len())];
+                drop(world.client(by).reset(with));
+            }
             // What a liar says days after her removal may count for those alone who heard it in time.
             22 if self.mallory.is_none() && world.rng.chance(600) => self.rest(),
             18..=20 => self.administer(),
