@@ -220,6 +220,66 @@ fn what_waits_for_a_device_does_not_leave_while_a_new_key_says_that_it_is_remove
     }
 }
 
+/// Somebody has another account under a user's name, and writes.
+fn write_as_other(world: &mut World, alice: &mut Client<Memory>, user: &str) {
+    world.post.users.remove(user);
+    let mut other = world.create(user);
+    world.write(&mut other, "alice", user);
+    world.settle(&mut [alice, &mut other]);
+}
+
+#[test]
+fn a_decision_about_one_user_leaves_what_is_held_of_another() {
+    let world = &mut World::new("two are held");
+    let (mut alice, mut bob) = world.talking();
+    let mut carol = world.create("carol");
+    world.write(&mut carol, "alice", "one");
+    world.settle(&mut [&mut alice, &mut bob, &mut carol]);
+    drop(texts(&mut alice));
+    for user in ["bob", "carol"] {
+        write_as_other(world, &mut alice, user);
+        assert_eq!(alice.held(user, 10).unwrap().len(), 1);
+    }
+    let account = alice.trust("bob").unwrap().unwrap().new_account.unwrap();
+    alice.accept_new_key("bob", &account, world.now, &mut world.rng).unwrap();
+    assert_eq!(texts(&mut alice).len(), 1);
+    assert_eq!(
+        (alice.held("bob", 10).unwrap().len(), alice.held("carol", 10).unwrap().len()),
+        (0, 1)
+    );
+}
+
+#[test]
+fn what_waits_for_a_device_leaves_though_one_of_another_user_with_its_number_is_removed() {
+    let world = &mut World::new("the same number");
+    let (mut alice, mut bob) = world.talking();
+    let mut carol = world.create("carol");
+    world.write(&mut carol, "alice", "one");
+    let mut tablet = world.link(&mut bob, Role::Device);
+    let mut laptop = world.link(&mut carol, Role::Device);
+    for _ in 0..2 {
+        world.write(&mut bob, "alice", "I have a tablet");
+        world.write(&mut carol, "alice", "I have a laptop");
+        world.settle(&mut [&mut alice, &mut bob, &mut carol, &mut tablet, &mut laptop]);
+        for user in ["bob", "carol"] {
+            world.write(&mut alice, user, "good");
+        }
+        world.settle(&mut [&mut alice, &mut bob, &mut carol, &mut tablet, &mut laptop]);
+    }
+    for user in ["bob", "carol"] {
+        alice.write(user, b"to both", world.now, &mut world.rng).unwrap();
+    }
+    bob.remove_device(2, world.now, &mut world.rng).unwrap();
+    let list = bob.devices("bob").unwrap().unwrap();
+    world.update(&mut alice, "bob", &list.encode()).unwrap();
+    let mut left = leaving(world, &mut alice);
+    left.sort();
+    assert_eq!(
+        left,
+        [("bob", 1), ("carol", 1), ("carol", 2)].map(|(user, at)| Address::new(user, at))
+    );
+}
+
 #[test]
 fn nobody_forgets_the_own_user_or_takes_back_that_it_is_verified() {
     let world = &mut World::new("the own user");
