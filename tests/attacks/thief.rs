@@ -77,6 +77,8 @@ fn what_was_sent_is_not_in_the_store_after_a_week_nor_after_forget_nor_after_the
     world.settle(&mut alice);
     assert!(!disk.holds(b"the eagle lands at noon"));
     world.write(&mut alice, "bob", "the second eagle");
+    world.settle(&mut alice);
+    world.write(&mut alice, "bob", "the second eagle waits");
     alice.forget("bob").unwrap();
     assert!(!disk.holds(b"the second eagle"));
     world.rest(&mut [&mut alice, &mut bob]);

@@ -7,7 +7,7 @@ use subrosa::{
     Role, Trust,
 };
 
-use super::{DAY, World, events, from, texts};
+use super::{DAY, World, events, from, take, texts};
 
 /// The device list of an account that somebody else made under a user's name.
 fn other_account(world: &mut World, user: &str) -> DeviceList {
@@ -53,6 +53,28 @@ fn a_decision_for_a_key_that_is_none_of_the_two_is_refused_and_changes_nothing()
         assert_eq!(refused, changed);
         assert_eq!(alice.trust("bob").unwrap(), before);
     }
+}
+
+#[test]
+fn a_key_that_people_decided_against_does_not_come_back_by_mail() {
+    let world = &mut World::new("dismissed");
+    let (mut alice, _bob) = world.talking();
+    let genuine = alice.trust("bob").unwrap().unwrap().account;
+    let honest = world.post.users.remove("bob").unwrap();
+    let mut rogue = world.create("bob");
+    world.write(&mut rogue, "alice", "one");
+    world.settle(&mut [&mut alice]);
+    rogue.reset(alice.address()).unwrap();
+    world.write(&mut rogue, "alice", "two");
+    let late = world.post.take(alice.address()).pop().unwrap();
+    world.post.users.insert("bob".into(), honest);
+    assert!(alice.trust("bob").unwrap().unwrap().new_account.is_some());
+    alice.accept_new_key("bob", &genuine, world.now, &mut world.rng).unwrap();
+    take(&mut alice);
+    drop(alice.receive(Some(&late.from), &late.envelope, world.now, &mut world.rng).unwrap());
+    world.settle(&mut [&mut alice]);
+    assert_eq!(alice.trust("bob").unwrap().unwrap().new_account, None);
+    assert_eq!(events(&mut alice), []);
 }
 
 #[test]
