@@ -5,13 +5,14 @@ use std::collections::BTreeSet;
 use subrosa::protocol::IdentityKeyPair;
 use subrosa::store::{Memory, Store, Table};
 use subrosa::{
-    Action, Answer, CallId, DeviceList, Error, Event, Received, Role, Signal, SignalKind,
+    Action, Answer, CallId, Delivery, DeviceList, Error, Event, Received, Role, Signal, SignalKind,
 };
 
+use super::post::Mail;
 use super::world::{App, DAY, World, events, is_initial, read};
 
 /// A regular sealed envelope from one to the other.
-fn regular(world: &mut World, from: &mut App, to: &App, text: &str) -> super::post::Mail {
+fn regular(world: &mut World, from: &mut App, to: &App, text: &str) -> Mail {
     world.write(from, &to.address().user, text);
     world.work(from);
     let mail = world.post.take(to.address());
@@ -102,6 +103,25 @@ fn a_first_message_that_comes_twice_is_a_duplicate_and_the_second_one_finds_its_
     let mut all = read(&mut bob);
     all.sort();
     assert_eq!(all, ["one", "three", "two"]);
+}
+
+/// They are in one session, which the open one began.
+#[test]
+fn a_sealed_first_message_that_an_open_one_overtakes_is_read() {
+    let world = &mut World::with_certificates("overtaken");
+    let (mut alice, mut bob) = (world.create("alice"), world.create("bob"));
+    world.write(&mut alice, "bob", "one");
+    world.work(&mut alice);
+    alice.deliver("bob", Delivery::Open, world.now, &mut world.rng).unwrap();
+    world.write(&mut alice, "bob", "two");
+    world.work(&mut alice);
+    let mut mail = world.post.take(bob.address());
+    assert_eq!(mail.iter().map(Mail::is_sealed).collect::<Vec<_>>(), [true, false]);
+    mail.reverse();
+    for mail in &mail {
+        assert!(matches!(world.give(&mut bob, mail), Received::Incoming(_)));
+    }
+    assert_eq!(read(&mut bob), ["two", "one"]);
 }
 
 #[test]
