@@ -338,6 +338,20 @@ fn values_that_differ_take_back_what_the_other_side_confirmed() {
 }
 
 #[test]
+fn who_sees_values_that_differ_takes_back_what_they_said_before() {
+    let (mut world, (mut alice, _), (mut bob, _)) = acquainted("they saw");
+    let account = bob.trust("alice").unwrap().unwrap().account;
+    bob.verify("alice", &account, world.now, &mut world.rng).unwrap();
+    assert_eq!(trust(&mut bob, "alice"), Trust::Verified);
+    start(&mut world, &mut alice, "bob");
+    world.rest(&mut [&mut alice, &mut bob]);
+    accept(&mut world, &mut bob, "alice");
+    world.rest(&mut [&mut alice, &mut bob]);
+    bob.reject_sas("alice", world.now, &mut world.rng).unwrap();
+    assert_eq!(trust(&mut bob, "alice"), Trust::FirstUse);
+}
+
+#[test]
 fn five_comparisons_at_once_and_then_one_in_five_hours() {
     let (mut world, (mut alice, disk), (mut bob, bobs)) = acquainted("five");
     for _ in 0..5 {
