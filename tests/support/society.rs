@@ -613,7 +613,15 @@ impl World {
     fn meet(&mut self, at: usize) {
         for user in self.post.users.keys().cloned().collect::<Vec<_>>() {
             let truth = self.post.list(&user).unwrap().account();
-            let trust = self.with(at, |client, _, _| client.trust(&user).unwrap());
+            let list = self.post.list(&user).unwrap().encode();
+            let trust = self.with(at, |client, now, keys| {
+                let trust = client.trust(&user).unwrap();
+                if trust.as_ref().is_some_and(|trust| trust.new_account.is_some()) {
+                    // The app looks which key the server has by now.
+                    drop(client.update_devices(&user, &list, now, keys));
+                }
+                client.trust(&user).unwrap()
+            });
             let Some(trust) = trust else { continue };
             let accept: IdentityKey = match trust.new_account {
                 Some(new) if new == truth => new,
