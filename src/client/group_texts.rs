@@ -11,7 +11,7 @@ use super::events::Event;
 use super::group_outs::{self, OutRow, PlaceKey};
 use super::group_rows::{self, PeerRow, of};
 use super::inbox;
-use super::log::{self, Pointer, TextKey};
+use super::log::{self, TextKey};
 use super::messages::{self, Progress};
 use super::outbox::{self, WaitingFor};
 use super::transaction::{Open, Place, RowName, Tag};
@@ -129,6 +129,7 @@ pub(super) fn withdraw(open: &mut Open<'_>, id: MessageId) -> Result<bool, Error
     for Name(name) in &row.outs {
         group_outs::remove(open, name)?;
     }
+    messages::withhold_resent(open, &row.text)?;
     delete_pending(open, row.group, &row.text)?;
     log::remove(open, &row.text)?;
     open.delete(Table::Group, &state_key(id))?;
@@ -378,7 +379,7 @@ pub(super) fn encrypt_again(
 ) -> Result<bool, Error> {
     let mut is_known = false;
     if let Some(waiting) = outbox::waiting(open, name)?
-        && let Some((place, pointer)) = pointer(open, &waiting)?
+        && let Some((place, pointer)) = messages::pointer(open, &waiting)?
     {
         is_known = true;
         let text = TextAt { group: pointer.text.tag(), id, text: pointer.text, reference: None };
@@ -442,20 +443,8 @@ pub(super) fn is_of_one(
     groups: &BTreeSet<Tag>,
 ) -> Result<bool, Error> {
     let Some(waiting) = outbox::waiting(open, name)? else { return Ok(false) };
-    let Some((_, pointer)) = pointer(open, &waiting)? else { return Ok(false) };
+    let Some((_, pointer)) = messages::pointer(open, &waiting)? else { return Ok(false) };
     Ok(groups.contains(&pointer.text.tag()))
-}
-
-/// Which text an envelope holds that waits for a single device, and where the rows of that are.
-fn pointer(open: &mut Open<'_>, waiting: &WaitingFor) -> Result<Option<(Place, Pointer)>, Error> {
-    let WaitingFor { to, number, .. } = waiting;
-    let tag = open.tag(&to.user)?;
-    let user = open.user(tag)?;
-    let Some(listed) = user.as_ref().and_then(|user| user.list.get(to.device)) else {
-        return Ok(None);
-    };
-    let place = open.place(tag, &listed.identity);
-    Ok(log::pointer(open, place, *number)?.map(|pointer| (place, pointer)))
 }
 
 // ---- Which text an envelope held.

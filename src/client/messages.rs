@@ -5,9 +5,9 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
-use super::log::{self, TextKey};
-use super::outbox;
-use super::transaction::{Open, RowName, Tag};
+use super::log::{self, Pointer, TextKey};
+use super::outbox::{self, WaitingFor};
+use super::transaction::{Open, Place, RowName, Tag};
 use crate::at_rest;
 use crate::content::MessageId;
 use crate::error::Error;
@@ -179,6 +179,33 @@ pub(super) fn withdraw(open: &mut Open<'_>, tag: Tag, id: MessageId) -> Result<b
     log::remove(open, &row.text)?;
     put(open, tag, id, row)?;
     Ok(true)
+}
+
+/// What is to be sent again of a text that is taken back does not leave either.
+pub(super) fn withhold_resent(open: &mut Open<'_>, text: &TextKey) -> Result<(), Error> {
+    for waiting in outbox::waiting_for(open, |_| true)? {
+        if waiting.message.is_none()
+            && pointer(open, &waiting)?.is_some_and(|(_, pointer)| pointer.text == *text)
+        {
+            outbox::remove(open, &waiting.name)?;
+        }
+    }
+    Ok(())
+}
+
+/// Which text an envelope holds that waits for a single device, and where the rows of that are.
+pub(super) fn pointer(
+    open: &mut Open<'_>,
+    waiting: &WaitingFor,
+) -> Result<Option<(Place, Pointer)>, Error> {
+    let WaitingFor { to, number, .. } = waiting;
+    let tag = open.tag(&to.user)?;
+    let user = open.user(tag)?;
+    let Some(listed) = user.as_ref().and_then(|user| user.list.get(to.device)) else {
+        return Ok(None);
+    };
+    let place = open.place(tag, &listed.identity);
+    Ok(log::pointer(open, place, *number)?.map(|pointer| (place, pointer)))
 }
 
 /// Makes a text a draft again for the device that this envelope, which does not leave, is for.

@@ -120,6 +120,7 @@ impl<S: Scope> Client<S> {
                 let Some(row) = messages::get(open, message)? else {
                     return group_texts::withdraw(open, message);
                 };
+                messages::withhold_resent(open, &row.text)?;
                 messages::withdraw(open, open.tag(&row.to)?, message)
             })
         })

@@ -18,6 +18,37 @@ fn damaged(world: &mut World, alice: &mut Client<Memory>, bob: &mut Client<Memor
     assert!(matches!(received, Received::AskedAgain(_)), "{received:?}");
 }
 
+#[test]
+fn a_text_that_is_taken_back_is_not_sent_again_either() {
+    let world = &mut World::new("taken back and asked for");
+    let (mut alice, mut bob) = world.talking();
+    let mut tablet = world.link(&mut bob, Role::Device);
+    world.write(&mut alice, "bob", "to both");
+    world.settle(&mut [&mut alice, &mut bob, &mut tablet]);
+    world.write(&mut bob, "alice", "of one");
+    world.settle(&mut [&mut alice, &mut bob, &mut tablet]);
+    take(&mut bob);
+    take(&mut tablet);
+    let id = alice.write("bob", b"three", world.now, &mut world.rng).unwrap();
+    // The server takes it for the one device, and is away then.
+    let is_for = |action: &Action, of: &Client<Memory>| matches!(action, Action::Send { to, .. } if to == of.address());
+    for task in alice.tasks(100, world.now, &mut world.rng).unwrap() {
+        if is_for(&task.action, &bob) {
+            world.post.perform(&mut alice, &task, world.now, &mut world.rng).unwrap();
+        }
+    }
+    let mut mail = world.post.take(bob.address()).pop().unwrap();
+    *mail.envelope.last_mut().unwrap() ^= 1;
+    let asked = bob.receive(Some(&mail.from), &mail.envelope, world.now, &mut world.rng).unwrap();
+    assert!(matches!(asked, Received::AskedAgain(_)), "{asked:?}");
+    world.connect(&mut bob);
+    assert!(!world.post.fetch(&mut alice, world.now, &mut world.rng).is_empty());
+    assert!(alice.withdraw(id).unwrap());
+    world.pass(DAY);
+    world.settle(&mut [&mut alice, &mut bob, &mut tablet]);
+    assert_eq!((texts(&mut bob), texts(&mut tablet)), (vec![], vec![]));
+}
+
 /// The requests in a mailbox, which the network loses.
 fn lose_mail(world: &mut World, of: &Client<Memory>) -> usize {
     world.post.take(of.address()).len()
