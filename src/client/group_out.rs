@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use rand_core::CryptoRng;
 
 use super::group_outs::{self, ReceiverRow};
-use super::group_rows;
+use super::group_rows::{self, GroupStanding};
 use super::group_texts::{self, TextAt};
 use super::tickets;
 use super::transaction::{Open, Place, RowName, Tag};
@@ -42,12 +42,26 @@ pub(super) fn due(
         }
         let Some(row) = group_outs::get(open, &name)? else { continue };
         let at = TextAt { group: row.group, id: row.message, text: row.text, reference: None };
+        let group = group_rows::get(open, row.group)?;
+        let is_left = group.is_none_or(|group| group.standing != GroupStanding::Joined);
         let (mut envelope, mut is_less) = (None, false);
         for mut block in group_outs::blocks(open, &name)? {
             let mut is_changed = false;
             for (index, receiver) in block.numbered().filter(|(_, one)| one.is_due(now)) {
                 if due.len() >= most || bytes > most_bytes {
                     break;
+                }
+                // Of a group that this account has left, and may be invited to again, nothing is
+                // encrypted anew for the others.
+                if is_left {
+                    match is_certain(open, receiver)? {
+                        Some(true) => {}
+                        Some(false) => continue,
+                        None => {
+                            (receiver.is_sent, is_changed) = (true, true);
+                            continue;
+                        }
+                    }
                 }
                 is_changed = true;
                 if tickets::seals(open, Place::read(&receiver.place).tag)? {
@@ -79,6 +93,16 @@ pub(super) fn due(
         }
     }
     Ok(due)
+}
+
+/// Whether a receiver is its user's device without doubt; none where the user's list does not have
+/// it any more.
+fn is_certain(open: &mut Open<'_>, receiver: &ReceiverRow) -> Result<Option<bool>, Error> {
+    let place = Place::read(&receiver.place);
+    let Some(user) = open.user(place.tag)? else { return Ok(None) };
+    let mut listed = user.list.devices().iter().map(|listed| listed.identity);
+    let identity = listed.find(|identity| open.place(place.tag, identity) == place);
+    Ok(identity.map(|identity| !user.is_doubted(&identity)))
 }
 
 /// A block is gone, and the envelope where that was the last one. True where that was the last of

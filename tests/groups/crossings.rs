@@ -4,7 +4,7 @@
 use subrosa::group::GroupId;
 use subrosa::{
     Action, Address, Delivery, Event, GroupIntention, GroupStanding, MessageId, Outgoing, Progress,
-    Role,
+    Role, Task,
 };
 
 use crate::world::{HOUR, World};
@@ -555,6 +555,24 @@ fn what_is_to_be_sealed_since_it_was_encrypted_leaves_though_nothing_else_happen
     let left = &world.post.past[before..];
     assert!(left.len() == 2 && left.iter().all(crate::world::Mail::is_sealed));
     assert_eq!(world.client(&all[0]).progress(text), Ok(Progress::Sent));
+}
+
+#[test]
+fn what_waits_of_a_group_that_was_left_does_not_leave_for_a_device_in_doubt() {
+    let (mut world, all) = World::new(48).talking();
+    let [ada, ..] = &all[..] else { panic!() };
+    let tablet = world.link(ada, Role::Device);
+    world.settle();
+    world.write(ada).unwrap();
+    world.settle();
+    let id = world.write(ada).unwrap();
+    world.change(ada, GroupIntention::Leave).unwrap();
+    // The server shows another account of hers, which the tablet is not in.
+    world.make_up_list(ada, "ada");
+    let (now, keys) = (world.now, &mut world.keys);
+    let tasks = world.devices.get_mut(ada).unwrap().client.tasks(100, now, keys).unwrap();
+    let to_tablet = |task: &&Task| matches!(&task.action, Action::Send { to, message, .. } if *to == tablet && *message == Some(id));
+    assert!(!tasks.is_empty() && !tasks.iter().any(|task| to_tablet(&task)), "{tasks:?}");
 }
 
 #[test]
