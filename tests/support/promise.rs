@@ -18,6 +18,8 @@ pub(crate) struct Written {
     pub(crate) forgotten: bool,
     /// The sender did not know the devices of the user yet, or waits for somebody to accept a key.
     pub(crate) is_open: bool,
+    /// The step at which it was known for whom it is.
+    known: usize,
     due: BTreeMap<Address, Due>,
 }
 
@@ -107,22 +109,24 @@ impl Promise {
             at,
             forgotten: false,
             is_open: true,
+            known: step,
             due: BTreeMap::new(),
         });
         if let Some(entitled) = entitled {
-            self.is_for(index, entitled);
+            self.is_for(index, entitled, step);
         }
     }
 
     /// It is known now for whom a text is.
-    pub(crate) fn is_for(&mut self, index: usize, entitled: BTreeSet<Address>) {
+    pub(crate) fn is_for(&mut self, index: usize, entitled: BTreeSet<Address>, step: usize) {
         let written = &mut self.written[index];
-        written.is_open = false;
+        (written.is_open, written.known) = (false, step);
         let gone = self.gone.contains(&written.from);
         for to in entitled {
             let owed = !gone && !self.gone.contains(&to);
-            let due = Due { stage: Stage::Waiting, owed, is_unasked: false };
-            written.due.entry(to).or_insert(due);
+            let new = Due { stage: Stage::Waiting, owed, is_unasked: false };
+            let due = written.due.entry(to).or_insert(new);
+            due.owed |= owed && due.stage == Stage::Waiting;
         }
     }
 
@@ -389,12 +393,15 @@ impl Promise {
         for (index, written) in self.written.iter_mut().enumerate() {
             let by_it = written.from == *device;
             written.forgotten |= by_it && written.step > step;
+            // It is for the devices that the copy's lists name.
+            let is_open_again = by_it && !written.forgotten && written.known > step;
+            written.is_open |= is_open_again;
             for (to, due) in &mut written.due {
                 let opened = lives.get(to).is_some_and(|life| life.opened.contains(&index));
                 let undone = to == device && before.opened.contains(&index) && !opened;
                 let in_between = matches!(due.stage, Stage::Asked | Stage::Aside) || due.is_unasked;
                 let asked = (by_it || to == device) && !opened && in_between;
-                let unsent = written.forgotten && due.stage == Stage::Waiting;
+                let unsent = (written.forgotten || is_open_again) && due.stage == Stage::Waiting;
                 due.owed &= !(undone || asked || unsent);
             }
         }

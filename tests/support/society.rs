@@ -234,7 +234,7 @@ impl World {
         let address = self.address(at);
         for (index, to) in self.promise.open_of(&address) {
             if let Some(entitled) = self.known_devices(at, &to) {
-                self.promise.is_for(index, entitled);
+                self.promise.is_for(index, entitled, self.step);
             }
         }
     }
