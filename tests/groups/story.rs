@@ -534,7 +534,7 @@ fn in_every_world_members_show_every_text_once_and_nobody_else_does() {
 
 #[test]
 fn the_same_holds_in_every_world_whose_mail_is_sealed() {
-    run_all(SEALED, 4);
+    run_all(SEALED, 5);
 }
 
 #[test]
