@@ -84,17 +84,21 @@ pub(super) fn vouch(
     } else if follows(&known.list, &list) {
         // The server is behind: by the word of its own account key, the claimed one is the next. As
         // if the two had come in their order, a person decides, and nothing is written until then.
-        let next = known.list;
-        known = UserRecord::new(&known.name, list);
-        learn(open, tag, &mut known, next, now, rng)?;
+        let before = known;
+        known = UserRecord::new(&before.name, list);
+        learn(open, tag, &mut known, before.list.clone(), now, rng)?;
+        for identity in before.identities().filter(|identity| !known.knows(identity)) {
+            forget_device(open, open.place(tag, &identity), &identity)?;
+        }
     } else {
         // A device that the list has too showed by its session that it is the user's: what it sent
         // comes again, and is not shown again.
-        let is_theirs = |claimed: &&ListedDevice| {
-            list.get(claimed.device).is_some_and(|listed| listed.identity == claimed.identity)
+        let is_theirs = |identity: &IdentityKey| {
+            let listed = list.device_of(identity);
+            listed.is_some_and(|listed| known.candidates(listed.device).contains(identity))
         };
-        for listed in known.list.devices().iter().filter(|claimed| !is_theirs(claimed)) {
-            forget_device(open, open.place(tag, &listed.identity), &listed.identity)?;
+        for identity in known.identities().filter(|identity| !is_theirs(identity)) {
+            forget_device(open, open.place(tag, &identity), &identity)?;
         }
         known = UserRecord::new(&known.name, list);
         open.put_user(tag, &known)?;
@@ -115,8 +119,8 @@ pub(super) fn nobody(
 ) -> Result<(), Error> {
     let tag = open.tag(user)?;
     let Some(known) = open.user(tag)?.filter(|known| known.unvouched) else { return Ok(()) };
-    for listed in known.list.devices() {
-        forget_device(open, open.place(tag, &listed.identity), &listed.identity)?;
+    for identity in known.identities() {
+        forget_device(open, open.place(tag, &identity), &identity)?;
     }
     open.delete(Table::User, &tag.0)?;
     let account = known.list.account();

@@ -283,6 +283,41 @@ fn of_a_user_who_is_forgotten_nothing_is_left_whatever_waits() {
     assert_eq!(of_bob(&mut alice.into_store()), []);
 }
 
+/// Whoever makes up names fills no store.
+#[test]
+fn of_somebody_whom_the_server_does_not_know_no_removed_device_is_remembered() {
+    for is_other in [false, true] {
+        let world = &mut World::new("made up");
+        let (mut alice, mut bob) = (world.create("alice"), world.create("bob"));
+        let mut tablet = world.link_as(&mut bob, Role::Device);
+        let mut later = world.link_as(&mut bob, Role::Manager);
+        world.settle(&mut [&mut bob, &mut tablet, &mut later]);
+        for (from, removes) in [(&mut tablet, false), (&mut bob, true)] {
+            if removes {
+                from.remove_device(2, world.now, &mut world.rng).unwrap();
+            }
+            world.write(from, "alice", "hello");
+            world.work(from);
+            world.fetch(&mut alice);
+        }
+        assert_eq!(read(&mut alice), ["hello", "hello"]);
+        world.post.users.remove("bob");
+        if is_other {
+            drop(world.create("bob"));
+        }
+        world.pass(DAY);
+        world.work(&mut alice);
+        let left: Vec<Table> = rows(&mut alice.into_store())
+            .into_iter()
+            .filter(|(table, _, row)| {
+                *table == Table::Ticket && row.windows(3).any(|name| name == b"bob")
+            })
+            .map(|(table, ..)| table)
+            .collect();
+        assert_eq!(left, [], "{is_other}");
+    }
+}
+
 #[test]
 fn a_restored_copy_heals_and_makes_no_ticket_twice() {
     let world = &mut World::new("restored");
