@@ -9,7 +9,6 @@ use serde::{Deserialize, Serialize};
 use super::transaction::{Open, Place, Tag};
 use super::{Client, Delivery, Scope};
 use crate::address::Address;
-use crate::at_rest;
 use crate::content::MOST_TICKETS;
 use crate::error::Error;
 use crate::identity::{self, IdentityKey};
@@ -408,19 +407,6 @@ pub(super) fn forget_device(open: &mut Open<'_>, place: Place) -> Result<(), Err
     open.delete(Table::Ticket, &peer_key(place))
 }
 
-/// Forgets every device of a user.
-pub(super) fn forget(open: &mut Open<'_>, tag: Tag) -> Result<(), Error> {
-    let prefix = [&[PEER][..], &tag.0].concat();
-    for (key, row) in open.scan(Table::Ticket, &prefix, usize::MAX)? {
-        let row: PeerRow = at_rest::state::decode(1, &row)?;
-        if let Some(contact) = row.contact {
-            open.delete(Table::Ticket, &contact_key(contact))?;
-        }
-        open.delete(Table::Ticket, &key)?;
-    }
-    open.delete(Table::Ticket, &open_key(tag))
-}
-
 fn contact_key(ContactNumber(number): ContactNumber) -> Vec<u8> {
     [&[CONTACT][..], &number].concat()
 }
@@ -432,6 +418,7 @@ fn peer_key(place: Place) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::at_rest;
 
     fn some(count: u8) -> Vec<[u8; 16]> {
         (0..count).map(|byte| [byte; 16]).collect()

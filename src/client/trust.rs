@@ -325,7 +325,7 @@ fn forget(open: &mut Open<'_>, user: &str) -> Result<(), Error> {
             devices::forget_device(open, open.place(tag, &identity), &identity)?;
         }
     }
-    tickets::forget(open, tag)?;
+    tickets::set_open(open, tag, false)?;
     doors::forget(open, tag)?;
     for table in [Table::Session, Table::Device, Table::Seen, Table::Request] {
         open.delete_all(table, &tag.0)?;

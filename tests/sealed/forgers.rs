@@ -236,13 +236,6 @@ fn of_a_user_who_is_forgotten_nothing_is_left_whatever_waits() {
     };
     let asked = world.give(&mut alice, &damaged);
     assert!(matches!(asked, Received::AskedAgain(_)), "{asked:?}");
-    // Alice does not know this device, and does not hear of it.
-    let mut laptop = world.link(&mut bob);
-    world.write(&mut laptop, "alice", "set aside");
-    world.work(&mut laptop);
-    for mail in world.post.take(alice.address()) {
-        drop(world.give(&mut alice, &mail));
-    }
     let (now, rng) = (world.now, &mut world.rng);
     alice.write("bob", b"never sent", now, rng).unwrap();
     for task in alice.tasks(usize::MAX, now, rng).unwrap() {
@@ -268,6 +261,7 @@ fn of_a_user_who_is_forgotten_nothing_is_left_whatever_waits() {
     let none = [Table::Account, Table::Prekey, Table::Vault, Table::App];
     assert!(Table::ALL.iter().all(|table| tables.contains(table) || none.contains(table)));
     let mut alice = world.open(store);
+    alice.deliver("bob", Delivery::Open, world.now, &mut world.rng).unwrap();
     alice.forget("bob").unwrap();
     // What the app has not taken is the app's.
     drop(events(&mut alice));
