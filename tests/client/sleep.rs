@@ -151,3 +151,119 @@ fn a_wait_at_the_end_of_time_is_a_wait_all_the_same() {
         alice.connected().unwrap();
     }
 }
+
+/// Does what is due, but of some devices there is nothing to begin a session with.
+fn drain_without(world: &mut World, client: &mut Client<Memory>, without: &[Address]) {
+    for _ in 0..100 {
+        let tasks = client.tasks(100, world.now, &mut world.rng).unwrap();
+        if tasks.is_empty() {
+            return;
+        }
+        for task in tasks {
+            let is_of = matches!(&task.action, Action::FetchBundle(of) if without.contains(of));
+            let reply = world.post.serve(&client.address().clone(), &task.action, world.now);
+            let answer = if is_of { Answer::Missing } else { reply.answer() };
+            client.complete(&task.id, answer, world.now, &mut world.rng).unwrap();
+        }
+    }
+    panic!("there are tasks without end");
+}
+
+/// What a device is told within days. Of some devices there is nothing to begin a session with.
+fn told(
+    world: &mut World,
+    client: &mut Client<Memory>,
+    without: &[Address],
+    days: u64,
+) -> Vec<Event> {
+    let (began, mut told) = (world.now, Vec::new());
+    while world.now.since(began) < days * DAY {
+        drain_without(world, client, without);
+        told.extend(events(client));
+        sleep(world, client);
+    }
+    told
+}
+
+#[test]
+fn what_was_written_to_a_device_that_cannot_be_reached_for_a_month_is_given_up() {
+    let mut world = World::new("devices that cannot be reached");
+    let [mut alice, mut bob, mut carol] = ["alice", "bob", "carol"].map(|user| world.create(user));
+    let [tablet, bobs, carols] =
+        [&mut alice, &mut bob, &mut carol].map(|old| world.link(old, Role::Device));
+    world.write(&mut alice, "bob", "hello");
+    world.write(&mut alice, "carol", "hello");
+    let write = |world: &mut World, alice: &mut Client<Memory>, to, text: &str| {
+        alice.write(to, text.as_bytes(), world.now, &mut world.rng).unwrap()
+    };
+    let mut without = Vec::new();
+    let mut lose = |alice: &mut Client<Memory>, of: &Client<Memory>| {
+        alice.reset(of.address()).unwrap();
+        without.push(of.address().clone());
+        without.clone()
+    };
+    // The second device gets the first text, and not the second one.
+    let of = lose(&mut alice, &bob);
+    let half = write(&mut world, &mut alice, "bob", "half");
+    drain_without(&mut world, &mut alice, &of);
+    let of = lose(&mut alice, &bobs);
+    let none = write(&mut world, &mut alice, "bob", "none");
+    drain_without(&mut world, &mut alice, &of);
+    world.now = world.now.after(29 * DAY);
+    // Others, two of them of the same number, cannot be reached for some days alone.
+    let [_, of] = [&carols, &tablet].map(|other| lose(&mut alice, other));
+    let to_carol = write(&mut world, &mut alice, "carol", "late");
+    let to_bob = write(&mut world, &mut alice, "bob", "copy");
+    let mut told = told(&mut world, &mut alice, &of, 3);
+    told.sort_by_key(|event| format!("{event:?}"));
+    let lost = |message, device| {
+        let device = Some(device);
+        Event::Undelivered { message, to: "bob".into(), device }
+    };
+    let texts_lost = [(half, 1), (none, 1), (to_bob, 1), (none, 2), (to_bob, 2)];
+    let mut expected = texts_lost.map(|(message, device)| lost(message, device));
+    expected.sort_by_key(|event| format!("{event:?}"));
+    assert_eq!(told, expected);
+    let progress = [half, none, to_bob, to_carol].map(|text| alice.progress(text).unwrap());
+    let (sent, waiting) = (Progress::Sent, Progress::Waiting);
+    assert_eq!(progress, [sent, sent, waiting, waiting]);
+    // They are there after all: what is written from now on comes.
+    let later = write(&mut world, &mut alice, "bob", "later");
+    assert_eq!(self::told(&mut world, &mut alice, &[], 1), []);
+    for text in [to_bob, to_carol, later] {
+        assert_eq!(alice.progress(text), Ok(sent));
+    }
+    let mut shown = |mut client: Client<Memory>| {
+        world.sync(&mut client);
+        let mut all: Vec<String> = texts(&mut client).into_iter().map(|(.., text)| text).collect();
+        all.sort();
+        all
+    };
+    assert_eq!(shown(bob), ["hello", "later"]);
+    assert_eq!(shown(bobs), ["half", "hello", "later"]);
+    assert_eq!(shown(carol), ["hello", "late"]);
+    assert_eq!(shown(carols), ["hello", "late"]);
+    assert_eq!(shown(tablet), ["copy", "half", "hello", "hello", "late", "later", "none"]);
+}
+
+#[test]
+fn a_device_of_the_account_that_cannot_be_reached_for_a_month_is_given_up() {
+    let mut world = World::new("an own device that cannot be reached");
+    let mut alice = world.create("alice");
+    let tablet = world.link(&mut alice, Role::Device);
+    let mut bob = world.create("bob");
+    let mut bobs = world.link(&mut bob, Role::Device);
+    alice.reset(tablet.address()).unwrap();
+    let without = [tablet.address().clone()];
+    let text = alice.write("bob", b"one", world.now, &mut world.rng).unwrap();
+    drain_without(&mut world, &mut alice, &without);
+    world.now = world.now.after(31 * DAY);
+    let told = told(&mut world, &mut alice, &without, 3);
+    let lost = Event::Undelivered { message: text, to: "alice".into(), device: Some(2) };
+    assert_eq!(told, [lost]);
+    assert_eq!(alice.progress(text), Ok(Progress::Sent));
+    for client in [&mut bob, &mut bobs] {
+        world.sync(client);
+        assert_eq!(texts(client), [from("alice/1", "one")]);
+    }
+}

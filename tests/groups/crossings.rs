@@ -3,11 +3,11 @@
 
 use subrosa::group::GroupId;
 use subrosa::{
-    Action, Address, Delivery, Event, GroupIntention, GroupStanding, MessageId, Outgoing, Progress,
-    Role, Task,
+    Action, Address, Answer, Delivery, Event, GroupIntention, GroupStanding, MessageId, Outgoing,
+    Progress, Role, Task,
 };
 
-use crate::world::{HOUR, World};
+use crate::world::{HOUR, World, collect};
 
 const DAY: u64 = 24 * HOUR;
 
@@ -635,4 +635,89 @@ fn texts_of_groups_that_were_not_looked_at_stand_in_front_of_nothing_else() {
         }
         assert_eq!(ada.progress(text), Ok(Progress::Sent), "{seed}");
     }
+}
+
+/// Does the tasks of a device for days. Of some devices there is nothing to begin a session with.
+fn work_without(world: &mut World, of: &Address, without: &[Address], days: u64) {
+    let until = world.now.after(days * DAY);
+    while world.now < until {
+        let World { post, keys, now, devices, .. } = &mut *world;
+        let device = devices.get_mut(of).unwrap();
+        loop {
+            let tasks = device.client.tasks(50, *now, keys).unwrap();
+            if tasks.is_empty() {
+                break;
+            }
+            for task in tasks {
+                let is_of = matches!(&task.action, Action::FetchBundle(of) if without.contains(of));
+                let reply = post.serve(of, &task.action, *now);
+                let answer = if is_of { Answer::Missing } else { reply.answer() };
+                drop(device.client.complete(&task.id, answer, *now, keys).unwrap());
+            }
+        }
+        collect(device);
+        *now = device.client.next_due(*now).unwrap();
+    }
+}
+
+#[test]
+fn what_was_written_to_a_group_and_a_device_that_cannot_be_reached_for_a_month_is_given_up() {
+    for delivery in [Delivery::Open, Delivery::Sealed] {
+        let (mut world, all) = World::delivering(90, delivery).talking();
+        let tablet = world.link(&all[2], Role::Device);
+        world.meet(&all[0], "cyd");
+        for of in [&all[1], &all[2], &tablet] {
+            world.client(&all[0]).reset(of).unwrap();
+        }
+        let first = world.write(&all[0]).unwrap();
+        let without = [tablet.clone(), all[1].clone()];
+        work_without(&mut world, &all[0], &without[..1], 29);
+        assert_eq!(world.client(&all[0]).progress(first), Ok(Progress::Waiting), "{delivery:?}");
+        assert_eq!(undelivered(&world, &all[0], first), []);
+        // Another one cannot be reached for some days alone.
+        world.client(&all[0]).reset(&all[1]).unwrap();
+        let second = world.write(&all[0]).unwrap();
+        work_without(&mut world, &all[0], &without, 3);
+        for text in [first, second] {
+            let told = [(String::from("cyd"), Some(2))];
+            assert_eq!(undelivered(&world, &all[0], text), told, "{delivery:?}");
+        }
+        assert_eq!(world.client(&all[0]).progress(second), Ok(Progress::Waiting));
+        work_without(&mut world, &all[0], &without[..1], 1);
+        for text in [first, second] {
+            assert_eq!(world.client(&all[0]).progress(text), Ok(Progress::Sent), "{delivery:?}");
+        }
+        // It is there after all: what is written from now on comes.
+        let later = world.write(&all[0]).unwrap();
+        world.settle();
+        for (of, was_there) in [(&all[1], true), (&all[2], true), (&tablet, false)] {
+            let shown = &world.devices[of].shown;
+            let shown = [first, second, later].map(|text| shown.get(&text).copied());
+            let expected = was_there.then_some(1);
+            assert_eq!(shown, [expected, expected, Some(1)], "{delivery:?} {of}");
+        }
+    }
+}
+
+#[test]
+fn who_asks_for_a_text_to_a_group_that_is_gone_by_then_is_told_so() {
+    let (mut world, all) = World::with_group(91, &["bea", "cyd"]);
+    world.back_up(&all[1]);
+    world.write(&all[0]).unwrap();
+    world.settle();
+    // The copy does not have the chain that Ada writes with.
+    assert!(world.restore(&all[1]));
+    let (group, now) = (world.group.unwrap(), world.now);
+    let text = Outgoing::new("to all").disappears_after(HOUR);
+    let ada = &mut world.devices.get_mut(&all[0]).unwrap().client;
+    let text = ada.write_to_group(group, text, now, &mut world.keys).unwrap();
+    world.connect(&all[0], 0);
+    world.connect(&all[1], 0);
+    world.now = world.now.after(2 * HOUR);
+    world.settle();
+    let lost = |event: &&Event| matches!(event, Event::Lost { by, .. } if *by == all[0]);
+    let told = all.iter().map(|of| world.devices[of].events.iter().filter(lost).count());
+    assert_eq!(told.collect::<Vec<_>>(), [0, 1, 0]);
+    let shown = all.iter().map(|of| world.devices[of].shown.contains_key(&text));
+    assert_eq!(shown.collect::<Vec<_>>(), [false, false, true]);
 }
