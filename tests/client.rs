@@ -544,6 +544,24 @@ fn a_flood_of_a_stranger_is_asked_for_in_part_and_kept_in_part() {
 }
 
 #[test]
+fn of_sessions_that_a_device_begins_without_end_few_are_kept() {
+    let world = &mut World::new("sessions without end");
+    let (mut alice, mut bob) = world.talking();
+    for turn in 0..30 {
+        bob.reset(alice.address()).unwrap();
+        world.write(&mut bob, "alice", &format!("{turn}"));
+        world.settle(&mut [&mut alice, &mut bob]);
+    }
+    assert_eq!(texts(&mut alice).len(), 31);
+    for client in [alice, bob] {
+        let rows: Result<_, Error> =
+            client.into_store().transact(|tx| tx.scan(Table::Session, &[], usize::MAX));
+        let count = rows.unwrap().len();
+        assert!(count <= 5, "{count}");
+    }
+}
+
+#[test]
 fn a_clock_that_was_ahead_locks_nobody_out() {
     let world = &mut World::new("clock");
     let (mut alice, mut bob) = (world.create("alice"), world.create("bob"));

@@ -912,6 +912,50 @@ fn a_text_that_is_held_stays_though_a_key_between_its_own_and_the_newest_never_c
 }
 
 #[test]
+fn what_an_own_device_wrote_under_a_new_account_key_is_shown_once_a_manager_brings_that_key() {
+    let calm = &mut Calm::new("held of the own account");
+    let (mut phone, bob) = (calm.create("alice"), calm.create("bob"));
+    let mut laptop = calm.link(&mut phone, Role::Manager);
+    drop(calm.link(&mut phone, Role::Manager));
+    calm.write(&mut phone, "bob", "hi");
+    calm.sync(&mut laptop);
+    assert_eq!(texts(&mut laptop), ["hi"]);
+    calm.remove(&mut phone, 3);
+    let mut tablet = calm.link(&mut phone, Role::Device);
+    calm.write(&mut phone, "bob", "from the phone");
+    let of_the_phone = calm.post.take(laptop.address());
+    calm.write(&mut tablet, "bob", "from the tablet");
+    assert!(calm.sync(&mut laptop).contains(&Received::Held));
+    assert_eq!(texts(&mut laptop), Vec::<String>::new());
+    for mail in of_the_phone {
+        drop(laptop.receive(Some(&mail.from), &mail.envelope, calm.now, &mut calm.rng).unwrap());
+    }
+    assert_eq!(sorted(texts(&mut laptop)), ["from the phone", "from the tablet"]);
+    drop(bob);
+}
+
+/// A person need not decide: what is kept aside for the decision is gone by then.
+#[test]
+fn what_is_set_aside_while_nobody_decides_is_not_kept_for_good() {
+    let calm = &mut Calm::new("nobody decides");
+    let (_phone, mut bob, _tablet, _) = asked_under_an_old_key(calm);
+    let aside = |bob: Client<Memory>| {
+        let mut store = bob.into_store();
+        let all = store.transact(|tx| tx.scan(Table::Inbox, &[3], 100)).unwrap();
+        let all: Vec<(Vec<u8>, _)> = all;
+        (Client::open(store).unwrap(), all.len())
+    };
+    let (kept, count) = aside(bob);
+    assert_eq!(count, 1);
+    bob = kept;
+    for _ in 0..9 {
+        calm.now = calm.now.after(24 * 60 * 60);
+        calm.connect(&mut bob);
+    }
+    assert_eq!(aside(bob).1, 0);
+}
+
+#[test]
 fn an_account_key_that_was_followed_by_another_does_not_take_its_place() {
     let calm = &mut Calm::new("followed");
     let (_, mut bob, [second, third]) = three_account_keys(calm);

@@ -246,3 +246,53 @@ pub(super) fn take_account_key(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_own_account_key_is_followed_for_a_manager_of_both_lists_where_nobody_has_to_decide() {
+        let key = |seed: u8| IdentityKeyPair::from_seed(&Secret::new([seed; 32]));
+        let (old, new, other) = (key(1), key(2), key(3));
+        let [phone, laptop, tablet] = [4, 5, 6].map(|seed| key(seed).public_key());
+        let (list, _) = DeviceList::first(&old, phone).with(&old, laptop, Role::Manager).unwrap();
+        let (list, _) = list.with(&old, tablet, Role::Device).unwrap();
+        let next = list.renewed(&old, &new).unwrap();
+        let without = list.renewed_without(&old, &new, 2).unwrap();
+        let may = |own: &UserRecord, list: &DeviceList, identity: &IdentityKey, device| {
+            let (address, tag) = (&Address::new("ada", device), Tag([0; 16]));
+            may_follow(own, list, &Sender { address, tag, identity, is_sealed: false })
+        };
+        let known = || UserRecord::new("ada", list.clone());
+        assert!(may(&known(), &next, &laptop, 2));
+        assert!(!may(&known(), &next, &laptop, 1), "another number");
+        assert!(!may(&known(), &next, &tablet, 3), "no manager");
+        let (promoted, _) = DeviceList::first(&old, phone)
+            .with(&old, laptop, Role::Manager)
+            .and_then(|(list, _)| list.with(&old, tablet, Role::Manager))
+            .unwrap();
+        let promoted = promoted.renewed(&old, &new).unwrap();
+        assert!(!may(&known(), &promoted, &tablet, 3), "no manager before");
+        assert!(!may(&known(), &without, &laptop, 2), "removed with that key");
+        let not_certified = list.renewed(&other, &new).unwrap();
+        assert!(!may(&known(), &not_certified, &laptop, 2), "certified by another key");
+        let mut later = list.clone();
+        while later.version() <= next.version() {
+            let (more, device) = later.with(&old, key(7).public_key(), Role::Device).unwrap();
+            later = more.without(&old, device).unwrap();
+        }
+        assert!(!may(&UserRecord::new("ada", later), &next, &laptop, 2), "an older list");
+        let mut dismissed = known();
+        dismissed.dismiss(new.public_key());
+        assert!(!may(&dismissed, &next, &laptop, 2), "people decided against that key");
+        let waiting = |pending: DeviceList| {
+            let mut user = known();
+            user.wait(pending);
+            user
+        };
+        assert!(may(&waiting(next.clone()), &next, &laptop, 2));
+        assert!(!may(&waiting(list.renewed(&old, &other).unwrap()), &next, &laptop, 2), "two keys");
+        assert!(!may(&waiting(without), &next, &laptop, 2), "in doubt");
+    }
+}

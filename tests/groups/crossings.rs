@@ -3,8 +3,8 @@
 
 use subrosa::group::GroupId;
 use subrosa::{
-    Action, Address, Answer, Delivery, Event, GroupIntention, GroupStanding, MessageId, Outgoing,
-    Progress, Role, Task,
+    Action, Address, Answer, Delivery, Error, Event, GroupIntention, GroupStanding, MessageId,
+    Outgoing, Progress, Received, Role, Task,
 };
 
 use crate::world::{HOUR, World, collect};
@@ -58,7 +58,7 @@ fn of_many_groups_none_sends_what_a_removed_device_could_read() {
     let thief = &mut world.devices.get_mut(&laptop).unwrap().client;
     let opens = |mail: &&crate::world::Mail| {
         let received = thief.receive(mail.named(), &mail.envelope, now, keys).unwrap();
-        mail.is_of_group() && matches!(received, subrosa::Received::Incoming(_))
+        mail.is_of_group() && matches!(received, Received::Incoming(_))
     };
     assert_eq!(left.iter().filter(opens).count(), 0);
     // All of it leaves once each group was looked at.
@@ -720,4 +720,26 @@ fn who_asks_for_a_text_to_a_group_that_is_gone_by_then_is_told_so() {
     assert_eq!(told.collect::<Vec<_>>(), [0, 1, 0]);
     let shown = all.iter().map(|of| world.devices[of].shown.contains_key(&text));
     assert_eq!(shown.collect::<Vec<_>>(), [false, false, true]);
+}
+
+#[test]
+fn a_text_to_a_group_that_is_damaged_or_said_to_be_this_devices_own_is_refused() {
+    let (mut world, all) = World::new(92).talking();
+    world.write(&all[0]).unwrap();
+    world.connect(&all[0], 0);
+    let mail = world.post.take(&all[1]).pop().unwrap();
+    assert!(mail.is_of_group());
+    let mut damaged = mail.envelope.clone();
+    *damaged.last_mut().unwrap() ^= 1;
+    let (now, keys) = (world.now, &mut world.keys);
+    let bea = &mut world.devices.get_mut(&all[1]).unwrap().client;
+    for (from, envelope, error) in [
+        (&all[1], &mail.envelope, Error::OwnIdentity),
+        // It is not asked for: anybody could damage it without end.
+        (&all[0], &damaged, Error::Decrypt),
+    ] {
+        assert_eq!(bea.receive(Some(from), envelope, now, keys), Ok(Received::Refused(error)));
+    }
+    let received = bea.receive(Some(&all[0]), &mail.envelope, now, keys);
+    assert!(matches!(received, Ok(Received::Incoming(_))), "{received:?}");
 }

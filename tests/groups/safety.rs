@@ -160,9 +160,9 @@ fn a_text_can_be_followed_and_taken_back() {
     assert!(!world.devices[&laptop].shown.contains_key(&third));
 }
 
-#[test]
-fn a_text_waits_for_changes_that_somebody_knows_of_and_not_for_long() {
-    let (mut world, all) = chatty(25);
+/// A text of Ada's waits, since Bea named a change that the server keeps.
+fn with_text_that_waits(seed: u64) -> (World, Vec<Address>, MessageId) {
+    let (mut world, all) = chatty(seed);
     world.change(&all[0], GroupIntention::Promote("bea")).unwrap();
     world.settle();
     world.change(&all[1], GroupIntention::Set(b"thorns")).unwrap();
@@ -182,6 +182,34 @@ fn a_text_waits_for_changes_that_somebody_knows_of_and_not_for_long() {
     world.connect(&all[0], 0);
     assert_eq!(world.client(&all[0]).progress(text), Ok(Progress::Waiting));
     assert!(since(&world, before).is_empty());
+    (world, all, text)
+}
+
+#[test]
+fn who_is_added_while_a_text_waits_for_changes_is_not_given_what_opens_it() {
+    let (mut world, all, text) = with_text_that_waits(93);
+    let dot = world.create("dot");
+    world.meet(&all[0], "dot");
+    world.change(&all[0], GroupIntention::Add("dot")).unwrap();
+    world.connect(&all[0], 0);
+    world.now = world.now.after(31);
+    world.settle();
+    world.join(&dot);
+    world.settle();
+    // The server gives Dot everything that there ever was.
+    let (now, keys) = (world.now, &mut world.keys);
+    for mail in world.post.past.iter().filter(|mail| is_of_group(mail)) {
+        receive(world.devices.get_mut(&dot).unwrap(), mail, now, keys);
+    }
+    world.settle();
+    let shown = [&all[2], &dot].map(|of| world.devices[of].shown.contains_key(&text));
+    assert_eq!(shown, [true, false]);
+}
+
+#[test]
+fn a_text_waits_for_changes_that_somebody_knows_of_and_not_for_long() {
+    let (mut world, all, _) = with_text_that_waits(25);
+    let (group, before) = (world.group.unwrap(), world.post.past.len());
     world.now = world.now.after(31);
     world.connect(&all[0], 0);
     assert!(!since(&world, before).is_empty());
