@@ -705,6 +705,26 @@ fn a_restored_copy_is_noticed_by_an_upload_of_the_same_number() {
     assert!(matches!(world.sync(&mut bob)[..], [Received::Incoming(_)]));
 }
 
+/// The app ends once the copy was noticed, before anything is uploaded. The server shows the same.
+#[test]
+fn a_restored_copy_is_noticed_once_though_nothing_was_uploaded_since() {
+    let world = &mut World::new("noticed once");
+    let (_, mut bob) = (world.create("alice"), world.create("bob"));
+    let copy = bob.into_store();
+    bob = Client::open(copy.clone()).unwrap();
+    world.connect(&mut bob);
+    let shown = world.post.users["bob"].summary(1).encode();
+    let mut bob = Client::open(copy).unwrap();
+    for _ in 0..3 {
+        let (now, rng) = (world.now, &mut world.rng);
+        let task = bob.tasks(10, now, rng).unwrap().remove(0);
+        assert_eq!(task.action, Action::FetchSummary);
+        drop(bob.complete(&task.id, Answer::Summary(&shown), now, rng).unwrap());
+        bob = Client::open(bob.into_store()).unwrap();
+    }
+    assert_eq!(events(&mut bob), [Event::Restored]);
+}
+
 #[test]
 fn a_store_that_was_opened_again_is_not_taken_for_a_restored_copy() {
     let world = &mut World::new("opened again");

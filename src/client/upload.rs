@@ -209,6 +209,8 @@ pub(super) fn compare(
         row.number = row.number.max(stamp.number);
         row.due = Due::Replace(None);
         put(open, &row)?;
+        // The number may be the stamp's from now on, and that upload was another one's.
+        open.delete(Table::Account, SIGNED)?;
         return restored(open, stamp.last_id, now, rng);
     }
     // An upload whose answer was lost counts, and one that was lost does not.
