@@ -56,7 +56,7 @@ pub(super) fn run(
             log::remove(open, &key)?;
         }
     }
-    // What is sent again from now on was kept for a day more.
+    // What is sent again from now on is kept until it was encrypted.
     for due in timers::due(open, Kind::Silence, now, most)? {
         timers::done(open, &due)?;
         if let Ok(place) = due.subject().try_into().map(Place::read) {

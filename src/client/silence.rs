@@ -19,7 +19,8 @@ use super::wants::{self, Want};
 use crate::address::Address;
 use crate::devices::ListedDevice;
 use crate::error::Error;
-use crate::reference::{Class, Named};
+use crate::identity::IdentityKey;
+use crate::reference::{Class, Named, Reference};
 use crate::sesame::{DeviceRecord, UserRecord};
 use crate::time::UnixTime;
 
@@ -85,24 +86,36 @@ pub(super) fn run(
     timers::set_silence(open, wait, place)
 }
 
-/// The first texts to a user, or to a group, that devices may be unable to read, one for each
-/// device: what was written since is still to be sent again.
+/// The first texts to a user, or to a group, that devices may be unable to read, or that are being
+/// sent to them again for that: what was written since is still needed.
 pub(super) fn unheard(open: &mut Open<'_>, to: Tag) -> Result<Vec<TextKey>, Error> {
     if open.policy.delivery != Delivery::Sealed {
         return Ok(Vec::new());
     }
     let own = open.own()?;
-    let mut places: Vec<Place> =
-        group_rows::peers(open, to)?.into_iter().map(|(place, _)| place).collect();
+    let peers = group_rows::peers(open, to)?.into_iter();
+    let mut all: Vec<(Place, IdentityKey)> =
+        peers.map(|(place, peer)| (place, peer.identity)).collect();
     // What is written to a user is copied to the account's other devices.
     for (tag, user) in [(to, open.user(to)?.as_ref()), (own.tag, Some(&*own.user))] {
         let devices = user.iter().flat_map(|user| user.list.devices());
-        places.extend(devices.map(|listed| open.place(tag, &listed.identity)));
+        all.extend(devices.map(|listed| (open.place(tag, &listed.identity), listed.identity)));
     }
     let mut texts = Vec::new();
-    for place in places {
-        let Some(unheard) = tickets::peer(open, place)?.unheard() else { continue };
-        texts.extend(log::pointer(open, place, unheard.number)?.map(|pointer| pointer.text));
+    for (place, identity) in all {
+        let mut numbers = Vec::from_iter(tickets::peer(open, place)?.unheard().map(|it| it.number));
+        for (_, queued) in asking::queued(open, place)? {
+            // The oldest is the first, which waits for a session, say.
+            let Some(first) = queued.references.first().filter(|_| queued.is_ordered) else {
+                continue;
+            };
+            let (made, asked_in) = (&open.account.references, [&queued.asked_in]);
+            let named = made.open(Reference(*first), asked_in, &identity);
+            numbers.extend(named.map(|(named, _)| named.number));
+        }
+        for number in numbers {
+            texts.extend(log::pointer(open, place, number)?.map(|pointer| pointer.text));
+        }
     }
     Ok(texts)
 }

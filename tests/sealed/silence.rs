@@ -30,6 +30,40 @@ fn what_was_written_to_a_copy_older_than_the_contact_comes_by_itself() {
 }
 
 #[test]
+fn more_than_a_device_looks_at_in_one_go_comes_though_the_app_was_closed_for_days() {
+    let world = &mut World::with_certificates("much, and closed");
+    let (mut alice, mut bob) = world.with_older_copy();
+    for number in 0..150 {
+        world.write(&mut alice, "bob", &format!("of many {number}"));
+    }
+    world.work(&mut alice);
+    drop(world.fetch(&mut bob));
+    assert_eq!(read(&mut bob), Vec::<String>::new());
+    // It is noticed, and looked at some hours later; but then the app is closed.
+    world.pass(4 * DAY + MINUTE);
+    world.work(&mut alice);
+    world.pass(4 * DAY);
+    world.settle_all(&mut [&mut alice, &mut bob]);
+    assert_eq!(read(&mut bob).len(), 153);
+}
+
+#[test]
+fn what_is_to_be_sent_again_waits_for_the_network() {
+    let world = &mut World::with_certificates("silence, and no network");
+    let (mut alice, mut bob) = world.with_older_copy();
+    world.pass(4 * DAY + MINUTE);
+    world.work(&mut alice);
+    // The app is open each day, and the server away.
+    for _ in 0..6 {
+        world.pass(DAY);
+        drop(alice.tasks(100, world.now, &mut world.rng).unwrap());
+    }
+    world.pass(MINUTE);
+    world.settle_all(&mut [&mut alice, &mut bob]);
+    assert_eq!(read(&mut bob), ["three", "four", "five"]);
+}
+
+#[test]
 fn the_silence_of_a_user_whom_a_person_is_to_decide_about_is_not_over_before_that() {
     let world = &mut World::with_certificates("silence in doubt");
     let (mut alice, mut bob) = world.with_older_copy();
