@@ -58,7 +58,7 @@ pub struct Redb {
 
 impl Redb {
     /// Opens the file, or makes it. Its folder must be there. Nothing is at `path` before the file
-    /// is whole; until then it has that name with `.part` behind it.
+    /// is whole; until then it has that name with `.new` behind it.
     ///
     /// # Errors
     /// [`StoreFault::Locked`]: another process, or another `Redb`, has it open.
@@ -88,7 +88,7 @@ impl Redb {
             let exists = std::io::Error::from(ErrorKind::AlreadyExists);
             return Err(At::error(path, StoreFault::Path, exists));
         }
-        let unfinished = unfinished(path);
+        let unfinished = beside(path, ".part");
         // That of a copy that a crash ended.
         drop(fs::remove_file(&unfinished));
         let copied = self.copy_rows(&unfinished).and_then(|()| {
@@ -144,16 +144,17 @@ impl Redb {
 /// of it.
 const CACHE: usize = 16 << 20;
 
-/// Where a file is before it is whole.
-fn unfinished(path: &Path) -> PathBuf {
-    let mut unfinished = std::ffi::OsString::from(path);
-    unfinished.push(".part");
-    unfinished.into()
+/// The file beside this one whose name goes on like that.
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut beside = std::ffi::OsString::from(path);
+    beside.push(ending);
+    beside.into()
 }
 
 /// Makes a file, which has its name once it is whole: no crash leaves a part of one there.
 fn make(path: &Path) -> Result<Database, Error> {
-    let unfinished = unfinished(path);
+    // A copy that is being made has another name.
+    let unfinished = beside(path, ".new");
     let io = |error| At::io(path, error);
     let begun = file(&unfinished, OpenOptions::new().create(true)).map_err(io)?;
     let made = guarded(path, || {
