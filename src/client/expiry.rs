@@ -115,11 +115,7 @@ pub(super) fn run(
 fn unanswered(open: &mut Open<'_>, place: Place, number: u64, now: UnixTime) -> Result<(), Error> {
     let Some(request) = asking::sent_in(open, place, number)? else { return Ok(()) };
     let Some(user) = open.user(place.tag)? else { return Ok(()) };
-    let mut devices = user.list.devices().iter();
-    let Some(listed) = devices.find(|listed| open.place(place.tag, &listed.identity) == place)
-    else {
-        return Ok(());
-    };
+    let Some(listed) = open.listed_at(&user, place) else { return Ok(()) };
     let of = Address::new(&user.name, listed.device);
     let mut left = alloc::vec::Vec::new();
     for reference in request.references {

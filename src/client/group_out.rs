@@ -100,9 +100,8 @@ pub(super) fn due(
 fn is_certain(open: &mut Open<'_>, receiver: &ReceiverRow) -> Result<Option<bool>, Error> {
     let place = Place::read(&receiver.place);
     let Some(user) = open.user(place.tag)? else { return Ok(None) };
-    let mut listed = user.list.devices().iter().map(|listed| listed.identity);
-    let identity = listed.find(|identity| open.place(place.tag, identity) == place);
-    Ok(identity.map(|identity| !user.is_doubted(&identity)))
+    let listed = open.listed_at(&user, place);
+    Ok(listed.map(|listed| !user.is_doubted(&listed.identity)))
 }
 
 /// A block is gone, and the envelope where that was the last one. True where that was the last of

@@ -56,8 +56,7 @@ pub(super) fn run(
     };
     let most = tickets::most_silent(open);
     let user = open.user(place.tag)?;
-    let mut devices = user.iter().flat_map(|user| user.list.devices());
-    let listed = devices.find(|listed| open.place(place.tag, &listed.identity) == place).copied();
+    let listed = user.as_ref().and_then(|user| open.listed_at(user, place));
     let to =
         user.as_ref().zip(listed).map(|(user, listed)| Address::new(&user.name, listed.device));
     let is_undecided = user.as_ref().is_some_and(UserRecord::waits);

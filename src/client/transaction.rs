@@ -15,6 +15,7 @@ use crate::at_rest;
 use crate::crypto::kdf::HmacKey;
 use crate::crypto::mark;
 use crate::crypto::secret::Secret;
+use crate::devices::ListedDevice;
 use crate::error::Error;
 use crate::identity::{self, IdentityKey, IdentityKeyPair};
 use crate::reference::ReferenceKeys;
@@ -474,6 +475,12 @@ impl<'t> Open<'t> {
 
     pub(super) fn place(&self, tag: Tag, identity: &IdentityKey) -> Place {
         Place { tag, device: self.account.short_name(b"device", identity.as_bytes()) }
+    }
+
+    /// The device on a user's list whose place this is.
+    pub(super) fn listed_at(&self, user: &UserRecord, place: Place) -> Option<ListedDevice> {
+        let mut devices = user.list.devices().iter();
+        devices.find(|listed| self.place(place.tag, &listed.identity) == place).copied()
     }
 
     pub(super) fn is_own(&self, user: &str) -> bool {
