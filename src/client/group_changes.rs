@@ -40,10 +40,10 @@ const MOST_OUT: usize = 256;
 /// Changes of one author that no other one is built on.
 const MOST_HEADS: usize = 16;
 
-/// How often what is built on changes that are set aside is looked for. Members who conspire can make
-/// changes in which each such look finds more; then the older half of what came with them is looked
-/// at without the rest, which waits. If nothing were taken in, they could keep a device from learning
-/// what others change.
+/// How often what is built on changes that are set aside is looked for. Members who conspire can
+/// make changes in which each such look finds more; then the older half of what came with them is
+/// looked at without the rest, which waits. If nothing were taken in, they could keep a device from
+/// learning what others change.
 const MOST_PASSES: usize = 16;
 
 /// Seconds after which a change of somebody who is gone is not believed to be as old as it says.
@@ -202,47 +202,64 @@ fn judge(
     changes: &[Change],
     now: UnixTime,
 ) -> Result<Judged, Error> {
-    let (mut waits, mut paid) = (Waiting::default(), BTreeSet::new());
+    let mut paid = BTreeSet::new();
     let mut gone = Gone { tag, row, before, now, known: BTreeMap::new() };
     let mut roster = before.clone();
     let mut merged = roster.merge(changes.iter().cloned());
     // These were verified now, and have their parents before them.
     let all: Vec<Change> =
         merged.accepted.iter().filter_map(|id| roster.get(id)).cloned().collect();
-    let (missing, mut some, mut passes) = (merged.missing.clone(), all.len(), 1..MOST_PASSES);
-    loop {
-        let known = waits.ids.len();
-        for id in &merged.accepted {
-            let Some(change) = roster.get(id) else { continue };
-            let author = change.author();
-            if gone.is_back_dated(open, &roster, change)? {
-                waits.is_split = true;
-                waits.ids.insert(*id);
-            } else if roster.heads_of(author) > MOST_HEADS
-                && roster.heads_of(author) > before.heads_of(author)
-                || !paid.contains(id) && !pay(open, &roster, change, now)?
-            {
-                waits.ids.insert(*id);
-            } else {
-                paid.insert(*id);
-            }
-        }
-        if waits.ids.len() == known {
-            let later: Vec<ChangeId> = all.iter().skip(some).map(Change::id).collect();
-            merged.missing.extend(&later);
-            waits.ids.extend(later);
-            return Ok(Judged { roster, merged, waits });
-        }
-        let mut named = merged.missing;
-        if passes.next().is_none() {
-            (some, passes) = (some / 2, 1..MOST_PASSES);
-            (waits, named) = (Waiting::default(), missing.clone());
-        }
+    let missing = merged.missing.clone();
+    let without = |waits: &Waiting, some: usize, missing: Vec<ChangeId>| {
         let left = all.iter().take(some).filter(|change| !waits.ids.contains(&change.id()));
-        roster = before.clone();
-        merged = roster.take_verified(left.cloned().collect());
-        merged.missing.extend(named);
+        let mut roster = before.clone();
+        let mut merged = roster.take_verified(left.cloned().collect());
+        merged.missing.extend(missing);
+        (roster, merged)
+    };
+    let mut some = all.len();
+    loop {
+        let mut waits = Waiting::default();
+        for _ in 0..MOST_PASSES {
+            let accepted = &merged.accepted;
+            if !set_aside(open, (&roster, accepted), &mut gone, (&mut waits, &mut paid))? {
+                let later: Vec<ChangeId> = all.iter().skip(some).map(Change::id).collect();
+                merged.missing.extend(&later);
+                waits.ids.extend(later);
+                return Ok(Judged { roster, merged, waits });
+            }
+            (roster, merged) = without(&waits, some, merged.missing);
+        }
+        some /= 2;
+        (roster, merged) = without(&Waiting::default(), some, missing.clone());
     }
+}
+
+/// Sets aside what is not taken in of the changes that a roster would accept, and pays for the
+/// rest. Says whether anything was set aside.
+fn set_aside(
+    open: &mut Open<'_>,
+    (roster, accepted): (&Roster, &[ChangeId]),
+    gone: &mut Gone<'_>,
+    (waits, paid): (&mut Waiting, &mut BTreeSet<ChangeId>),
+) -> Result<bool, Error> {
+    let known = waits.ids.len();
+    for id in accepted {
+        let Some(change) = roster.get(id) else { continue };
+        let author = change.author();
+        if gone.is_back_dated(open, roster, change)? {
+            waits.is_split = true;
+            waits.ids.insert(*id);
+        } else if roster.heads_of(author) > MOST_HEADS
+            && roster.heads_of(author) > gone.before.heads_of(author)
+            || !paid.contains(id) && !pay(open, roster, change, gone.now)?
+        {
+            waits.ids.insert(*id);
+        } else {
+            paid.insert(*id);
+        }
+    }
+    Ok(waits.ids.len() > known)
 }
 
 /// Takes a change from the allowance of its author. This account's own cost nothing.
@@ -527,10 +544,10 @@ fn make_room(open: &mut Open<'_>) -> Result<bool, Error> {
     Ok(all.iter().filter(of(GroupStanding::Invited)).count() < MOST_INVITATIONS)
 }
 
-/// Whether there is room for changes of a group that this account has not joined. Where that is told
-/// by strangers, whom this device never wrote to and nobody verified, they share some: anybody makes
-/// up users, and histories of 17 MB. Short histories are bounded by the number of invitations, and
-/// take nothing of it, so that nobody shuts out those who invite to ordinary groups.
+/// Whether there is room for changes of a group that this account has not joined. Strangers, whom
+/// this device never wrote to and nobody verified, share some: anybody makes up users, and
+/// histories of 17 MB. The number of invitations bounds short histories, which take nothing of it,
+/// so that nobody shuts out those who invite to ordinary groups.
 fn has_room(
     open: &mut Open<'_>,
     from: &From<'_>,
