@@ -238,7 +238,9 @@ fn copy_tables(
 
 /// So that the name of a new file survives a loss of power, where a folder can be synced.
 fn sync_folder(path: &Path) {
-    if let Some(Ok(folder)) = path.parent().map(File::open) {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    // That of a bare name is the one that the process is in.
+    if let Ok(folder) = File::open(folder.unwrap_or(Path::new("."))) {
         drop(folder.sync_all());
     }
 }
