@@ -43,14 +43,16 @@ pub(crate) async fn talk() -> Result {
 
 /// Does what is to do. Where the servers cannot be had, as while no desk listens, it begins again.
 async fn settle(post: &Post, client: &mut Client<Memory>) -> Result {
-    for _ in 0..100 {
-        if post.settle(client).await.is_ok() {
-            return Ok(());
+    let mut tries = 0_u32;
+    while let Err(error) = post.settle(client).await {
+        tries = tries.saturating_add(1);
+        if tries == 100 {
+            return Err(error);
         }
         client.connected()?;
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    Err("no server".into())
+    Ok(())
 }
 
 /// Takes one envelope, and shows what was in it.
