@@ -28,10 +28,10 @@
 //! that of the backup as well, so it is shown again or not at all. In one life, the backup's past
 //! included, nothing is shown twice, but for what was shown of somebody whom nobody vouched for and
 //! who then was not that user, as a server said that is behind (sealed.md, 4). Nothing else is
-//! lost, and no event says so of anything else, but for a text that a device asked for so often that
-//! its sender gave up, while what it had sent last came after all. That holds whether or not the
-//! server has a stamp that shows that a store is a copy; where it has, no two envelopes of a device
-//! have the same header nonce.
+//! lost, and no event says so of anything else, but for a text that a device asked for so often
+//! that its sender gave up, while what it had sent last came after all. That holds whether or not
+//! the server has a stamp that shows that a store is a copy; where it has, no two envelopes of a
+//! device have the same header nonce.
 //!
 //! Not in these worlds, since nobody could keep a promise then: two managers change the device list
 //! at the same time (a device that the second one linked may have to be linked again), and a

@@ -26,8 +26,8 @@ pub(super) struct Roster {
     pub(super) devices: BTreeMap<Address, Device>,
 }
 
-/// A device, as far as this call is concerned. Once it was heard of, it is remembered as long as the
-/// call lasts: what comes late from an earlier instance is known by that.
+/// A device, as far as this call is concerned. Once it was heard of, it is remembered until the
+/// call ends: what comes late from an earlier instance is known by that.
 pub(super) struct Device {
     pub(super) identity: IdentityKey,
     /// Whether it may be in the call.

@@ -57,8 +57,8 @@ impl core::fmt::Debug for Pass {
 
 impl<S: Scope> Client<S> {
     /// Takes no mail of a user any more: it is refused before it costs more than an HMAC, or, where
-    /// only a message inside says whose it is, once that is read. The user is told nothing. What the
-    /// user changes in a group that both are in, this device learns from the others, later.
+    /// only a message inside says whose it is, once that is read. The user is told nothing. What
+    /// the user changes in a group that both are in, this device learns from the others, later.
     ///
     /// Where the policy asks for a pass ([`Policy::requires_pass`](super::Policy)), the account
     /// gets a new one, which everybody else learns with the next text to them: then the server

@@ -192,7 +192,7 @@ fn is_made(
 ) -> Result<bool, Error> {
     Ok(match change {
         ProposedChange::Leave => roster.member(member).is_none(),
-        // Whoever has another account key by now may be in under a former one.
+        // A user who has another account key by now may be in under a former one.
         ProposedChange::Add(user) => {
             let known = open.user(open.tag(user)?)?.map(|user| user.list.account());
             let mut members = roster.members().iter().filter(|one| *one.user == **user);

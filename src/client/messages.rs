@@ -181,7 +181,7 @@ pub(super) fn withdraw(open: &mut Open<'_>, tag: Tag, id: MessageId) -> Result<b
     Ok(true)
 }
 
-/// What is to be sent again of a text that is taken back does not leave either.
+/// A person takes a text back: the envelopes that send it again do not leave either.
 pub(super) fn withhold_resent(open: &mut Open<'_>, text: &TextKey) -> Result<(), Error> {
     for waiting in outbox::waiting_for(open, |_| true)? {
         if waiting.message.is_none()

@@ -238,8 +238,8 @@ fn write(
             }
             row.is_draft = is_draft;
         }
-        // It waits for the server's list, unless it waits for a person: whoever is known may be one
-        // whom nobody vouches for, or whose list has nobody else.
+        // It waits for the server's list, unless it waits for a person. Nobody may vouch for the
+        // user that is known, or the known list may have no other device.
         None if open.user(tag)?.is_none_or(|user| user.pending.is_none()) => {
             wants::want(open, Want::Devices(to.into()), now)?;
         }

@@ -165,7 +165,10 @@ fn a_device_that_the_former_key_adds_while_another_one_waits_is_in_doubt() {
     let received = thief.tell(&mut world, &mut laptop, talk, &Saying::copy(2, "bob", "hi"));
     assert!(matches!(incoming(received), Item::Late(_)));
     world.write(&mut laptop, "alice", "a note to myself");
-    let to_thief = |action: &Action| matches!(action, Action::Send { to, .. } if *to == thief.address || *to == phone.address);
+    let to_thief = |action: &Action| match action {
+        Action::Send { to, .. } => *to == thief.address || *to == phone.address,
+        _ => false,
+    };
     let sent = world.settle(&mut laptop);
     assert!(!sent.iter().any(to_thief), "{sent:?}");
 }

@@ -31,7 +31,10 @@ fn a_text_that_is_taken_back_is_not_sent_again_either() {
     take(&mut tablet);
     let id = alice.write("bob", b"three", world.now, &mut world.rng).unwrap();
     // The server takes it for the one device, and is away then.
-    let is_for = |action: &Action, of: &Client<Memory>| matches!(action, Action::Send { to, .. } if to == of.address());
+    let is_for = |action: &Action, of: &Client<Memory>| match action {
+        Action::Send { to, .. } => to == of.address(),
+        _ => false,
+    };
     for task in alice.tasks(100, world.now, &mut world.rng).unwrap() {
         if is_for(&task.action, &bob) {
             world.post.perform(&mut alice, &task, world.now, &mut world.rng).unwrap();

@@ -571,7 +571,10 @@ fn what_waits_of_a_group_that_was_left_does_not_leave_for_a_device_in_doubt() {
     world.make_up_list(ada, "ada");
     let (now, keys) = (world.now, &mut world.keys);
     let tasks = world.devices.get_mut(ada).unwrap().client.tasks(100, now, keys).unwrap();
-    let to_tablet = |task: &&Task| matches!(&task.action, Action::Send { to, message, .. } if *to == tablet && *message == Some(id));
+    let to_tablet = |task: &&Task| match &task.action {
+        Action::Send { to, message, .. } => *to == tablet && *message == Some(id),
+        _ => false,
+    };
     assert!(!tasks.is_empty() && !tasks.iter().any(|task| to_tablet(&task)), "{tasks:?}");
 }
 

@@ -125,7 +125,8 @@ impl Story {
                 let with = &all[world.rng.below(all.len())];
                 drop(world.client(by).reset(with));
             }
-            // What a liar says days after her removal may count for those alone who heard it in time.
+            // What a liar says days after her removal may count only for those who heard it in
+            // time.
             22 if self.mallory.is_none() && world.rng.chance(600) => self.rest(),
             18..=20 => self.administer(),
             0..=5 => drop(world.write(by)),
@@ -498,7 +499,7 @@ struct Tally {
     voided: usize,
     /// Devices that were removed with their users, and copied.
     removed: usize,
-    /// Account keys that were renewed, and users who were out or under such a key, and are in again.
+    /// Account keys that were renewed, and users who were out or under such a key and are in again.
     renewed: usize,
     back: usize,
     /// Texts of the member who lies that are shown.

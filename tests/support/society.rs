@@ -612,8 +612,8 @@ impl World {
     /// ones, and accept no other.
     fn meet(&mut self, at: usize) {
         for user in self.post.users.keys().cloned().collect::<Vec<_>>() {
-            let truth = self.post.list(&user).unwrap().account();
-            let list = self.post.list(&user).unwrap().encode();
+            let server = self.post.list(&user).unwrap();
+            let (truth, list) = (server.account(), server.encode());
             let trust = self.with(at, |client, now, keys| {
                 let trust = client.trust(&user).unwrap();
                 if trust.as_ref().is_some_and(|trust| trust.new_account.is_some()) {

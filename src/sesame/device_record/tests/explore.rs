@@ -169,7 +169,7 @@ fn follow(rules: &dyn Rules, search: &Search, state: &State) -> Followed {
 fn follow_all(rules: &dyn Rules, search: &Search, states: &[Arc<State>]) -> Vec<Followed> {
     let processors = thread::available_parallelism().map_or(1, usize::from);
     thread::scope(|scope| {
-        let share = |states: &'_ [Arc<State>]| {
+        let share = |states: &[Arc<State>]| {
             states.iter().map(|state| follow(rules, search, state)).collect::<Vec<_>>()
         };
         let shares = states.chunks(states.len().div_ceil(processors));
